@@ -1,0 +1,78 @@
+"""A package repository of a vendor, trusted for one signing key whose fingerprint the site knows."""
+
+import os
+import ssl
+import urllib.error
+import urllib.request
+
+import omega_files
+import omega_openpgp
+
+KEYRINGS = "/etc/apt/keyrings"
+SOURCES = "/etc/apt/sources.list.d"
+SECONDS = 30
+
+
+def __virtual__():
+    return os.path.isdir("/etc/apt") or (False, "apt_repository: this system has no apt")
+
+
+def present(name, uri, suite, components, key_url, fingerprint):
+    """Have a deb822 source signed by exactly one key.
+
+    The key is fetched only when it is not there yet or is another one, and is written only if its fingerprint is
+    the pinned one. The package lists are refreshed by the next ``pkg.installed``.
+
+    :param name: base name of the source and key files
+    :param uri: the repository
+    :param suite: the distribution's code name there
+    :param components: list
+    :param key_url: where the public key is
+    :param fingerprint: 40 hex digits of the primary key, spaces allowed
+    :return: Salt's state return
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is configured"}
+    fingerprint = fingerprint.replace(" ", "").upper()
+    key_file, source_file = f"{KEYRINGS}/{name}.asc", f"{SOURCES}/{name}.sources"
+    source = (
+        f"Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: {' '.join(components)}\n"
+        f"Architectures: {__grains__['osarch']}\nSigned-By: {key_file}\n"
+    )
+    if not _is_key(key_file, fingerprint):
+        ret["changes"][key_file] = fingerprint
+    if omega_files.read(source_file) != source:
+        ret["changes"][source_file] = uri
+    if not ret["changes"]:
+        return ret
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": f"would write {', '.join(ret['changes'])}"}
+    if key_file in ret["changes"]:
+        problem = _fetch_key(key_url, key_file, fingerprint)
+        if problem:
+            return {**ret, "result": False, "changes": {}, "comment": f"{name}: {problem}"}
+    omega_files.write(source_file, source)
+    __salt__["pkg.refresh_db"]()
+    return {**ret, "comment": f"{name} configured"}
+
+
+def _is_key(path, fingerprint):
+    text = omega_files.read(path)
+    try:
+        return text is not None and omega_openpgp.primary_fingerprints(text.encode()) == [fingerprint]
+    except omega_openpgp.KeyFileError:
+        return False
+
+
+def _fetch_key(url, path, fingerprint):
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS, context=ssl.create_default_context()) as answer:
+            data = answer.read(1 << 20)
+        found = omega_openpgp.primary_fingerprints(data)
+    except (urllib.error.URLError, OSError) as error:
+        return f"the signing key cannot be fetched from {url} ({error}); check DNS, clock and proxy of this node"
+    except omega_openpgp.KeyFileError as error:
+        return f"{url} holds {error}; a captive portal or proxy may have answered instead"
+    if found != [fingerprint]:
+        return f"the key at {url} has fingerprint {', '.join(found)}, pinned is {fingerprint}: not trusted"
+    omega_files.write(path, data.decode("ascii"))
+    return None

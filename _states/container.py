@@ -1,0 +1,162 @@
+"""Images and containers of a node, through the Docker Engine's API.
+
+Salt 3008 has no Docker states of its own, and the former ones could not say under ``test=True`` what they would do.
+"""
+
+import os
+
+import omega_containers
+import omega_docker
+
+STOP_SECONDS = 20
+
+
+def image_present(name, archive=None):
+    """Have an image on the node, from an archive or a registry.
+
+    :param name: the image's name with its tag
+    :param archive: source of a ``docker save`` tarball (``salt://…``); without it the image is pulled
+    :return: Salt's state return
+
+    .. code-block:: yaml
+
+        consul.image:
+          container.image_present:
+            - name: hashicorp/consul:1.21.5
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is present"}
+    try:
+        client = omega_docker.connect(timeout=600)
+    except omega_docker.EngineError as error:
+        return _no_engine(ret, error, {name: "load" if archive else "pull"})
+    if _image(client, name):
+        return ret
+    ret["changes"] = {name: "loaded" if archive else "pulled"}
+    if __opts__["test"]:
+        how = f"loaded from {archive}" if archive else "pulled"
+        return {**ret, "result": None, "comment": f"{name} would be {how}"}
+    problem = _load(client, name, archive) if archive else _pull(client, name)
+    if problem:
+        return {**ret, "result": False, "changes": {}, "comment": problem}
+    return {**ret, "comment": f"{name} {ret['changes'][name]}"}
+
+
+def running(
+    name,
+    image,
+    command=None,
+    entrypoint=None,
+    network_mode="bridge",
+    user="",
+    cap_drop=None,
+    volumes=None,
+    restart="always",
+    config=None,
+):
+    """Have one container running with exactly these settings; it is made anew when any of them changed.
+
+    Named volumes and bound folders stay.
+
+    :param name: the container's name
+    :param image: its image, present on the node
+    :param command: list of arguments
+    :param entrypoint: list; the program
+    :param network_mode: ``bridge``, ``host`` or a network's name
+    :param user: user inside the container
+    :param cap_drop: capabilities to take away
+    :param volumes: list of ``source:target[:ro]``; a source without a slash is a named volume
+    :param restart: restart policy
+    :param config: files or folders read only at start: a change there makes a new container
+    :return: Salt's state return
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is running"}
+    spec = omega_containers.spec_of(
+        image, entrypoint, command, network_mode, user, cap_drop or [], volumes or [], restart
+    )
+    try:
+        client = omega_docker.connect()
+    except omega_docker.EngineError as error:
+        return _no_engine(ret, error, {name: "start"})
+    found = _image(client, image)
+    if not found:
+        if __opts__["test"]:
+            return {**ret, "result": None, "changes": {name: "start"}, "comment": f"{name} would start"}
+        return {**ret, "result": False, "comment": f"{name}: image {image} is not on this node"}
+    wanted = omega_containers.fingerprint(spec, found.id, config or [])
+    present = _container(client, name)
+    if present and present.labels.get(omega_containers.LABEL) == wanted and present.status == "running":
+        return ret
+    same = present and present.labels.get(omega_containers.LABEL) == wanted
+    act = "start" if same else "replace" if present else "create"
+    ret["changes"] = {name: act}
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": f"{name}: would {act} the container"}
+    problem = _act(client, act, name, spec, wanted, present)
+    if problem:
+        return {**ret, "result": False, "changes": {}, "comment": problem}
+    return {**ret, "comment": f"{name}: did {act} the container"}
+
+
+def _act(client, act, name, spec, fingerprint, present):
+    import docker
+
+    try:
+        if act == "start":
+            present.start()
+            return None
+        if present:
+            present.stop(timeout=STOP_SECONDS)
+            present.remove()
+        client.containers.run(name=name, detach=True, labels={omega_containers.LABEL: fingerprint}, **spec)
+    except docker.errors.APIError as error:
+        return f"{name}: the engine refused to {act} the container: {error.explanation or error}"
+    return None
+
+
+def _load(client, name, archive):
+    path = __salt__["cp.cache_file"](archive)
+    if not path or not os.path.exists(path):
+        return f"{name}: {archive} is not among the master's files: run `rpiomega bootstrap` for the master again"
+    with open(path, "rb") as file:
+        client.images.load(file)
+    if not _image(client, name):
+        return f"{name}: {archive} holds another image: check consul.image and consul.archive in the site file"
+    return None
+
+
+def _pull(client, name):
+    import docker
+
+    try:
+        client.images.pull(name)
+    except (docker.errors.APIError, OSError) as error:
+        return (
+            f"{name} cannot be pulled: {getattr(error, 'explanation', None) or error}. "
+            "Check this node's DNS and clock, or give the site file an image archive"
+        )
+    return None
+
+
+def _image(client, name):
+    import docker
+
+    try:
+        return client.images.get(name)
+    except docker.errors.ImageNotFound:
+        return None
+
+
+def _container(client, name):
+    import docker
+
+    try:
+        return client.containers.get(name)
+    except docker.errors.NotFound:
+        return None
+
+
+def _no_engine(ret, error, would):
+    # Before the first run there is no engine: the truth under test=True is that everything would be done.
+    if __opts__["test"]:
+        return {**ret, "result": None, "changes": would, "comment": f"once Docker runs ({error})"}
+    return {**ret, "result": False, "comment": str(error)}

@@ -1,0 +1,45 @@
+"""Whole-file writes: a reader sees the old text or the new one, never half of it."""
+
+import contextlib
+import os
+import tempfile
+
+
+def read(path):
+    """Return the text of ``path``, or None if there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def mode_of(path):
+    """Return the permission bits of ``path``, or None if there is no such file."""
+    try:
+        return os.stat(path).st_mode & 0o7777
+    except FileNotFoundError:
+        return None
+
+
+def write(path, text, mode=0o644):
+    """Replace ``path`` by ``text`` with permission bits ``mode``, surviving a power cut at any moment."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".rpiomega-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    folder_handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(folder_handle)
+    finally:
+        os.close(folder_handle)

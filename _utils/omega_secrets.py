@@ -1,0 +1,124 @@
+"""The cluster's secrets on the master: made once, kept in files only their owner can read.
+
+One folder, by default ``/etc/rpiomega/secrets``::
+
+    consul/gossip.key  ca.pem  ca-key.pem  management.token
+    consul/nodes/<name>/token  cert.pem  key.pem
+
+Whoever holds this folder holds the cluster: back it up with the site file.
+"""
+
+import base64
+import contextlib
+import fcntl
+import os
+import pathlib
+import tempfile
+import uuid
+
+import omega_pki
+import omega_site
+
+
+class Store:
+    """The folder of secrets. Every ``*_for`` call makes what is missing, under one lock.
+
+    :param root: path of the folder; made with mode 0700
+    """
+
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Hold the folder's lock: the master renders the pillar of many minions at the same time."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chmod(self.root, 0o700)
+        with open(os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def consul_for(self, site, name):
+        """Return the Consul secrets of node ``name`` of ``site`` (the pillar's ``rpiomega``).
+
+        :return: dict of str: gossip_key, ca, cert, key (PEM), token (SecretID of the node's ACL token)
+        """
+        cluster = site.get("cluster", "omega")
+        with self.locked():
+            ca, ca_key = self._pair("consul/ca.pem", "consul/ca-key.pem", lambda: omega_pki.new_ca(cluster))
+            names, addresses = self._subject(site, name, cluster)
+            cert, key = self._certificate(f"consul/nodes/{name}", ca, ca_key, name, names, addresses)
+            return {
+                "gossip_key": self._once("consul/gossip.key", _gossip_key).decode(),
+                "ca": ca.decode(),
+                "cert": cert.decode(),
+                "key": key.decode(),
+                "token": self._once(f"consul/nodes/{name}/token", _uuid).decode(),
+            }
+
+    def consul_management(self, site):
+        """Return what only the master may know: the management token and every node's token."""
+        with self.locked():
+            return {
+                "management_token": self._once("consul/management.token", _uuid).decode(),
+                "node_tokens": {
+                    name: self._once(f"consul/nodes/{name}/token", _uuid).decode() for name in omega_site.nodes(site)
+                },
+            }
+
+    @staticmethod
+    def _subject(site, name, cluster):
+        # Consul's verify_server_hostname takes only server.<datacenter>.<domain> for a server
+        # (developer.hashicorp.com/consul/docs/secure/encryption/tls): a worker's certificate has no such name.
+        kinds = ["server", "client"] if name in omega_site.consul_servers(site) else ["client"]
+        names = [f"{kind}.{cluster}.consul" for kind in kinds] + [name, "localhost"]
+        return names, ["127.0.0.1", omega_site.address(site, name)]
+
+    def _certificate(self, folder, ca, ca_key, name, dns_names, addresses):
+        path = self.root / folder / "cert.pem"
+        if path.exists() and not omega_pki.still_good(path.read_bytes(), ca, dns_names, addresses):
+            path.unlink()
+        return self._pair(
+            f"{folder}/cert.pem",
+            f"{folder}/key.pem",
+            lambda: omega_pki.new_certificate(ca, ca_key, name, dns_names, addresses),
+        )
+
+    def _pair(self, public, private, make):
+        """Read a certificate and its key; make both if either is missing. The key is written first."""
+        public_path, private_path = self.root / public, self.root / private
+        if not (public_path.exists() and private_path.exists()):
+            certificate, key = make()
+            _write(private_path, key)
+            _write(public_path, certificate)
+        return public_path.read_bytes(), private_path.read_bytes()
+
+    def _once(self, name, make):
+        path = self.root / name
+        if not path.exists():
+            _write(path, make())
+        return path.read_bytes().strip()
+
+
+def _gossip_key():
+    # 32 bytes select AES-256 (developer.hashicorp.com/consul/docs/secure/encryption/gossip).
+    return base64.b64encode(os.urandom(32))
+
+
+def _uuid():
+    return str(uuid.uuid4()).encode()
+
+
+def _write(path, content):
+    """Write ``content`` to ``path`` with mode 0600, whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)  # mkstemp: 0600 from the start
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,16 @@
+{#- What each node gets, in order. Roles come from the pillar, never from grains: a node may not choose its own. -#}
+{% from 'rpiomega/map.jinja' import omega, roles with context %}
+base:
+  '*':
+    - packages
+    - docker
+    {% if omega.b2.enabled %}
+    - b2
+    {% endif %}
+    - consul
+    {% if omega.swarm.enabled %}
+    - swarm
+    {% endif %}
+    {% if 'master' in roles %}
+    - repo
+    {% endif %}
