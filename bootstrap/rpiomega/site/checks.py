@@ -1,0 +1,85 @@
+"""Rules that span several keys of the site file. Each yields problems and looks at nothing but its arguments."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+from rpiomega.site.errors import Problem
+from rpiomega.site.schema import Site
+
+
+def problems(site: Site, base: Path) -> Iterator[Problem]:
+    """Yield what is wrong with a site whose single values are all right; `base` is the folder of its file."""
+    yield from _roles(site)
+    yield from _addresses(site)
+    yield from _files(site, base)
+
+
+def warnings(site: Site) -> list[str]:
+    """Return remarks on a valid site that will surprise its owner later."""
+    count = len(site.managers)
+    if site.swarm.enabled and count % 2 == 0:
+        return [f"{count} managers survive the loss of no more than {count - 1} do: choose 3 or 5 (1 for two nodes)"]
+    if site.swarm.enabled and count > 7:
+        return [f"{count} managers slow every change down: 3 or 5 are enough, at most 7"]
+    return []
+
+
+def _roles(site: Site) -> Iterator[Problem]:
+    masters = [name for name, node in site.nodes.items() if "master" in node.roles]
+    if not masters:
+        yield Problem(("nodes",), "no node has the role master", "give it to exactly one node")
+    for name in masters[1:]:
+        cause = f"a second master ({masters[0]} is one already)"
+        yield Problem(("nodes", name, "roles"), cause, "give the role to exactly one node")
+    for name, node in site.nodes.items():
+        key = ("nodes", name, "roles")
+        if {"manager", "worker"} <= set(node.roles):
+            yield Problem(key, "manager and worker exclude each other", "keep one of them")
+        elif not {"manager", "worker"} & set(node.roles):
+            yield Problem(key, "neither manager nor worker", "add one of them")
+        if len(set(node.roles)) < len(node.roles):
+            yield Problem(key, "a role is there twice", "keep it once")
+    if not site.managers:
+        yield Problem(("nodes",), "no node has the role manager", "a swarm needs one, better three")
+
+
+def _addresses(site: Site) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    hosts: dict[str, str] = {}
+    first = next(iter(site.nodes.values()))
+    network = ipaddress.ip_interface(f"{first.address}/{site.network.prefix}").network
+    span = f"{network} holds {network[1]} to {network[-2]}"
+    for name, node in site.nodes.items():
+        key = ("nodes", name, "address")
+        address = ipaddress.ip_address(node.address)
+        if node.address in owners:
+            yield Problem(key, f"{node.address} is the address of {owners[node.address]} too", "give each node its own")
+        elif node.address == site.network.gateway:
+            yield Problem(key, f"{node.address} is network.gateway", "give the node another address")
+        elif address not in network:
+            yield Problem(key, f"{node.address} is not in the network of {first.name}", f"{span} (network.prefix)")
+        elif address in (network.network_address, network.broadcast_address):
+            yield Problem(key, f"{node.address} is no host address of {network}", span)
+        owners.setdefault(node.address, name)
+        if node.host and node.host in hosts:
+            cause = f"{node.host} is the host of {hosts[node.host]} too"
+            yield Problem(("nodes", name, "host"), cause, "they are two boards")
+        hosts.setdefault(node.host, name)
+    gateway = site.network.gateway
+    if gateway and ipaddress.ip_address(gateway) not in network:
+        yield Problem(("network", "gateway"), f"{gateway} is not in the nodes' network", span)
+
+
+def _files(site: Site, base: Path) -> Iterator[Problem]:
+    wanted = {
+        ("consul", "archive"): site.consul.archive,
+        ("users", "identity"): site.users.identity,
+        ("sources", "ca_bundle"): site.sources.ca_bundle,
+    }
+    for key, value in wanted.items():
+        path = base / Path(value).expanduser()
+        if value and not path.is_file():
+            yield Problem(key, f"there is no file {path}", "paths are relative to the site file")

@@ -1,0 +1,82 @@
+"""YAML text -> plain data plus the line of every key, so that an error can point at the right place."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from rpiomega.site.errors import Problem
+
+TOP = "rpiomega"
+_JINJA = re.compile(r"\{\{|\{%|\{#")
+
+
+class Document:
+    """A parsed YAML file: `data` (plain objects), `lines` (key path -> line number), `problems`."""
+
+    def __init__(self, text: str):
+        self.data: object = None
+        self.lines: dict[tuple, int] = {}
+        self.problems: list[Problem] = []
+        self._parse(text)
+
+    def line(self, key: tuple) -> int | None:
+        """Return the line of `key`, or of the nearest parent that is in the file."""
+        for length in range(len(key), -1, -1):
+            if key[:length] in self.lines:
+                return self.lines[key[:length]]
+        return None
+
+    def _parse(self, text: str) -> None:
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.lstrip().startswith("#") and _JINJA.search(line):
+                allowed = "it is plain YAML, because the bootstrap reads it too"
+                self.problems.append(Problem((), "Jinja in the site file", allowed, number))
+        if self.problems:
+            return
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                self.problems.append(Problem((), "the file is empty", f"it needs the top-level key `{TOP}`"))
+                return
+            self._walk(node, (), set())
+            self.data = loader.construct_document(node)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            cause = " ".join(part for part in (error.context, error.problem) if part)
+            self.problems.append(
+                Problem((), f"not YAML: {cause}", "check indentation, colons and quotes here", mark and mark.line + 1)
+            )
+        except (yaml.YAMLError, ValueError) as error:
+            self.problems.append(Problem((), f"not YAML: {' '.join(str(error).split())}"))
+        finally:
+            loader.dispose()
+
+    def _walk(self, node: yaml.Node, path: tuple, parents: set[int]) -> None:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if id(node) in parents:  # an alias that contains itself
+            raise yaml.MarkedYAMLError(problem="an alias contains itself", problem_mark=node.start_mark)
+        parents = parents | {id(node)}
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self._walk(item, (*path, index), parents)
+        elif isinstance(node, yaml.MappingNode):
+            self._walk_mapping(node, path, parents)
+
+    def _walk_mapping(self, node: yaml.MappingNode, path: tuple, parents: set[int]) -> None:
+        seen: dict[str, int] = {}
+        for key_node, value in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
+            name = key_node.value
+            key = (*path, name)
+            if name in seen:
+                # YAML would silently keep the last one: a node would be lost without a word.
+                cause = f"`{name}` is there twice (first in line {seen[name]})"
+                self.problems.append(Problem(key, cause, "keep one of them", line))
+            seen.setdefault(name, line)
+            self.lines[key] = line
+            self._walk(value, key, parents)

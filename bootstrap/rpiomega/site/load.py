@@ -1,0 +1,139 @@
+"""Site file -> Site, or one SiteError with every problem in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from rpiomega.site import checks
+from rpiomega.site.document import TOP, Document
+from rpiomega.site.errors import Problem, SiteError
+from rpiomega.site.schema import Node, Site
+
+_PLAIN = {
+    "string_type": 'write text here; put it in quotes: "{input}"',
+    "int_type": "write a whole number",
+    "bool_type": "write true or false",
+    "list_type": "write a list: [one, two]",
+    "dict_type": "write keys with values below it",
+    "model_type": "write keys with values below it",
+}
+
+
+def load(path: Path) -> Site:
+    """Given the path of a site file, return the validated Site.
+
+    Raise SiteError with all problems (file, line, key path, cause, what is allowed) if it cannot be used.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SiteError(path, [Problem((), f"cannot be read: {reason}", "give the file with --site FILE")]) from None
+    document = Document(text)
+    found = list(document.problems)
+    site = None
+    if document.data is not None:
+        site, more = _validate(document.data)
+        found += more
+    if site and not found:
+        found += [_below_top(problem) for problem in checks.problems(site, path.parent)]
+    if found:
+        raise SiteError(path, [_with_line(problem, document) for problem in found])
+    return site
+
+
+def _validate(data: object) -> tuple[Site | None, list[Problem]]:
+    if not isinstance(data, dict) or TOP not in data:
+        return None, [Problem((), f"the top-level key `{TOP}` is missing", f"start the file with `{TOP}:`")]
+    extra = [Problem((str(key),), "not known here", f"all settings stand below `{TOP}`") for key in data if key != TOP]
+    body, renamed = _named(data[TOP])
+    extra += renamed
+    try:
+        return Site.model_validate(body), extra
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        return None, extra + [_below_top(_translate(item)) for item in details]
+
+
+def _named(body: object) -> tuple[object, list[Problem]]:
+    """Copy each node's key into it as `name`; whatever has another shape is left to the schema's errors."""
+    nodes = body.get("nodes") if isinstance(body, dict) else None
+    if not isinstance(nodes, dict):
+        return body, []
+    renamed = [
+        Problem((TOP, "nodes", key, "name"), "unknown key", f"the node's name is its key, `{key}`")
+        for key, value in nodes.items()
+        if isinstance(value, dict) and "name" in value
+    ]
+    named = {key: {**value, "name": str(key)} if isinstance(value, dict) else value for key, value in nodes.items()}
+    return {**body, "nodes": named}, renamed
+
+
+def _below_top(problem: Problem) -> Problem:
+    return Problem((TOP, *problem.key), problem.cause, problem.allowed, problem.line)
+
+
+def _with_line(problem: Problem, document: Document) -> Problem:
+    key = problem.key
+    # A node's name is its key, not a value below it.
+    if len(key) == 4 and key[1] == "nodes" and key[3] == "name" and problem.cause != "unknown key":
+        key = key[:3]
+    return Problem(key, problem.cause, problem.allowed, problem.line or document.line(key))
+
+
+def _translate(item: dict) -> Problem:
+    key, kind, value = tuple(item["loc"]), item["type"], item["input"]
+    context = item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return Problem(key, "unknown key", _meant(str(key[-1]), _keys_at(key[:-1])))
+    if kind == "missing":
+        return Problem(key, "missing", _expected(key))
+    if kind == "value_error":
+        cause, _, allowed = str(context["error"]).partition("|")
+        return Problem(key, cause, allowed)
+    if kind == "literal_error":
+        return Problem(key, f"{value!r} is not known", f"allowed: {context['expected']}")
+    if kind in ("too_short", "dict_type", "model_type") and key == ("nodes",):
+        return Problem(key, "no nodes", "name each board: its address and its roles")
+    if kind == "too_short":
+        return Problem(key, "empty", "name at least one")
+    if kind in _PLAIN:
+        return Problem(key, f"{_shown(value)} has the wrong type", _PLAIN[kind].format(input=value))
+    return Problem(key, f"{_shown(value)}: {item['msg'][0].lower()}{item['msg'][1:]}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else text[:37] + "..."
+
+
+def _expected(key: tuple) -> str:
+    if key == ("cluster",):
+        return "give the cluster a short name"
+    return "every node needs an address" if key[-1] == "address" else "it has no default"
+
+
+def _meant(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else f"allowed: {', '.join(known)}"
+
+
+def _keys_at(path: tuple) -> list[str]:
+    model: type[BaseModel] = Site
+    for part in path:
+        if model is Site and part == "nodes":
+            return sorted(set(Node.model_fields) - {"name"})
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def missing_nodes(site: Site, names: Iterator[str] | list[str]) -> str:
+    """Return one line naming the first of `names` that the site does not have, or an empty string."""
+    for name in names:
+        if name not in site.nodes:
+            return f"{name} is not a node of this site: {_meant(name, list(site.nodes))}"
+    return ""

@@ -1,0 +1,172 @@
+"""Shape and defaults of the site file. Rules that span several keys are in `checks`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+_LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SALT = re.compile(r"\d{4}(\.\d+)?")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]*")
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        allowed = "write four numbers from 0 to 255, as 192.168.1.10"
+        raise ValueError(f'"{value}" is not an IPv4 address|{allowed}') from None
+
+
+def _matches(pattern: re.Pattern, what: str, allowed: str):
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f'"{value}" is not {what}|{allowed}')
+        return value
+
+    return AfterValidator(check)
+
+
+def _url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/]+\S*", value):
+        raise ValueError(f'"{value}" is not a web address|write http://HOST:PORT/ or https://HOST/')
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Name = Annotated[str, _matches(_LABEL, "a host name", "1 to 63 small letters, digits and hyphens, no hyphen at an end")]
+Host = Annotated[str, _matches(_HOST, "a host name or address", "what you would give to ssh, without the user")]
+Login = Annotated[str, _matches(_LOGIN, "a login name", "small letters, digits, _ and -, as in /etc/passwd")]
+Package = Annotated[str, _matches(_PACKAGE, "a Debian package name", "small letters, digits, + . and -")]
+SaltVersion = Annotated[str, _matches(_SALT, "a Salt release", 'write "3008" for its newest, or "3008.3" for one')]
+Image = Annotated[str, _matches(_IMAGE, "an image reference", "write repository:tag")]
+Branch = Annotated[str, _matches(re.compile(r"[A-Za-z0-9][\w./-]*"), "a branch name", "write it as git does")]
+Url = Annotated[str, AfterValidator(_url)]
+Role = Literal["master", "manager", "worker"]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, text is text (3008 is a number, "3008" a release)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Node(Section):
+    """One board. `name` comes from its key in the file; `host` is how SSH reaches it before it has its address."""
+
+    name: Name = ""
+    host: Host = ""
+    address: Address
+    roles: Annotated[list[Role], Field(min_length=1)] = ["worker"]
+
+    @property
+    def reach(self) -> list[str]:
+        """Return the SSH destinations to try, in order."""
+        return list(dict.fromkeys(filter(None, [self.host, self.address])))
+
+
+class Network(Section):
+    """The network all nodes are in."""
+
+    prefix: Annotated[int, Field(ge=8, le=30)] = 24
+    gateway: Address | None = None
+    dns: list[Address] = []
+    manage: bool = True
+
+
+class Users(Section):
+    """How the workstation logs in. Paths are relative to the site file; ``~`` is the home directory."""
+
+    admin: Login = "pi"
+    identity: str = ""
+    known_hosts: str = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+
+
+class Salt(Section):
+    """Release and source of Salt. ``auto``: the project's packages where they exist and answer, else pip."""
+
+    version: SaltVersion = "3008"
+    source: Literal["auto", "onedir", "pip"] = "auto"
+
+
+class Docker(Section):
+    """Docker Engine: the vendor's repository or the distribution's package; `daemon` is merged into daemon.json."""
+
+    source: Literal["vendor", "distribution"] = "vendor"
+    version: str = ""
+    daemon: dict[str, Any] = {}
+
+
+class Consul(Section):
+    """Consul's image, and for sites without a registry a `docker save` archive of it."""
+
+    image: Image = "hashicorp/consul:1.21.5"
+    archive: str = ""
+
+
+class B2(Section):
+    """The Backblaze B2 command on every node; an empty version means the newest."""
+
+    enabled: bool = True
+    version: str = ""
+
+
+class Packages(Section):
+    """Debian packages every node gets besides the formula's own."""
+
+    extra: list[Package] = []
+
+
+class Formula(Section):
+    """Where the master's checkout follows from; without a remote, what the bootstrap brings."""
+
+    remote: str = ""
+    branch: Branch = "main"
+
+
+class Swarm(Section):
+    """Whether the nodes form a Docker Swarm."""
+
+    enabled: bool = True
+
+
+class Sources(Section):
+    """Package caches, mirrors and extra certificate authorities of the site."""
+
+    apt_proxy: Url = ""
+    pip_index: Url = ""
+    ca_bundle: str = ""
+
+
+class Site(Section):
+    """The whole file below its top-level key."""
+
+    cluster: Name
+    nodes: Annotated[dict[str, Node], Field(min_length=1)]
+    network: Network = Network()
+    users: Users = Users()
+    salt: Salt = Salt()
+    docker: Docker = Docker()
+    consul: Consul = Consul()
+    b2: B2 = B2()
+    packages: Packages = Packages()
+    formula: Formula = Formula()
+    swarm: Swarm = Swarm()
+    sources: Sources = Sources()
+
+    @property
+    def master(self) -> Node:
+        """Return the node that carries the Salt master."""
+        return next(node for node in self.nodes.values() if "master" in node.roles)
+
+    @property
+    def managers(self) -> list[Node]:
+        """Return the swarm's managers in the file's order."""
+        return [node for node in self.nodes.values() if "manager" in node.roles]
