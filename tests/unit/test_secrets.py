@@ -1,0 +1,119 @@
+"""The master's secrets: made once, closed to others, each node its own."""
+
+import concurrent.futures
+import datetime
+import socket
+import ssl
+import threading
+
+import omega_pki
+import omega_secrets
+import pytest
+from cryptography import x509
+
+SITE = {
+    "cluster": "omega",
+    "nodes": {
+        "m": {"address": "10.0.0.1", "roles": ["master", "manager"]},
+        "a": {"address": "10.0.0.2", "roles": ["manager"]},
+        "b": {"address": "10.0.0.3", "roles": ["manager"]},
+        "w": {"address": "10.0.0.4", "roles": ["worker"]},
+    },
+}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return omega_secrets.Store(tmp_path / "secrets")
+
+
+def names_of(certificate):
+    extension = x509.load_pem_x509_certificate(certificate.encode()).extensions
+    return extension.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+
+
+def test_secrets_are_made_once_even_when_all_minions_ask_at_once(store):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: store.consul_for(SITE, "a"), range(16)))
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_nobody_else_can_read_them(store):
+    store.consul_for(SITE, "a")
+    store.consul_management(SITE)
+    modes = {path.stat().st_mode & 0o077 for path in store.root.rglob("*") if path.is_file()}
+    assert modes == {0}
+    assert store.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_nodes_share_the_gossip_key_but_no_token(store):
+    first, second = store.consul_for(SITE, "a"), store.consul_for(SITE, "w")
+    assert first["gossip_key"] == second["gossip_key"]
+    assert first["token"] != second["token"]
+    assert store.consul_management(SITE)["node_tokens"]["w"] == second["token"]
+    assert store.consul_management(SITE)["management_token"] not in str([first, second])
+
+
+def test_only_a_server_may_speak_as_a_server(store):
+    assert "server.omega.consul" in names_of(store.consul_for(SITE, "b")["cert"])
+    assert "server.omega.consul" not in names_of(store.consul_for(SITE, "w")["cert"])
+
+
+def test_a_new_address_brings_a_new_certificate_but_keeps_the_token(store):
+    before = store.consul_for(SITE, "w")
+    moved = {**SITE, "nodes": {**SITE["nodes"], "w": {"address": "10.0.0.44", "roles": ["worker"]}}}
+    after = store.consul_for(moved, "w")
+    assert after["cert"] != before["cert"]
+    assert after["token"] == before["token"]
+    assert after["ca"] == before["ca"]
+
+
+def test_a_certificate_near_its_end_is_replaced(store, monkeypatch):
+    before = store.consul_for(SITE, "w")
+    later = omega_pki._utcnow() + datetime.timedelta(days=omega_pki.NODE_DAYS - omega_pki.RENEW_DAYS + 1)
+    monkeypatch.setattr(omega_pki, "_utcnow", lambda: later)
+    assert store.consul_for(SITE, "w")["cert"] != before["cert"]
+
+
+def test_two_nodes_can_talk_tls_and_a_stranger_cannot(store, tmp_path):
+    assert handshake(tmp_path, store.consul_for(SITE, "m"), store.consul_for(SITE, "w"))
+    stranger = omega_secrets.Store(tmp_path / "other").consul_for(SITE, "w")
+    stranger["ca"] = store.consul_for(SITE, "m")["ca"]
+    assert not handshake(tmp_path, store.consul_for(SITE, "m"), stranger)
+
+
+def context(folder, purpose, secrets):
+    folder.mkdir(exist_ok=True)
+    for name in ("ca", "cert", "key"):
+        (folder / name).write_text(secrets[name])
+    made = ssl.create_default_context(purpose, cafile=folder / "ca")
+    made.load_cert_chain(folder / "cert", folder / "key")
+    made.verify_mode = ssl.CERT_REQUIRED
+    return made
+
+
+def handshake(folder, server, client):
+    """Say whether a TLS client and server with these secrets accept each other."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.settimeout(10)
+    outcome = []
+
+    def serve():
+        try:
+            with context(folder / "s", ssl.Purpose.CLIENT_AUTH, server).wrap_socket(ours, server_side=True) as tls:
+                outcome.append(tls.recv(2) == b"hi")
+        except (ssl.SSLError, OSError):
+            outcome.append(False)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        wrap = context(folder / "c", ssl.Purpose.SERVER_AUTH, client).wrap_socket
+        with wrap(theirs, server_hostname="server.omega.consul") as tls:
+            tls.send(b"hi")
+            thread.join(10)
+    except (ssl.SSLError, OSError):
+        theirs.close()
+    thread.join(10)
+    return outcome == [True]
