@@ -31,6 +31,8 @@ PROBE_TIMEOUT = 0.5
 CONNECT_TIMEOUT = 1.0
 MAX_DETAIL = 300
 NO_LEADER = ("No cluster leader", "leadership lost", "not the leader", "no leader")
+# Consul answers 500, not 400, to these mistakes of the caller (read off 1.8.7); they are not worth a retry.
+MISTAKES = ("Invalid ", "invalid session", "No such ", "Failed to parse", "already exists", "already in use")
 ANONYMOUS = "anonymous (no token was given)"
 
 
@@ -192,9 +194,9 @@ class Client:
     def __repr__(self):
         return f"<Consul {self.url}>"
 
-    def clone(self, timeout=None):
-        """The same client with a connection of its own and, if given, another time-out in seconds."""
-        return Client(self.url, self._token, timeout or self.timeout, self._verify)
+    def clone(self, timeout=None, token=None):
+        """The same client with a connection of its own and, if given, another time-out (s) or token."""
+        return Client(self.url, token or self._token, timeout or self.timeout, self._verify)
 
     def _bound(self, timeout):
         """Put the time-out on the library's session: the one place every call of every version passes."""
@@ -259,7 +261,7 @@ class Client:
     def failure(self, what, code, body):
         """ConsulError for an answer that is not a success."""
         body = " ".join(body.split())[:MAX_DETAIL]
-        if code in (401, 403):
+        if code in (401, 403) or "Permission denied" in body or "ACL not found" in body:
             if "ACL not found" in body:
                 cause = "its token is unknown to Consul (revoked, expired or not created yet)"
             else:
@@ -269,7 +271,7 @@ class Client:
             return self._error("not_found", what, body or "not found")
         if code == 409:
             return self._error("conflict", what, body)
-        if code < 500:
+        if code < 500 or any(text in body for text in MISTAKES):
             return self._error("bad_request", what, f"HTTP {code}: {body}")
         if any(text in body for text in NO_LEADER):
             return self._error("no_leader", what, "Consul has no leader")
