@@ -8,18 +8,27 @@ import pytest
 
 KEY = (pathlib.Path(__file__).parent / "data/signing-key.asc").read_bytes()
 # What `gpg --show-keys` prints for that file.
-FINGERPRINT = "8F9DC2086BFE13A64246B290662BCA4F9DB6E9D9"
+FINGERPRINT = "8C0A2905CB4B81EFD65769070A5492EAC361C6AB"
 
 
 def test_fingerprint_is_the_one_gpg_prints():
     assert omega_openpgp.primary_fingerprints(KEY) == [FINGERPRINT]
 
 
-def test_armoured_and_binary_keys_are_the_same_key():
+def binary():
     lines = KEY.decode().splitlines()
     body = lines[lines.index("") + 1 : -1]
-    binary = base64.b64decode("".join(line for line in body if not line.startswith("=")))
-    assert omega_openpgp.primary_fingerprints(binary) == [FINGERPRINT]
+    return base64.b64decode("".join(line for line in body if not line.startswith("=")))
+
+
+def test_armoured_and_binary_keys_are_the_same_key():
+    assert omega_openpgp.primary_fingerprints(binary()) == [FINGERPRINT]
+
+
+def test_a_download_that_broke_off_is_refused():
+    # The primary key is whole, what follows is not.
+    with pytest.raises(omega_openpgp.KeyFileError, match="middle of a packet"):
+        omega_openpgp.primary_fingerprints(binary()[:-10])
 
 
 def test_every_primary_key_of_a_file_is_reported():
