@@ -1,0 +1,1 @@
+"""Virtual Pis: one container per board, with systemd, sshd and NetworkManager of its own."""

@@ -1,0 +1,150 @@
+"""`rpiomega lab ...`: virtual Pis on this machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+
+import click
+
+from rpiomega.lab import engine, image, lifecycle, network, pi, state
+from rpiomega.lab.engine import LabError
+from rpiomega.lab.state import Lab
+
+NAME = click.option("--name", default="demo", show_default=True, help="Which lab.")
+
+
+def _report(line: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+
+
+def _errors(function):
+    """Print a LabError as one line and exit with 1."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except LabError as err:
+            click.echo(f"lab: {err}", err=True)
+            return sys.exit(1)
+
+    return wrapped
+
+
+@click.group()
+def lab() -> None:
+    """Virtual Pis on this machine: one container each, with systemd, SSH and NetworkManager."""
+
+
+@lab.command()
+@NAME
+@click.option("--nodes", type=click.IntRange(1, network.SLOTS), help="How many; default: as before, or 3.")
+@click.option("--release", type=click.Choice(image.RELEASES), help="Debian's; default: as before, or trixie.")
+@_errors
+def up(name: str, nodes: int | None, release: str | None) -> None:
+    """Bring a lab up: make what is missing, start what is off."""
+    made = bring_up(name, nodes, release)
+    for what, meaning in sorted(made.limits.items()):
+        click.echo(f"limit {what}: {meaning}")
+    click.echo(f"lab {name}: {made.nodes} nodes; rpiomega lab ssh {made.node_names()[0]} --name {name}")
+    click.echo(f"site file: {made.site_file}")
+
+
+def bring_up(name: str, nodes: int | None, release: str | None) -> Lab:
+    """Return the lab of that name, up; what is not given stays as it is there."""
+    known = state.load(name) or Lab(name)
+    if release and known.subnet and release != known.release:
+        raise LabError(f"lab {name} is {known.release}: `rpiomega lab down --name {name}` first")
+    known.release = release or known.release
+    if nodes and known.subnet and nodes < known.nodes:
+        raise LabError(f"lab {name} has {known.nodes} nodes and does not shrink: `lab down --name {name}` first")
+    known.nodes = nodes or known.nodes
+    return lifecycle.up(engine.connect(), known, _report)
+
+
+@lab.command()
+@NAME
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_errors
+def status(name: str, as_json: bool) -> None:
+    """Show a lab's nodes."""
+    found = state.existing(name)
+    rows = lifecycle.status(engine.connect(), found)
+    if as_json:
+        click.echo(lifecycle.describe(found, rows))
+        return
+    for row in rows:
+        text = f"{row['node']:<18}{row['address']:<17}{','.join(row['roles']):<16}{row['power']:<8}{row['systemd']}"
+        click.echo(text.rstrip())
+
+
+@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@NAME
+@click.argument("node")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@_errors
+def ssh(name: str, node: str, command: tuple[str, ...]) -> None:
+    """Log in on NODE as pi, or run COMMAND there."""
+    found = state.existing(name)
+    if node not in found.node_names():
+        raise LabError(f"{node} is no node of lab {name}: it has {', '.join(found.node_names())}")
+    os.execvp("ssh", ["ssh", "-F", str(found.ssh_config), node, *command])
+
+
+@lab.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@NAME
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@_errors
+def execute(name: str, node: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on NODE as root, without SSH (through the container engine)."""
+    client = engine.connect()
+    container = pi.find(client, state.existing(name), node)
+    with engine.explained(f"{node}: cannot run {command[0]}"):
+        session = client.api.exec_create(container.id, list(command))["Id"]
+        for out, err in client.api.exec_start(session, stream=True, demux=True):
+            sys.stdout.buffer.write(out or b"")
+            sys.stderr.buffer.write(err or b"")
+            sys.stdout.flush()
+        sys.exit(client.api.exec_inspect(session)["ExitCode"])
+
+
+@lab.command()
+@NAME
+@click.argument("node")
+@_errors
+def kill(name: str, node: str) -> None:
+    """Cut NODE's power."""
+    pi.kill(pi.find(engine.connect(), state.existing(name), node))
+
+
+@lab.command()
+@NAME
+@click.argument("node")
+@_errors
+def start(name: str, node: str) -> None:
+    """Give NODE power again, and wait until it has booted."""
+    found = state.existing(name)
+    container = pi.find(engine.connect(), found, node)
+    with engine.explained(f"cannot start {node}"):
+        container.start()
+    pi.wait_booted(found, node, container)
+    pi.wait_login(found, node)
+
+
+@lab.command()
+@NAME
+@click.option("--purge", is_flag=True, help="Remove the images and the download cache too.")
+@_errors
+def down(name: str, purge: bool) -> None:
+    """Remove a lab: containers, disks, network, files."""
+    client = engine.connect()
+    removed = lifecycle.down(client, name)
+    click.echo(f"removed: {', '.join(removed)}" if removed else f"nothing there of lab {name}")
+    if purge:
+        click.echo(f"removed: {', '.join(lifecycle.purge(client))}")
+    else:
+        click.echo("kept for the next lab: images and download cache (`rpiomega lab down --purge` removes them)")

@@ -1,0 +1,125 @@
+"""Bringing a lab up, looking at it, taking it down."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import docker
+import docker.errors
+
+from rpiomega.lab import cache, engine, image, limits, network, pi, sitefile, state
+from rpiomega.lab.engine import LabError
+from rpiomega.lab.state import Lab
+
+Report = image.Report
+
+
+def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
+    """Make everything of the lab that is missing, and return it with all nodes booted."""
+    with ThreadPoolExecutor() as pool:
+        image.ensure_base(client, lab.release, report)
+        helper = pool.submit(image.ensure_cache, client, lab.release, report)
+        node_image = image.ensure_pi(client, lab.release, report)
+        helper_image = helper.result()
+        network.ensure(client, lab)
+        state.make_key(lab)
+        lab.save()
+        network.ensure_router(client, lab, helper_image)
+        cache.ensure(client, lab, helper_image)
+        names = lab.node_names()
+        report(f"starting {len(names)} virtual Pis ({lab.release}) on {lab.subnet}")
+        nodes = dict(zip(names, pool.map(lambda n: pi.ensure(client, lab, n, node_image), names), strict=True))
+        states = dict(zip(names, pool.map(lambda n: pi.wait_booted(lab, n, nodes[n]), names), strict=True))
+        state.write_ssh(lab, {name: pi.host_keys(nodes[name])[0] for name in names})
+        list(pool.map(lambda n: pi.wait_login(lab, n), names))
+    for name, seen in states.items():
+        if seen != "running":
+            report(f"{name} is {seen}")
+    lab.limits = limits.detect(nodes[names[0]])
+    lab.save()
+    sitefile.write(lab)
+    return lab
+
+
+def status(client: docker.DockerClient, lab: Lab) -> list[dict]:
+    """Return one dict per node: node, address, roles, power, systemd, image."""
+    rows = []
+    names = lab.node_names()
+    for position, name in enumerate(names):
+        row = {"node": name, "address": lab.node_address(name), "roles": sitefile.roles(position, len(names))}
+        try:
+            container = pi.find(client, lab, name)
+        except LabError:
+            rows.append(row | {"power": "absent", "systemd": "", "image": ""})
+            continue
+        on = container.status == "running"
+        systemd = engine.run(container, ["systemctl", "is-system-running"], check=False) if on else ""
+        tag = (container.attrs.get("Config") or {}).get("Image", "")
+        rows.append(row | {"power": "on" if on else "off", "systemd": systemd, "image": tag})
+    return rows
+
+
+def down(client: docker.DockerClient, name: str) -> list[str]:
+    """Remove everything a lab made but images and download cache; return what was removed.
+
+    Works by Docker's labels, so it also clears what an interrupted `up` left or another checkout made.
+    """
+    state.check_name(name)
+    removed = []
+    for container in client.containers.list(all=True, filters={"label": f"{engine.LABEL}={name}"}):
+        pi.remove(client, container)
+        removed.append(container.name)
+    cache.leave(client, f"rpiomega-{name}")
+    if network.remove(client, f"rpiomega-{name}"):
+        removed.append(f"network rpiomega-{name}")
+    removed += _remove_cgroups(name)
+    lab = Lab(name)
+    if lab.folder.exists():
+        lab.remove()
+        removed.append(str(lab.folder))
+    return removed
+
+
+def purge(client: docker.DockerClient) -> list[str]:
+    """Remove the download cache and the images."""
+    cache.purge(client)
+    return ["download cache", *image.remove_all(client)]
+
+
+def leftovers(client: docker.DockerClient, name: str) -> list[str]:
+    """Return what is still there of a lab: containers, volumes, networks, cgroup folders, files."""
+    prefix = f"rpiomega-{name}"
+    found = [f"container {c.name}" for c in client.containers.list(all=True) if c.name.startswith(f"{prefix}-")]
+    found += [f"volume {v.name}" for v in client.volumes.list() if v.name.startswith(f"{prefix}-")]
+    found += [f"network {n.name}" for n in client.networks.list() if n.name == prefix]
+    found += [f"cgroup {path}" for path in _cgroups(name)]
+    return found + ([str(Lab(name).folder)] if Lab(name).folder.exists() else [])
+
+
+def describe(lab: Lab, rows: list[dict]) -> str:
+    """Return a lab as JSON text."""
+    keep = {"name": lab.name, "release": lab.release, "subnet": lab.subnet, "limits": lab.limits}
+    files = {"site": str(lab.site_file), "ssh_config": str(lab.ssh_config)}
+    return json.dumps(keep | {"files": files, "nodes": rows}, indent=2)
+
+
+def _cgroups(name: str) -> list[Path]:
+    """Cgroup folders of a lab where the runtime leaves a container's v2 cgroup at the root of the hierarchy."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    roots = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
+    return [root / "rpiomega-lab" / name for root in roots if (root / "rpiomega-lab" / name).is_dir()]
+
+
+def _remove_cgroups(name: str) -> list[str]:
+    removed = []
+    for top in _cgroups(name):
+        folders = sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True)
+        try:
+            for folder in [*folders, top]:
+                folder.rmdir()
+        except OSError as err:
+            raise LabError(f"cannot remove cgroup {top}: {err.strerror}; as root: rmdir it bottom-up") from err
+        removed.append(f"cgroup {top}")
+    return removed

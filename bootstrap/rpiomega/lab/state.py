@@ -1,0 +1,139 @@
+"""What a lab keeps on disk: `.lab/<name>/` with its SSH key, known hosts, site file and facts about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rpiomega.lab.engine import LabError
+
+ROOT = Path(os.environ.get("RPIOMEGA_LAB_DIR") or Path(__file__).resolve().parents[3] / ".lab")
+_NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
+FIRST_HOST = 10
+
+
+@dataclass
+class Lab:
+    """One lab. `subnet` is empty until the network exists; `limits` is what this host cannot give its Pis."""
+
+    name: str
+    release: str = "trixie"
+    nodes: int = 3
+    subnet: str = ""
+    limits: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The lab's folder on disk."""
+        return ROOT / self.name
+
+    @property
+    def key(self) -> Path:
+        """The private key that logs in as pi on every node."""
+        return self.folder / "id_ed25519"
+
+    @property
+    def ssh_config(self) -> Path:
+        """An OpenSSH configuration that knows every node by its name."""
+        return self.folder / "ssh_config"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The nodes' SSH host keys, read from the nodes themselves and not from the network."""
+        return self.folder / "known_hosts"
+
+    @property
+    def site_file(self) -> Path:
+        """The lab's own site file."""
+        return self.folder / "site.sls"
+
+    @property
+    def network(self) -> str:
+        """Name of the lab's Docker network; its containers' names start with it too."""
+        return f"rpiomega-{self.name}"
+
+    def node_names(self) -> list[str]:
+        """Return the nodes' names in order; the first is the master."""
+        return ["rpiomega-master", *(f"rpiomega-{number}" for number in range(2, self.nodes + 1))]
+
+    def address(self, number: int) -> str:
+        """Return an address of the lab's network: 1 is this machine, 2 DHCP and DNS, 3 the cache."""
+        return self.subnet.split("/")[0].rpartition(".")[0] + f".{number}"
+
+    def node_address(self, name: str) -> str:
+        """Return the address that DHCP gives the named node."""
+        return self.address(FIRST_HOST + 1 + self.node_names().index(name))
+
+    def save(self) -> None:
+        """Write lab.json, making the folder first if need be."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "lab.json.new"
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        temporary.replace(self.folder / "lab.json")
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def check_name(name: str) -> str:
+    """Return a lab's name; raise LabError if it is not one."""
+    if not _NAME.fullmatch(name):
+        raise LabError(f"`{name}` is no name for a lab: use up to 16 small letters and digits, a letter first")
+    return name
+
+
+def load(name: str) -> Lab | None:
+    """Return the lab of that name, or None if this checkout has none."""
+    path = ROOT / check_name(name) / "lab.json"
+    try:
+        return Lab(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as err:
+        raise LabError(f"{path} cannot be read ({err}): `rpiomega lab down --name {name}`, then up") from err
+
+
+def existing(name: str) -> Lab:
+    """Return the lab of that name; raise LabError if there is none."""
+    lab = load(name)
+    if lab is None:
+        raise LabError(f"there is no lab `{name}` here: `rpiomega lab up --name {name}` makes one")
+    return lab
+
+
+def make_key(lab: Lab) -> None:
+    """Make the lab's SSH key unless it is there."""
+    if lab.key.exists():
+        return
+    if not shutil.which("ssh-keygen"):
+        raise LabError("ssh-keygen is missing: `apt-get install openssh-client`")
+    lab.folder.mkdir(parents=True, exist_ok=True)
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"rpiomega lab {lab.name}", "-f", str(lab.key)]
+    subprocess.run(command, check=True)
+
+
+def write_ssh(lab: Lab, host_keys: dict[str, list[str]]) -> None:
+    """Write ssh_config and known_hosts; `host_keys` maps a node's name to its public host keys."""
+    lines, known = [], []
+    for name in lab.node_names():
+        address = lab.node_address(name)
+        lines += [f"Host {name} {address}", f"    HostName {address}"]
+        known += [f"{name},{address} {key}" for key in host_keys.get(name, [])]
+    lines += [
+        "Host *",
+        "    User pi",
+        f'    IdentityFile "{lab.key}"',
+        "    IdentitiesOnly yes",
+        f'    UserKnownHostsFile "{lab.known_hosts}"',
+        "    StrictHostKeyChecking yes",
+        "    ConnectTimeout 10",
+        "    LogLevel ERROR",
+    ]
+    lab.ssh_config.write_text("\n".join(lines) + "\n")
+    lab.known_hosts.write_text("\n".join(known) + "\n")
