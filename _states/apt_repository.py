@@ -17,11 +17,11 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "apt_repository: this system has no apt")
 
 
-def present(name, uri, suite, components, key_url, fingerprint):
+def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     """Have a deb822 source signed by exactly one key.
 
     The key is fetched only when it is not there yet or is another one, and is written only if its fingerprint is
-    the pinned one. The package lists are refreshed by the next ``pkg.installed``.
+    the pinned one.
 
     :param name: base name of the source and key files
     :param uri: the repository
@@ -29,6 +29,7 @@ def present(name, uri, suite, components, key_url, fingerprint):
     :param components: list
     :param key_url: where the public key is
     :param fingerprint: 40 hex digits of the primary key, spaces allowed
+    :param refresh: fetch the package lists after a change
     :return: Salt's state return
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is configured"}
@@ -51,7 +52,8 @@ def present(name, uri, suite, components, key_url, fingerprint):
         if problem:
             return {**ret, "result": False, "changes": {}, "comment": f"{name}: {problem}"}
     omega_files.write(source_file, source)
-    __salt__["pkg.refresh_db"]()
+    if refresh:
+        __salt__["pkg.refresh_db"]()
     return {**ret, "comment": f"{name} configured"}
 
 

@@ -8,8 +8,6 @@ import os
 import omega_containers
 import omega_docker
 
-STOP_SECONDS = 20
-
 
 def image_present(name, archive=None):
     """Have an image on the node, from an archive or a registry.
@@ -52,6 +50,7 @@ def running(
     volumes=None,
     restart="always",
     config=None,
+    stop_timeout=20,
 ):
     """Have one container running with exactly these settings; it is made anew when any of them changed.
 
@@ -67,6 +66,7 @@ def running(
     :param volumes: list of ``source:target[:ro]``; a source without a slash is a named volume
     :param restart: restart policy
     :param config: files or folders read only at start: a change there makes a new container
+    :param stop_timeout: seconds a container may take to end before it is killed and replaced
     :return: Salt's state return
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is running"}
@@ -91,13 +91,13 @@ def running(
     ret["changes"] = {name: act}
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"{name}: would {act} the container"}
-    problem = _act(client, act, name, spec, wanted, present)
+    problem = _act(client, act, name, spec, wanted, present, stop_timeout)
     if problem:
         return {**ret, "result": False, "changes": {}, "comment": problem}
     return {**ret, "comment": f"{name}: did {act} the container"}
 
 
-def _act(client, act, name, spec, fingerprint, present):
+def _act(client, act, name, spec, fingerprint, present, stop_timeout):
     import docker
 
     try:
@@ -105,7 +105,7 @@ def _act(client, act, name, spec, fingerprint, present):
             present.start()
             return None
         if present:
-            present.stop(timeout=STOP_SECONDS)
+            present.stop(timeout=stop_timeout)
             present.remove()
         client.containers.run(name=name, detach=True, labels={omega_containers.LABEL: fingerprint}, **spec)
     except docker.errors.APIError as error:

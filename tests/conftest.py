@@ -1,6 +1,38 @@
 """Salt puts `_utils` on the module path when it loads our modules; the tests do the same."""
 
+import contextlib
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "_utils"))
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "_utils"))
+
+
+@pytest.fixture
+def states(tmp_path):
+    """Give the states as a minion loads them: `with states(test=True, pillar={…}) as loaded`."""
+
+    @contextlib.contextmanager
+    def load(test=False, pillar=None, minion_id="node"):
+        import salt.config
+        import salt.loader
+
+        opts = salt.config.minion_config(None)
+        opts.update(
+            id=minion_id,
+            test=test,
+            file_client="local",
+            root_dir=str(tmp_path),
+            cachedir=str(tmp_path / "cache"),
+            module_dirs=[str(ROOT)],
+            file_roots={"base": [str(ROOT / "salt")]},
+            pillar=pillar or {},
+        )
+        opts["grains"] = salt.loader.grains(opts)
+        utils = salt.loader.utils(opts)
+        modules = salt.loader.minion_mods(opts, utils=utils)
+        yield salt.loader.states(opts, modules, utils, None)
+
+    return load

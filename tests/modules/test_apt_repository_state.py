@@ -1,0 +1,79 @@
+"""`apt_repository.present`: a key is trusted for its fingerprint, wherever it came from."""
+
+import functools
+import http.server
+import pathlib
+import threading
+
+import pytest
+
+KEY = pathlib.Path(__file__).parents[1] / "unit/data/signing-key.asc"
+FINGERPRINT = "8C0A2905CB4B81EFD65769070A5492EAC361C6AB"
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server that offers the key, and a captive portal's page."""
+    folder = tmp_path / "www"
+    folder.mkdir()
+    (folder / "key.asc").write_bytes(KEY.read_bytes())
+    (folder / "portal").write_text("<html>Log in to the Wi-Fi</html>")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.fixture
+def present(states, tmp_path):
+    def present(key_url, fingerprint=FINGERPRINT, test=False):
+        with states(test=test) as loaded:
+            # The state's own paths, under a root of the test.
+            module = loaded["apt_repository.present"].__globals__
+            module["KEYRINGS"], module["SOURCES"] = str(tmp_path / "keyrings"), str(tmp_path / "sources")
+            return loaded["apt_repository.present"](
+                "vendor", "https://example.org/debian", "trixie", ["stable"], key_url, fingerprint, refresh=False
+            )
+
+    return present
+
+
+def test_the_source_names_its_one_key(present, server, tmp_path):
+    assert present(f"{server}/key.asc")["result"] is True
+    source = (tmp_path / "sources/vendor.sources").read_text()
+    assert f"Signed-By: {tmp_path}/keyrings/vendor.asc" in source
+    assert (tmp_path / "keyrings/vendor.asc").read_bytes() == KEY.read_bytes()
+    assert present(f"{server}/key.asc")["changes"] == {}
+
+
+def test_another_key_is_not_trusted_and_nothing_is_written(present, server, tmp_path):
+    answer = present(f"{server}/key.asc", fingerprint="0" * 40)
+    assert answer["result"] is False
+    assert FINGERPRINT in answer["comment"]
+    assert not (tmp_path / "keyrings").exists()
+    assert not (tmp_path / "sources").exists()
+
+
+def test_a_captive_portal_is_suspected(present, server):
+    answer = present(f"{server}/portal")
+    assert answer["result"] is False
+    assert "captive portal" in answer["comment"]
+
+
+def test_an_unreachable_key_names_its_address(present):
+    answer = present("http://127.0.0.1:9/key.asc")
+    assert answer["result"] is False
+    assert "http://127.0.0.1:9/key.asc" in answer["comment"]
+
+
+def test_a_key_somebody_exchanged_is_put_right(present, server, tmp_path):
+    present(f"{server}/key.asc")
+    (tmp_path / "keyrings/vendor.asc").write_text("something else")
+    assert list(present(f"{server}/key.asc")["changes"]) == [f"{tmp_path}/keyrings/vendor.asc"]
+
+
+def test_test_mode_fetches_and_writes_nothing(present, tmp_path):
+    answer = present("http://127.0.0.1:9/key.asc", test=True)
+    assert answer["result"] is None
+    assert not (tmp_path / "keyrings").exists()

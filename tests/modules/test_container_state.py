@@ -1,0 +1,111 @@
+"""`container.image_present` and `container.running` against a real Docker Engine."""
+
+import uuid
+
+import pytest
+import tiny_image
+
+docker = pytest.importorskip("docker")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    client = docker.DockerClient(base_url="unix:///var/run/docker.sock")
+    tiny_image.build(client)
+    yield client
+    client.images.remove(tiny_image.TAG, force=True)
+
+
+@pytest.fixture
+def name(engine):
+    """A container name nobody else uses; the container is removed afterwards."""
+    made = f"rpiomega-test-{uuid.uuid4().hex[:8]}"
+    yield made
+    for container in engine.containers.list(all=True, filters={"name": made}):
+        container.remove(force=True)
+
+
+@pytest.fixture
+def run(states, name):
+    def run(test=False, seconds="60", **settings):
+        with states(test=test) as loaded:
+            return loaded["container.running"](
+                name, tiny_image.TAG, entrypoint=["sleep"], command=[seconds], restart="no", stop_timeout=1, **settings
+            )
+
+    return run
+
+
+def test_a_container_is_created_once_and_then_left_alone(engine, name, run):
+    assert run()["changes"] == {name: "create"}
+    first = engine.containers.get(name).id
+    again = run()
+    assert again["result"] is True
+    assert again["changes"] == {}
+    assert engine.containers.get(name).id == first
+
+
+def test_what_is_predicted_is_what_is_done_and_nothing_is_written(engine, name, run):
+    predicted = run(test=True)
+    assert predicted["result"] is None
+    assert engine.containers.list(all=True, filters={"name": name}) == []
+    assert run()["changes"] == predicted["changes"]
+    assert run(test=True)["result"] is True
+
+
+def test_other_settings_make_a_new_container(engine, name, run):
+    run()
+    first = engine.containers.get(name).id
+    assert run(seconds="61")["changes"] == {name: "replace"}
+    assert engine.containers.get(name).id != first
+
+
+def test_a_stopped_container_is_started_again(engine, name, run):
+    run()
+    first = engine.containers.get(name)
+    first.kill()
+    assert run()["changes"] == {name: "start"}
+    assert engine.containers.get(name).id == first.id
+
+
+def test_a_changed_configuration_file_makes_a_new_container(name, run, tmp_path):
+    (tmp_path / "settings").write_text("one")
+    run(config=[str(tmp_path)])
+    assert run(config=[str(tmp_path)])["changes"] == {}
+    (tmp_path / "settings").write_text("two")
+    assert run(config=[str(tmp_path)])["changes"] == {name: "replace"}
+
+
+def test_an_archive_is_loaded_when_the_image_is_missing(engine, states, tmp_path):
+    tag = f"rpiomega/archived:{uuid.uuid4().hex[:8]}"
+    tiny_image.build(engine, tag)
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"".join(engine.images.get(tag).save(named=True)))
+    engine.images.remove(tag, force=True)
+    with states() as loaded:
+        assert loaded["container.image_present"](tag, archive=str(archive))["changes"] == {tag: "loaded"}
+        assert loaded["container.image_present"](tag, archive=str(archive))["changes"] == {}
+    engine.images.remove(tag, force=True)
+
+
+def test_an_archive_of_another_image_is_called_so(engine, states, tmp_path):
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"".join(engine.images.get(tiny_image.TAG).save(named=True)))
+    with states() as loaded:
+        answer = loaded["container.image_present"]("rpiomega/absent:1", archive=str(archive))
+    assert answer["result"] is False
+    assert "holds another image" in answer["comment"]
+
+
+def test_a_registry_that_does_not_answer_is_named(states):
+    with states() as loaded:
+        answer = loaded["container.image_present"]("127.0.0.1:9/nothing:1")
+    assert answer["result"] is False
+    assert "127.0.0.1:9/nothing:1 cannot be pulled" in answer["comment"]
+
+
+def test_a_missing_image_is_named(states):
+    with states() as loaded:
+        answer = loaded["container.running"]("rpiomega-test-none", "rpiomega/absent:1")
+    assert answer["result"] is False
+    assert "rpiomega/absent:1 is not on this node" in answer["comment"]
