@@ -49,7 +49,7 @@ def ensure_base(client: docker.DockerClient, release: str, report: Report) -> st
         return tag
     if release not in RELEASES:
         raise LabError(f"release {release} is not known: choose one of {', '.join(RELEASES)}")
-    if _pull(f"debian:{release}-slim", tag):
+    if pull(f"debian:{release}-slim", tag):
         report(f"base image debian:{release}-slim from the registry")
     else:
         report(f"no image registry answers: making the {release} base with mmdebstrap")
@@ -90,7 +90,7 @@ def _provision(client, base: str, script: str, payload: dict[str, bytes], enviro
             base, ["sh", f"/lab/{script}"], environment=environment, labels={engine.LABEL: "image"}
         )
         try:
-            container.put_archive("/", _archive({f"lab/{name}": data for name, data in payload.items()}))
+            container.putarchive("/", archive({f"lab/{name}": data for name, data in payload.items()}))
             container.start()
             code = container.wait(timeout=1200)["StatusCode"]
             if code:
@@ -123,8 +123,8 @@ def _mmdebstrap(client, release: str, tag: str) -> None:
             client.api.import_image_from_file(str(tarball), repository=repository, tag=name)
 
 
-def _pull(reference: str, tag: str) -> bool:
-    """Pull without hanging where the registry is filtered: 20 s of silence count as no registry."""
+def pull(reference: str, tag: str) -> bool:
+    """Pull an image and tag it; return whether a registry gave it. 20 s of silence count as no registry."""
     try:
         client = docker.from_env(version="auto", timeout=20)
         image = client.images.pull(reference)
@@ -159,7 +159,8 @@ def _host_certificates() -> bytes:
     return b""
 
 
-def _archive(files: dict[str, bytes]) -> bytes:
+def archive(files: dict[str, bytes]) -> bytes:
+    """Return a tar of executable files, path -> content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in files.items():

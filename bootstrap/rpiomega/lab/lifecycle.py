@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
 import docker.errors
 
-from rpiomega.lab import cache, engine, image, limits, network, pi, sitefile, state
+from rpiomega.lab import archives, cache, engine, folders, image, limits, network, pi, sitefile, state
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.state import Lab
 
@@ -21,6 +22,8 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
     with ThreadPoolExecutor() as pool:
         image.ensure_base(client, lab.release, report)
         helper = pool.submit(image.ensure_cache, client, lab.release, report)
+        consul = pool.submit(archives.consul, client, lab.release, report)
+        smoke = pool.submit(archives.smoke, client, lab.release, report)
         node_image = image.ensure_pi(client, lab.release, report)
         helper_image = helper.result()
         network.ensure(client, lab)
@@ -39,8 +42,17 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
             report(f"{name} is {seen}")
     lab.limits = limits.detect(nodes[names[0]])
     lab.save()
-    sitefile.write(lab)
+    _place(lab, consul.result(), smoke.result())
     return lab
+
+
+def _place(lab: Lab, consul: archives.Archive, smoke: archives.Archive) -> None:
+    """Put the image archives beside the site file, and write that."""
+    for archive in (consul, smoke):
+        target = lab.folder / archive.path.name
+        if not target.exists():
+            shutil.copyfile(archive.path, target)
+    sitefile.write(lab, {"image": consul.image, "archive": consul.path.name})
 
 
 def status(client: docker.DockerClient, lab: Lab) -> list[dict]:
@@ -85,6 +97,7 @@ def down(client: docker.DockerClient, name: str) -> list[str]:
 def purge(client: docker.DockerClient) -> list[str]:
     """Remove the download cache and the images."""
     cache.purge(client)
+    folders.remove_cache()
     return ["download cache", *image.remove_all(client)]
 
 

@@ -1,0 +1,1 @@
+"""Consul for the lab: a binary for tests on this machine, and an image archive for the nodes."""

@@ -1,0 +1,135 @@
+"""A Consul binary, kept in the cache folder.
+
+By default Debian's last packaged release: every Debian mirror has it, and it needs no build. With
+RPIOMEGA_CONSUL_FROM_SOURCE=1 and a Go toolchain, the release that the site's default image names, built from
+the Go module proxy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import shutil
+import subprocess
+import tarfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from rpiomega.lab import image
+from rpiomega.lab.engine import LabError
+from rpiomega.lab.folders import cache_folder, whole_file
+from rpiomega.site.schema import Consul
+
+PACKAGED = "1.8.7"
+_DEB = "pool/main/c/consul/consul_1.8.7+dfsg1-2+b3_{}.deb"
+_ARCHIVE = "http://archive.debian.org/debian"  # where suites go in the end
+_SHA256 = {
+    "amd64": "e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
+    "arm64": "7318cfa77a7ba6f71dd096e44353279de246ffc6561216ace42353685dcf8255",
+}
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+_MODULE = Path(__file__).parent.parent / "files" / "consul-from-source"
+_BUILD_BOUND = 3600
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A Consul program: where it is, and its version without a leading v."""
+
+    path: Path
+    version: str
+
+
+def ensure() -> Binary:
+    """Return a Consul binary for this machine, fetching or building it the first time.
+
+    Raises LabError if neither is possible.
+    """
+    if os.environ.get("RPIOMEGA_CONSUL_FROM_SOURCE", "") not in ("", "0"):
+        return _built(current_version())
+    return _packaged(architecture())
+
+
+def architecture() -> str:
+    """Return this machine's architecture as Debian calls it; raise LabError for one without a packaged Consul."""
+    machine = platform.machine()
+    if machine not in _MACHINES:
+        raise LabError(f"no Consul is packaged for {machine}: the lab runs on {' and '.join(_MACHINES)}")
+    return _MACHINES[machine]
+
+
+def current_version() -> str:
+    """Return the release that sites use by default."""
+    return Consul().image.rpartition(":")[2]
+
+
+def _packaged(arch: str) -> Binary:
+    path = cache_folder() / f"consul-{PACKAGED}-{arch}" / "consul"
+    if not path.exists():
+        package = _download(_DEB.format(arch), _SHA256[arch])
+        with whole_file(path) as temporary:
+            temporary.write_bytes(_member(package, "./usr/bin/consul"))
+            temporary.chmod(0o755)
+    return Binary(path, PACKAGED)
+
+
+def _download(name: str, sha256: str) -> bytes:
+    problem = ""
+    for base in (image.mirror(), _ARCHIVE):
+        try:
+            with urllib.request.urlopen(f"{base}/{name.replace('+', '%2B')}", timeout=60) as answer:
+                data = answer.read()
+        except (urllib.error.URLError, OSError) as err:
+            problem = problem or f"{base}/{name}: {err}"
+            continue
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+        problem = f"{base}/{name}: its SHA-256 is not the pinned one"
+    raise LabError(f"{problem}; set RPIOMEGA_DEBIAN_MIRROR to a mirror that has it")
+
+
+def _member(package: bytes, name: str) -> bytes:
+    """Return one file of a Debian package, which is an ar(5) archive with the files in data.tar.*."""
+    offset = 8
+    while offset < len(package):
+        header = package[offset : offset + 60]
+        size = int(header[48:58])
+        if header[:16].startswith(b"data.tar"):
+            with tarfile.open(fileobj=io.BytesIO(package[offset + 60 : offset + 60 + size])) as data:
+                return data.extractfile(name).read()
+        offset += 60 + size + size % 2
+    raise LabError(f"the Consul package holds no {name}")
+
+
+def _built(version: str) -> Binary:
+    path = cache_folder() / f"consul-{version}-{architecture()}" / "consul"
+    if path.exists():
+        return Binary(path, version)
+    if not shutil.which("go"):
+        raise LabError("RPIOMEGA_CONSUL_FROM_SOURCE is set but there is no `go`: install Go, or unset it")
+    work = cache_folder() / "consul-source"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(_MODULE, work)
+    flags = f"-s -w -X github.com/hashicorp/consul/version.GitDescribe=v{version}"
+    with whole_file(path) as temporary:
+        for command in (
+            ["go", "get", f"github.com/hashicorp/consul@v{version}"],
+            ["go", "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), "github.com/hashicorp/consul"],
+        ):
+            done = subprocess.run(
+                command,
+                cwd=work,
+                env=os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"},
+                capture_output=True,
+                text=True,
+                timeout=_BUILD_BOUND,
+                check=False,
+            )
+            if done.returncode:
+                cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise LabError(f"`{' '.join(command[:2])}` of Consul {version} failed: {cause}")
+    return Binary(path, version)

@@ -1,0 +1,3 @@
+module rpiomega/consul
+
+go 1.23
