@@ -1,0 +1,441 @@
+"""
+Bring this node into the swarm as its pillar says: look, decide (omega_swarm_plan), act, look again.
+
+Every wait has a bound of its own (Bounds) and ends with what was seen last. A daemon that restarts or a Consul
+without a leader for a moment is retried within a bound; nothing is ever forced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field, replace
+
+import omega_site
+import omega_swarm_check as check
+import omega_swarm_plan as plan
+from omega_consul import ConsulError
+from omega_swarm_docker import MANAGER, WORKER, SwarmError, describe
+from omega_swarm_record import INITIALIZING, READY, VACANT
+
+log = logging.getLogger(__name__)
+
+POLL = 0.5
+RENEW = 10.0
+CONTEND = 5.0  # seconds in one attempt for the lock; then the record is looked at again
+JOINED_EVENT = "rpiomega/swarm/joined"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Seconds that the parts of a run may take."""
+
+    bootstrap: float = 300  # until another node has initialised the swarm
+    initializer: float = 30  # until a node that recorded its intent and lost the lock comes back
+    join: float = 120
+    promote: float = 120  # until this node is promoted; also: until those that are joining right now are
+    gather: float = 30  # after own bootstrap, for managers-to-be that Consul sees alive
+    engine: float = 60  # of an engine that does not answer
+    consul: float = 15  # of a Consul that does not answer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the pillar says. managers: {name: address}. swarm: settings for `swarm init`."""
+
+    node: str
+    role: str
+    address: str
+    managers: dict
+    swarm: dict = field(default_factory=dict)
+
+    @property
+    def others(self):
+        """{name: address} of the managers-to-be but this node."""
+        return {name: address for name, address in self.managers.items() if name != self.node}
+
+
+def wanted(site, node, role=None, address=None, managers=None, swarm=None):
+    """
+    Wanted of `node` from the site's pillar; arguments given win.
+
+    :raises SwarmError: "refused" naming the key that is missing
+    """
+    entry = omega_site.nodes(site).get(node) or {}
+    if role is None:
+        found = [name for name in omega_site.roles(site, node) if name in (MANAGER, WORKER)]
+        if len(found) != 1:
+            what = "has both roles manager and worker" if found else "has neither role manager nor worker"
+            raise SwarmError("refused", f"{node} {what} in rpiomega:nodes:{node}:roles of the site's pillar")
+        role = found[0]
+    if managers is None:
+        managers = {name: omega_site.address(site, name) for name in omega_site.with_role(site, MANAGER)}
+    address = address or entry.get("address")
+    if not address:
+        raise SwarmError("refused", f"no address for {node}: rpiomega:nodes:{node}:address of the site's pillar")
+    return Wanted(node, role, str(address), dict(managers), dict(swarm or {}))
+
+
+class Failed(Exception):
+    """A bound has passed; the text says what was waited for and what was seen last."""
+
+
+class Member:
+    """
+    One run of `swarm.member` on one node.
+
+    :param engine: omega_swarm_docker.Engine
+    :param store: omega_swarm_record.Store
+    :param notify: called with this node's name when it waits to be promoted; best effort
+    """
+
+    def __init__(self, engine, store, want, bounds=None, notify=None):
+        self.engine, self.store, self.want = engine, store, want
+        self.bounds, self.notify = bounds or Bounds(), notify or (lambda node: None)
+        self.changes, self.notes, self.warnings = {}, [], []
+        self._since, self._renewed, self._bootstrapped, self._ignored = {}, 0.0, None, set()
+        self._join_notes = []
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def facts(self):
+        """Facts of this moment: one /info and one read of Consul; more only where a decision needs it."""
+        local = self.engine.local()
+        snap = self.store.snapshot(stale_allowed=local.state == "active")
+        facts = plan.Facts(
+            self.want.node,
+            self.want.role,
+            self.want.address,
+            tuple(self.want.managers),
+            local,
+            snap.record,
+            snap.holder,
+            snap.token_cluster,
+            snap.published,
+            snap.stale,
+        )
+        return self._more(facts)
+
+    def _more(self, facts):
+        local, record = facts.local, facts.record
+        if local.state == "active" and local.control and not local.leaderless and plan.candidates(facts):
+            facts = replace(facts, nodes=tuple(self.engine.nodes()))
+        if record and record.state == INITIALIZING and facts.holder != record.by != facts.node:
+            facts = replace(facts, alive=frozenset(self.store.client.alive()))
+        if self._bootstrapped and time.monotonic() - self._bootstrapped < self.bounds.gather:
+            facts = replace(facts, expected=frozenset(self.store.client.alive()))
+        if plan.decide(facts).kind == "bootstrap":
+            facts = replace(facts, listening=check.answering(self.want.others))
+        return facts
+
+    def foresee(self):
+        """What `run` would do now: (result, comment, changes) for test=True. Writes nothing."""
+        try:
+            facts = self.facts()
+        finally:
+            self.engine.close()
+        problems, self.warnings = self._host(facts)
+        if problems:
+            return False, f"{facts.node}: {'; '.join(problems)}", {}
+        steps = plan.predict(facts)
+        *ahead, last = steps
+        if last.kind == "refuse" and not any(step.kind in plan.ACTS for step in ahead):
+            return False, f"{facts.node}: {last.reason}", {}
+        changes = plan.changes(facts, steps)
+        if not changes:
+            return True, self._comment(last, facts), {}
+        reasons = "; then ".join(step.reason for step in ahead)
+        return None, f"{facts.node} would: {reasons}", changes
+
+    def _host(self, facts):
+        problems, warnings = check.host_problems(facts.local)
+        return (problems if facts.local.state == "inactive" else []), warnings
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def run(self):
+        """
+        Do what is needed; returns (result, comment). What was changed is in `changes`, also after a failure.
+        """
+        try:
+            return self._run()
+        except (Failed, SwarmError, ConsulError) as error:
+            return False, str(error)
+        finally:
+            with _logged("ending this node's presence in Consul"):
+                self.store.vanish()
+            self.engine.close()
+
+    def _run(self):
+        while True:
+            try:
+                facts = self.facts()
+                step = plan.decide(facts)
+                if step.kind in ("done", "refuse"):
+                    self.warnings = self._host(facts)[1]
+                    return step.kind == "done", self._comment(step, facts)
+                self._appear(facts)
+                if step.kind == "linger":
+                    if self._over("linger", self.bounds.promote):
+                        return True, self._comment(plan.Step("done", f"still missing: {', '.join(step.names)}"), facts)
+                    time.sleep(POLL)
+                elif step.kind in plan.WAITS:
+                    self._wait(step, facts)
+                else:
+                    getattr(self, f"_do_{step.kind}")(facts, step)
+                self._since.pop("engine", None)
+                self._since.pop("consul", None)
+            except (SwarmError, ConsulError) as error:
+                self._retry(error)
+
+    def _comment(self, step, facts):
+        text = f"{facts.node}: {step.reason}"
+        if facts.stale:
+            text += " (read stale: Consul has no leader, bring back its servers)"
+        return "; ".join([text, *self.notes])
+
+    def _over(self, what, bound):
+        return time.monotonic() - self._since.setdefault(what, time.monotonic()) > bound
+
+    def _retry(self, error):
+        if not error.transient:
+            raise error
+        kind = "engine" if isinstance(error, SwarmError) else "consul"
+        bound = getattr(self.bounds, kind)
+        if self._over(kind, bound):
+            raise Failed(f"{self.want.node}: {error} (tried for {bound:g} s)")
+        log.info("%s: %s; trying again", self.want.node, error)
+        self.engine.close()
+        time.sleep(2 * POLL)
+
+    def _wait(self, step, facts):
+        bound = {
+            "settle": self.bounds.join,
+            "wait_bootstrap": self.bounds.bootstrap,
+            "wait_initializer": self.bounds.initializer,
+            "wait_token": self.bounds.promote,
+            "await_promotion": self.bounds.promote,
+        }[step.kind]
+        first = step.kind not in self._since
+        if self._over(step.kind, bound):
+            raise Failed(f"{facts.node}: {step.reason} ({bound:g} s have passed){self._next(step, facts)}")
+        if step.kind == "await_promotion" and first:
+            with _logged("telling the master that this node waits to be promoted"):
+                self.notify(facts.node)
+        if step.kind == "settle" and not facts.local.joined and self._over("pending", 2 * CONTEND):
+            # The engine hangs on one manager and has no identity yet: nothing is lost by giving up this attempt.
+            self._since.pop("pending")
+            self.engine.leave()
+        time.sleep(POLL)
+
+    def _next(self, step, facts):
+        if step.kind == "await_promotion":
+            names = " or ".join(self.want.others) or "a manager"
+            return f"; it has joined as a worker; apply the state on {names}, that promotes it"
+        if step.kind == "settle":
+            problems = [check.manager_unreachable(address) for address in facts.local.managers]
+            return "; " + ("; ".join(filter(None, problems)) or "see `journalctl -u docker`")
+        if step.kind == "wait_bootstrap":
+            return "; see the result of the state on the managers, then run again"
+        return ""
+
+    def _appear(self, facts):
+        """Show the other managers that this run goes on: they wait for it and promote this node."""
+        if self.want.role != MANAGER:
+            return
+        if not self._renewed:
+            self.store.appear()
+            if not facts.local.control:
+                self.store.publish(plan.entry_of(facts))
+        elif time.monotonic() - self._renewed > RENEW:
+            self.store.renew()
+        else:
+            return
+        self._renewed = time.monotonic()
+
+    # -- acting --------------------------------------------------------------------------------------------
+
+    def _precheck(self, facts):
+        problems, _ = self._host(facts)
+        if problems:
+            raise Failed(f"{facts.node}: {'; '.join(problems)}")
+
+    def _do_bootstrap(self, facts, _step):
+        self._precheck(facts)
+        try:
+            with self.store.hold(CONTEND) as lock:
+                record = self.store.record()
+                if record and (record.state == READY or record.state == INITIALIZING and record.by != facts.node):
+                    return
+                record = self.store.write_record(lock, INITIALIZING, before=record)
+                lock.check()
+                self._init(lock, record)
+                self._finish(lock, record, "initialised")
+        except ConsulError as error:
+            if error.kind != "timeout" or self._over("wait_bootstrap", self.bounds.bootstrap):
+                raise
+
+    def _init(self, lock, record):
+        try:
+            self.engine.init(self.want.address, **self.want.swarm)
+        except SwarmError:
+            if self.engine.local().state == "inactive":
+                self.store.write_record(lock, VACANT, before=record)
+            raise
+
+    def _finish(self, lock, record, how):
+        """Write the ClusterID of the swarm that this node manages; then what the others need to join."""
+        local = self._settled()
+        self.store.write_record(lock, READY, local.cluster_id, record)
+        self.changes["swarm"] = {"old": "inactive", "new": f"manager of {local.cluster_id}, {how} here"}
+        if how == "initialised":
+            self._bootstrapped = time.monotonic()
+        self.store.write_token(self.engine.worker_token(), local.cluster_id)
+        with _logged("rotating the manager token"):
+            self.engine.rotate_token(MANAGER)
+
+    def _settled(self):
+        """Local of this node once its engine has a leader and knows the ClusterID."""
+        end = time.monotonic() + self.bounds.join
+        while True:
+            local = self.engine.local()
+            if local.control and local.cluster_id and not local.leaderless:
+                return local
+            if time.monotonic() > end:
+                raise Failed(f"after swarm init: {describe(local)} ({self.bounds.join:g} s have passed)")
+            time.sleep(POLL)
+
+    def _do_complete(self, facts, _step):
+        self._record_own(facts, "initialised before")
+
+    def _do_adopt(self, facts, _step):
+        self._record_own(facts, "found")
+
+    def _record_own(self, facts, how):
+        with self.store.hold(self.bounds.bootstrap) as lock:
+            record = self.store.record()
+            if record and (record.state == READY or record.state == INITIALIZING and record.by != facts.node):
+                return
+            self._finish(lock, record, how)
+
+    def _do_publish_token(self, facts, _step):
+        self.store.write_token(self.engine.worker_token(), facts.record.cluster_id)
+        self.changes["worker token"] = {"old": facts.token_cluster or None, "new": f"of {facts.record.cluster_id}"}
+
+    def _do_publish(self, facts, _step):
+        entry = plan.entry_of(facts)
+        self.store.publish(entry)
+        old = {name: value for name, value in facts.own.value().items() if value and name != "previous"}
+        new = {name: value for name, value in entry.value().items() if value and name != "previous"}
+        first = self.changes.get("published", {"old": old or None})
+        self.changes["published"] = {"old": first["old"], "new": new}
+        if facts.local.role == MANAGER and facts.own.role_now == WORKER:
+            self.changes["role"] = {"old": WORKER, "new": MANAGER}
+
+    def _do_promote(self, facts, step):
+        for name in step.names:
+            if promote(self.engine, facts.published[name].node_id):
+                self.changes.setdefault("promoted", []).append(name)
+        time.sleep(POLL)
+
+    # -- joining -------------------------------------------------------------------------------------------
+
+    def _do_join(self, facts, _step):
+        self._precheck(facts)
+        token = self.store.token(facts.record.cluster_id)
+        self._join_notes = []
+        for address in self._addresses(facts) if token else ():
+            problem = check.manager_unreachable(address) or self._join_through(address, token)
+            if not problem:
+                self.changes["swarm"] = {
+                    "old": "inactive",
+                    "new": f"member of {facts.record.cluster_id}, joined through {address}",
+                }
+                if self._join_notes:
+                    self.notes.append(f"passed over: {'; '.join(self._join_notes)}")
+                return
+            self._join_notes.append(problem)
+        if self._over("join", self.bounds.join):
+            tried = "; ".join(self._join_notes) or "no manager's address is known"
+            raise Failed(
+                f"{facts.node}: no manager of swarm {facts.record.cluster_id} could be joined within "
+                f"{self.bounds.join:g} s: {tried}; see that a manager runs and that 2377/tcp, 7946/tcp+udp and "
+                "4789/udp are open between the nodes"
+            )
+        time.sleep(2 * POLL)
+
+    def _addresses(self, facts):
+        """Addresses to join through: managers that say they are, then the site's, each with the swarm port."""
+        said = [
+            entry.address
+            for name, entry in facts.published.items()
+            if entry.role_now == MANAGER and entry.cluster_id == facts.record.cluster_id and name != facts.node
+        ]
+        hosts = dict.fromkeys([*filter(None, said), *self.want.others.values()])
+        return [_with_port(host) for host in hosts]
+
+    def _join_through(self, address, token):
+        """Join; returns why it failed, empty if it did not."""
+        try:
+            self.engine.join(address, token, self.want.address, self.want.swarm.get("data_path_addr"))
+            return ""
+        except SwarmError as error:
+            if error.kind not in ("pending", "api", "timeout"):
+                raise
+            last = str(error).replace(token, "[token]")
+        end = time.monotonic() + 4 * CONTEND
+        while True:
+            local = self.engine.local()
+            if local.state == "active":
+                return ""
+            if local.state != "pending":
+                return last
+            if time.monotonic() > end and not local.joined:
+                self.engine.leave()
+                return f"{address} answers but does not take this node in ({last})"
+            if time.monotonic() > end:
+                return last
+            time.sleep(POLL)
+
+
+def promote(engine, node_id):
+    """Give a node the role manager; whether that was a change."""
+    before, after = engine.update_node(node_id, lambda spec: {**spec, "Role": MANAGER})
+    return before.get("Role") != after.get("Role")
+
+
+def promote_waiting(engine, store, want):
+    """
+    Promote, as a manager, every node that waits for it. Returns (names promoted, names not yet to be promoted).
+    """
+    local = engine.local()
+    if not local.control or local.leaderless:
+        raise SwarmError("no_leader" if local.leaderless else "not_manager", describe(local))
+    snap = store.snapshot()
+    if not snap.record or snap.record.cluster_id != local.cluster_id:
+        raise SwarmError("refused", f"swarm {local.cluster_id} of {want.node} is not the one recorded in Consul")
+    facts = plan.Facts(
+        want.node, MANAGER, want.address, tuple(want.managers), local, snap.record, published=snap.published
+    )
+    names = plan.candidates(facts)
+    if not names:
+        return [], []
+    facts = replace(facts, nodes=tuple(engine.nodes()))
+    ready = plan.waiting(facts)
+    done = [name for name in ready if promote(engine, snap.published[name].node_id)]
+    return done, [name for name in names if name not in ready]
+
+
+def _with_port(address):
+    host, port = check.split(address)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _logged(what):
+    """Log what fails in the block instead of raising: it is not worth the run."""
+    try:
+        yield
+    except (SwarmError, ConsulError, OSError) as error:
+        log.warning("%s: %s", what, error)

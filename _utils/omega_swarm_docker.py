@@ -1,0 +1,409 @@
+"""
+Swarm calls to one Docker Engine, with one kind of error that says which state the node is in.
+
+Facts of the engine that shape this file:
+
+- 503 means both "not a manager" and "no leader"; only /info tells them apart (LocalNodeState,
+  ControlAvailable, Error). On a manager without a leader /info itself may take 20 s, its inner time-out
+  (measured on 20.10), so it gets INFO_TIMEOUT.
+- A worker's /info holds no ClusterID. The node's certificate does: subject O is the cluster, OU the role, CN
+  the NodeID (swarmkit ca/certificates.go; measured on 20.10).
+- `node update` replaces the whole spec, labels too, and needs the version just read; a concurrent update is
+  refused as "update out of sequence". So every update here is read, merge, write, and again if refused.
+- `swarm update` fills what is left out with defaults: send the spec as it was read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+import omega_docker
+
+SOCKET = omega_docker.SOCKET
+INFO_TIMEOUT = 25
+ACT_TIMEOUT = 40  # `join` and `init` answer within 20 s by themselves
+CONFLICT_RETRIES = 5
+PORT = 2377
+WORKER, MANAGER = "worker", "manager"
+
+
+class SwarmError(Exception):
+    """
+    A swarm call failed; str() is one line with the cause and the next step, never a token.
+
+    kind: "no_daemon", "timeout", "inactive", "pending", "locked", "error", "not_manager", "no_leader",
+    "not_found", "conflict", "refused" (this project's own rule) or "api" (anything else the engine said).
+    """
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
+
+    @property
+    def transient(self):
+        """True if the same call may succeed later without anybody changing anything."""
+        return self.kind in ("no_daemon", "timeout", "pending", "no_leader", "conflict")
+
+
+@dataclass(frozen=True)
+class Local:
+    """This node as its own engine describes it. state: inactive, pending, active, locked or error."""
+
+    state: str = "inactive"
+    node_id: str = ""
+    cluster_id: str = ""
+    control: bool = False
+    error: str = ""
+    address: str = ""
+    hostname: str = ""
+    managers: tuple = ()
+    joined: bool = False  # a node certificate exists
+    warnings: tuple = ()
+    firewall: str = ""
+    node_count: int = 0
+    manager_count: int = 0
+
+    @property
+    def leaderless(self):
+        """A manager that has no Raft leader to ask."""
+        return self.state == "active" and self.control and bool(self.error)
+
+    @property
+    def role(self):
+        """Role as far as the engine knows it; empty outside of a swarm."""
+        return "" if self.state != "active" else MANAGER if self.control else WORKER
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry of the swarm's node list."""
+
+    id: str
+    hostname: str
+    role: str
+    availability: str
+    state: str
+    address: str = ""
+    leader: bool = False
+    reachable: bool = False
+    labels: dict = field(default_factory=dict)
+    version: int = 0
+
+    @property
+    def ready(self):
+        """The engine there answers the managers."""
+        return self.state == "ready"
+
+    @classmethod
+    def of(cls, attrs):
+        """Node of one decoded item of the engine's answer."""
+        spec, manager = attrs.get("Spec") or {}, attrs.get("ManagerStatus") or {}
+        return cls(
+            attrs["ID"],
+            (attrs.get("Description") or {}).get("Hostname", ""),
+            spec.get("Role", ""),
+            spec.get("Availability", ""),
+            (attrs.get("Status") or {}).get("State", ""),
+            (attrs.get("Status") or {}).get("Addr", ""),
+            bool(manager.get("Leader")),
+            manager.get("Reachability") == "reachable",
+            spec.get("Labels") or {},
+            attrs["Version"]["Index"],
+        )
+
+
+def describe(local):
+    """Return one clause on the state of this node, with what to do if it is not a usable one."""
+    if local.state == "locked":
+        return "the swarm state of this node is locked: run `docker swarm unlock` here with the unlock key"
+    if local.state == "error":
+        return (
+            f"the engine reports its swarm state as broken: {local.error or 'no cause given'}; see "
+            "`journalctl -u docker`; to give up this node's membership run `docker swarm leave` by hand"
+        )
+    if local.state == "pending":
+        where = ", ".join(local.managers) or "no manager known"
+        return f"the engine is still trying to join a swarm ({where})"
+    if local.state == "inactive":
+        return "this node is in no swarm"
+    if local.leaderless:
+        return (
+            f"the swarm has no leader, too few of its managers are reachable ({local.error}); "
+            "bring managers back: the swarm then recovers by itself"
+        )
+    return f"this node is a {local.role} of swarm {local.cluster_id or '(unknown)'}"
+
+
+def demotion_problem(nodes, node_id):
+    """
+    Return why the manager `node_id` must stay one, empty if it need not: of the managers that stay, a majority
+    must be reachable. (swarmkit refuses some of these, after the call: manager/controlapi/node.go.)
+
+    :param nodes: Nodes of the whole swarm
+    """
+    stay = [node for node in nodes if node.role == MANAGER and node.id != node_id]
+    if not stay:
+        return "it is the last manager: promote another node first, or end the swarm by hand"
+    reachable = [node for node in stay if node.reachable]
+    if len(reachable) <= len(stay) // 2:
+        return (
+            f"without it only {len(reachable)} of {len(stay)} managers would be reachable, and the quorum lost: bring "
+            "the others back or promote another node first"
+        )
+    return ""
+
+
+def certificate(root_dir):
+    """
+    Return {"node_id", "role", "cluster_id", "expires"} of the node certificate below the engine's data folder;
+    empty if there is none, or none that can be read.
+    """
+    try:
+        from cryptography import x509
+        from cryptography.x509.oid import NameOID
+
+        with open(os.path.join(root_dir, "swarm", "certificates", "swarm-node.crt"), "rb") as file:
+            cert = x509.load_pem_x509_certificate(file.read())
+    except (ImportError, OSError, ValueError):
+        return {}
+
+    def subject(oid):
+        found = cert.subject.get_attributes_for_oid(oid)
+        return found[0].value if found else ""
+
+    return {
+        "node_id": subject(NameOID.COMMON_NAME),
+        "role": subject(NameOID.ORGANIZATIONAL_UNIT_NAME).replace("swarm-", ""),
+        "cluster_id": subject(NameOID.ORGANIZATION_NAME),
+        "expires": cert.not_valid_after,
+    }
+
+
+def local_of(info, cert):
+    """Return the Local of a decoded /info and this node's certificate."""
+    swarm = info.get("Swarm") or {}
+    state = swarm.get("LocalNodeState") or "inactive"
+    cluster_id = (swarm.get("Cluster") or {}).get("ID") or cert.get("cluster_id", "")
+    firewall = info.get("FirewallBackend") or {}
+    return Local(
+        state,
+        swarm.get("NodeID") or "",
+        "" if state == "inactive" else cluster_id,
+        bool(swarm.get("ControlAvailable")),
+        swarm.get("Error") or "",
+        swarm.get("NodeAddr") or "",
+        info.get("Name") or "",
+        tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
+        bool(cert) and state != "inactive",
+        ("memory",) if info.get("MemoryLimit") is False else (),
+        firewall.get("Driver", "") if isinstance(firewall, dict) else str(firewall),
+        swarm.get("Nodes") or 0,
+        swarm.get("Managers") or 0,
+    )
+
+
+class Engine:
+    """The Docker Engine behind one socket. Connects at the first call, so it can be made without a daemon."""
+
+    def __init__(self, base_url=None, timeout=INFO_TIMEOUT):
+        self.base_url, self.timeout = base_url or SOCKET, timeout
+        self._connected = None
+
+    def close(self):
+        """Give up the connection; the next call makes a new one."""
+        if self._connected:
+            self._connected.close()
+            self._connected = None
+
+    @property
+    def api(self):
+        """The SDK's low-level client."""
+        if self._connected is None:
+            try:
+                self._connected = omega_docker.connect(self.base_url, self.timeout)
+            except omega_docker.EngineError as error:
+                raise SwarmError("no_daemon", str(error)) from error
+        return self._connected.api
+
+    def _call(self, what, function, *args, explain=True, **kwargs):
+        import docker
+        import requests
+
+        try:
+            return function(*args, **kwargs)
+        except docker.errors.APIError as error:
+            raise self._failure(what, error, explain) from None
+        except requests.exceptions.ReadTimeout:
+            self.close()
+            raise SwarmError("timeout", f"{what}: the engine at {self.base_url} gave no answer in time") from None
+        except (requests.exceptions.RequestException, docker.errors.DockerException, OSError) as error:
+            self.close()
+            cause = f"no Docker Engine answers at {self.base_url}; see `journalctl -u docker`"
+            raise SwarmError("no_daemon", f"{what}: {cause} ({type(error).__name__})") from None
+
+    def _failure(self, what, error, explain):
+        said = " ".join(str(error.explanation or error).split())
+        if error.status_code == 404:
+            return SwarmError("not_found", f"{what}: {said}")
+        if "update out of sequence" in said:
+            return SwarmError("conflict", f"{what}: {said}")
+        if explain:
+            local = self.local()
+            kind = "no_leader" if local.leaderless else local.state if local.state != "active" else ""
+            kind = kind or ("" if local.control else "not_manager")
+            if kind and error.status_code in (406, 500, 503):
+                return SwarmError(kind, f"{what}: {describe(local)}")
+        return SwarmError("api", f"{what}: {said}")
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def info(self):
+        """Decoded /info."""
+        return self._call("reading /info", self.api.info, explain=False)
+
+    def local(self):
+        """Local of this node."""
+        info = self.info()
+        state = (info.get("Swarm") or {}).get("LocalNodeState") or "inactive"
+        return local_of(info, certificate(info.get("DockerRootDir") or "") if state != "inactive" else {})
+
+    def nodes(self):
+        """All nodes of the swarm; managers only."""
+        return [Node.of(item) for item in self._call("listing the nodes", self.api.nodes)]
+
+    def inspect_node(self, node_id):
+        """Decoded node description by NodeID."""
+        return self._call(f"inspecting node {node_id}", self.api.inspect_node, node_id)
+
+    def find(self, name):
+        """
+        The Node that `name` means: a NodeID, or a hostname that only one node has.
+
+        :raises SwarmError: "not_found"; "refused" if several nodes have that hostname
+        """
+        nodes = self.nodes()
+        found = [node for node in nodes if node.id == name] or [node for node in nodes if node.hostname == name]
+        if not found:
+            raise SwarmError("not_found", f"the swarm has no node {name}")
+        if len(found) > 1:
+            listed = ", ".join(f"{node.id} ({node.state})" for node in found)
+            raise SwarmError("refused", f"several nodes are called {name}, give the ID: {listed}")
+        return found[0]
+
+    def cluster(self):
+        """Decoded cluster description without its join tokens; managers only."""
+        attrs = dict(self._call("inspecting the swarm", self.api.inspect_swarm))
+        attrs.pop("JoinTokens", None)
+        return attrs
+
+    def services(self):
+        """Decoded service descriptions; managers only."""
+        return self._call("listing the services", self.api.services)
+
+    def running_tasks(self, node_id):
+        """IDs of the tasks of services with replicas that a node still runs; managers only."""
+        filters = {"node": node_id, "desired-state": "running"}
+        return [task["ID"] for task in self._call("listing the tasks", self.api.tasks, filters)]
+
+    def worker_token(self):
+        """The join token for workers. For this project's own use: never return it to a caller of Salt."""
+        return self._call("reading the swarm", self.api.inspect_swarm)["JoinTokens"]["Worker"]
+
+    # -- acting --------------------------------------------------------------------------------------------
+
+    def _acting(self, what, path, body):
+        def send():
+            url = self.api._url(path)
+            answer = self.api._post_json(url, body, timeout=ACT_TIMEOUT)
+            self.api._raise_for_status(answer)
+
+        return self._call(what, send)
+
+    def init(self, address, **settings):
+        """
+        Make this node the first manager of a new swarm.
+
+        :param address: advertise address, host or host:port; it cannot be changed later (swarmkit#642)
+        :param settings: data_path_addr, data_path_port, default_addr_pool, subnet_size, listen_address, spec (a
+            decoded swarm spec)
+        """
+        body = {
+            "ListenAddr": settings.get("listen_address") or f"0.0.0.0:{PORT}",
+            "AdvertiseAddr": address,
+            "DataPathAddr": settings.get("data_path_addr") or "",
+            "DataPathPort": int(settings.get("data_path_port") or 0),
+            "DefaultAddrPool": list(settings.get("default_addr_pool") or []),
+            "SubnetSize": int(settings.get("subnet_size") or 0),
+            "Spec": settings.get("spec") or {},
+            "ForceNewCluster": False,
+            "AutoLockManagers": False,
+        }
+        self._acting("initialising the swarm", "/swarm/init", body)
+
+    def join(self, manager, token, address, data_path_addr="", listen_address=""):
+        """
+        Ask to join through one manager (the engine uses only the first of several: moby#26646). Returns when
+        joined; SwarmError("pending") if the engine goes on in the background, as it does after 20 s.
+        """
+        body = {
+            "ListenAddr": listen_address or f"0.0.0.0:{PORT}",
+            "AdvertiseAddr": address,
+            "DataPathAddr": data_path_addr or "",
+            "RemoteAddrs": [manager],
+            "JoinToken": token,
+        }
+        self._acting(f"joining through {manager}", "/swarm/join", body)
+
+    def leave(self):
+        """Leave the swarm, never by force: a manager is refused."""
+        self._call("leaving the swarm", self.api.leave_swarm, force=False)
+
+    def remove_node(self, node_id):
+        """Remove the entry of a node that has left, never by force."""
+        self._call(f"removing node {node_id}", self.api.remove_node, node_id, force=False)
+
+    def update_node(self, node_id, change):
+        """
+        Change a node's spec: read, `change(spec)` (a decoded spec; returns the new one), write.
+
+        :return: (spec before, spec after); nothing is sent if they are equal
+        :raises SwarmError: "conflict" if others changed the node each time in between
+        """
+        for attempt in range(CONFLICT_RETRIES):
+            attrs = self.inspect_node(node_id)
+            before = attrs["Spec"]
+            after = change(dict(before, Labels=dict(before.get("Labels") or {})))
+            if after == dict(before, Labels=dict(before.get("Labels") or {})):
+                return before, before
+            try:
+                what = f"updating node {node_id}"
+                self._call(what, self.api.update_node, node_id, attrs["Version"]["Index"], after)
+                return before, after
+            except SwarmError as error:
+                if error.kind != "conflict" or attempt + 1 == CONFLICT_RETRIES:
+                    raise
+            time.sleep(0.1 * (attempt + 1))
+        raise AssertionError("unreachable")
+
+    def rotate_token(self, role):
+        """Make the join token of `role` (manager or worker) a new one; tokens given out before stop working."""
+        for attempt in range(CONFLICT_RETRIES):
+            attrs = self._call("reading the swarm", self.api.inspect_swarm)
+            params = {
+                "version": attrs["Version"]["Index"],
+                f"rotate{role.capitalize()}Token": "true",
+            }
+
+            def send(spec=attrs["Spec"], params=params):
+                url = self.api._url("/swarm/update")
+                self.api._raise_for_status(self.api._post_json(url, spec, params=params))
+
+            try:
+                return self._call(f"rotating the {role} token", send)
+            except SwarmError as error:
+                if error.kind != "conflict" or attempt + 1 == CONFLICT_RETRIES:
+                    raise
+            time.sleep(0.1 * (attempt + 1))
+        raise AssertionError("unreachable")

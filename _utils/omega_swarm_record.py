@@ -1,0 +1,220 @@
+"""
+What the cluster's nodes tell each other through Consul about their swarm.
+
+`record` is the permanent two-phase mark of the swarm's birth: "initializing" is written before `swarm init`,
+"ready" with the ClusterID after it. It is made only where there was none, by the holder of the election lock,
+and never deleted, so there is no moment at which two nodes may initialise. "vacant" marks an attempt that is
+known to have formed nothing. The worker token is the only secret here; no manager token is ever written.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import omega_lock
+from omega_consul import ConsulError
+
+PREFIX = "rpiomega/swarm/"
+LOCK = PREFIX + "lock"
+RECORD = PREFIX + "record"
+TOKEN = PREFIX + "worker-token"
+NODES = PREFIX + "nodes/"
+PRESENCE_TTL = 60  # seconds; longer than the longest single call of a run, so no renewing thread is needed
+INITIALIZING, READY, VACANT = "initializing", "ready", "vacant"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The mark of the swarm's birth; index is its ModifyIndex."""
+
+    state: str
+    by: str
+    fence: int
+    cluster_id: str = ""
+    at: str = ""
+    index: int = 0
+
+    def value(self):
+        """The JSON value to write."""
+        return {
+            "state": self.state,
+            "by": self.by,
+            "fence": self.fence,
+            "cluster_id": self.cluster_id or None,
+            "at": self.at or _now(),
+        }
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a node says of itself. role_now: worker, manager, or empty while it is not in the swarm."""
+
+    node_id: str = ""
+    cluster_id: str = ""
+    address: str = ""
+    role_now: str = ""
+    previous: tuple = ()  # NodeIDs this node had before
+    present: bool = False  # its run is going on
+
+    def value(self):
+        """The JSON value to write."""
+        return {
+            "node_id": self.node_id or None,
+            "cluster_id": self.cluster_id or None,
+            "address": self.address,
+            "role_now": self.role_now or None,
+            "previous": list(self.previous),
+        }
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All keys at one moment. token_cluster: the ClusterID the worker token is for, "" without a token."""
+
+    record: Record | None = None
+    holder: str = ""
+    token_cluster: str = ""
+    published: dict = None
+    stale: bool = False
+
+
+def _now():
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _parse(entry):
+    data = entry.json()
+    if not isinstance(data, dict):
+        raise ConsulError("bad_request", f"Consul key {entry.key}: expected a JSON object")
+    return data
+
+
+def _record(entry):
+    data = _parse(entry)
+    if data.get("state") not in (INITIALIZING, READY, VACANT):
+        raise ConsulError("bad_request", f"Consul key {entry.key}: unknown state {data.get('state')!r}")
+    if data["state"] == READY and not data.get("cluster_id"):
+        raise ConsulError("bad_request", f"Consul key {entry.key}: ready without a cluster_id")
+    return Record(
+        data["state"],
+        str(data.get("by") or ""),
+        int(data.get("fence") or 0),
+        data.get("cluster_id") or "",
+        data.get("at") or "",
+        entry.modify_index,
+    )
+
+
+def _published(entry):
+    data = _parse(entry)
+    return Published(
+        data.get("node_id") or "",
+        data.get("cluster_id") or "",
+        data.get("address") or "",
+        data.get("role_now") or "",
+        tuple(data.get("previous") or ()),
+        bool(entry.session),
+    )
+
+
+def snapshot_of(entries, stale=False):
+    """Return the Snapshot of Consul's entries below PREFIX."""
+    record, holder, token_cluster, published = None, "", "", {}
+    for entry in entries:
+        if entry.key == RECORD:
+            record = _record(entry)
+        elif entry.key == LOCK and entry.session:
+            holder = str(_parse(entry).get("node") or f"session {entry.session}")
+        elif entry.key == TOKEN:
+            token_cluster = _parse(entry).get("cluster_id") or ""
+        elif entry.key.startswith(NODES) and entry.key != NODES:
+            published[entry.key[len(NODES) :]] = _published(entry)
+    return Snapshot(record, holder, token_cluster, published, stale)
+
+
+class Store:
+    """The swarm's keys, read and written for `node`."""
+
+    def __init__(self, client, node):
+        self.client, self.node = client, node
+        self._session = None
+
+    def snapshot(self, stale_allowed=False):
+        """
+        Snapshot by one consistent read; with `stale_allowed`, and no leader in Consul, by a stale one, marked so.
+        """
+        try:
+            return snapshot_of(self.client.list(PREFIX))
+        except ConsulError as error:
+            if error.kind != "no_leader" or not stale_allowed:
+                raise
+            return snapshot_of(self.client.list(PREFIX, stale=True), stale=True)
+
+    def hold(self, wait):
+        """Context manager: the election lock."""
+        return omega_lock.hold(self.client, LOCK, self.node, wait=wait)
+
+    def record(self):
+        """Record, None if there is none."""
+        entry = self.client.get(RECORD)
+        return _record(entry) if entry else None
+
+    def write_record(self, lock, state, cluster_id="", before=None):
+        """
+        Write the record under the lock in place of `before` (None: there must be none); returns the new one.
+
+        :raises ConsulError: "conflict" if it has changed, "lost" if the lock is not ours any more
+        """
+        new = Record(state, self.node, lock.fence, cluster_id, _now())
+        index = lock.write(RECORD, new.value(), before.index if before else 0)
+        return Record(new.state, new.by, new.fence, new.cluster_id, new.at, index)
+
+    def write_token(self, token, cluster_id):
+        """Publish the worker token of `cluster_id`."""
+        self.client.put(TOKEN, {"token": token, "cluster_id": cluster_id})
+
+    def token(self, cluster_id):
+        """The worker token of `cluster_id`, or None. For this project's own use: never return it."""
+        entry = self.client.get(TOKEN)
+        data = _parse(entry) if entry else {}
+        return data.get("token") if data.get("cluster_id") == cluster_id else None
+
+    # -- this node's own entry ------------------------------------------------------------------------------
+
+    def appear(self):
+        """Let the others see that this node's run is going on, until `vanish` or the process has ended."""
+        if self._session is None:
+            name = f"{NODES}{self.node}"
+            self._session = self.client.session_create(name, ttl=PRESENCE_TTL, lock_delay=0)
+
+    def renew(self):
+        """Keep `appear` in force: to be called at least every PRESENCE_TTL seconds."""
+        if self._session is None:
+            return
+        try:
+            self.client.session_renew(self._session)
+        except ConsulError as error:
+            if error.kind != "lost":
+                raise
+            self._session = None
+
+    def publish(self, published):
+        """Write this node's entry."""
+        key = f"{NODES}{self.node}"
+        if self._session and self.client.put(key, published.value(), acquire=self._session):
+            return
+        self.client.put(key, published.value())
+
+    def vanish(self):
+        """End what `appear` began; the entry stays."""
+        if self._session:
+            session, self._session = self._session, None
+            entry = self.client.get(f"{NODES}{self.node}")
+            if entry and entry.session == session:
+                self.client.put(entry.key, entry.value, release=session)
+            self.client.session_destroy(session)
+
+    def withdraw(self):
+        """Delete this node's entry."""
+        self.client.delete(f"{NODES}{self.node}")
