@@ -90,7 +90,7 @@ def _provision(client, base: str, script: str, payload: dict[str, bytes], enviro
             base, ["sh", f"/lab/{script}"], environment=environment, labels={engine.LABEL: "image"}
         )
         try:
-            container.putarchive("/", archive({f"lab/{name}": data for name, data in payload.items()}))
+            container.put_archive("/", archive({f"lab/{name}": data for name, data in payload.items()}))
             container.start()
             code = container.wait(timeout=1200)["StatusCode"]
             if code:
