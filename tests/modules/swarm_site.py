@@ -1,0 +1,133 @@
+"""A site whose nodes are real Docker daemons: each applies states by a salt-call of its own, side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from dockerds import Daemon, Dockerds
+
+ROOT = Path(__file__).resolve().parents[2]
+CALL_BOUND = 400.0  # seconds; above every bound of the states that tests use
+_MAIN = "import sys; sys.path.insert(0, {utils!r}); {patch}; from salt.scripts import salt_call; salt_call()"
+
+
+class Run:
+    """A state run under way on one node."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        self.process, self.started = process, time.monotonic()
+
+    def result(self, bound: float = CALL_BOUND) -> dict:
+        """The first state's return (or a function's), with the keys `seconds` and `output` added."""
+        out, err = self.process.communicate(timeout=bound)
+        seconds = time.monotonic() - self.started
+        try:
+            local = json.loads(out)["local"]
+        except (ValueError, KeyError):
+            raise AssertionError(f"salt-call exited {self.process.returncode}: {out}\n{err}") from None
+        if isinstance(local, dict) and len(local) == 1 and "result" in next(iter(local.values())):
+            local = next(iter(local.values()))
+        return {**local, "seconds": seconds, "output": out + err} if isinstance(local, dict) else {"value": local}
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Site:
+    """
+    :param dockerds: started Dockerds
+    :param roles: {name: role} in the order of the site file
+    :param consul_url: of the Consul that all nodes use
+    """
+
+    def __init__(self, dockerds: Dockerds, roles: dict[str, str], consul_url: str, root: Path) -> None:
+        self.dockerds, self.roles, self.root = dockerds, roles, root
+        self.pillar = {
+            "rpiomega": {
+                "cluster": "omega",
+                "nodes": {name: {"address": dockerds[name].address, "roles": [role]} for name, role in roles.items()},
+            }
+        }
+        for name in roles:
+            self._configure(dockerds[name], consul_url)
+
+    def _configure(self, daemon: Daemon, consul_url: str) -> None:
+        base = self.root / daemon.name
+        for folder in ("pillar", "states"):
+            (base / folder).mkdir(parents=True, exist_ok=True)
+        minion = {
+            "id": daemon.name,
+            "file_client": "local",
+            "root_dir": str(base / "root"),
+            "file_roots": {"base": [str(base / "states")]},
+            "pillar_roots": {"base": [str(base / "pillar")]},
+            "module_dirs": [str(ROOT)],
+            "grains_cache": True,
+            "disable_grains": ["esxi", "napalm", "opts", "mdata", "fibre_channel", "nvme", "iscsi", "zfs", "metadata"],
+            "enable_fqdns_grains": False,
+            "enable_gpu_grains": False,
+            "log_level": "info",
+            "log_level_logfile": "info",
+            "consul.url": consul_url,
+            "swarm.docker_url": daemon.base_url,
+        }
+        (base / "minion").write_text(yaml.safe_dump(minion))
+        (base / "pillar" / "top.sls").write_text(yaml.safe_dump({"base": {"*": ["site"]}}))
+        (base / "pillar" / "site.sls").write_text(yaml.safe_dump(self.pillar))
+
+    def call(self, name: str, function: str, *args: str, patch: str = "pass", **kwargs) -> Run:
+        """
+        Start salt-call on a node.
+
+        :param patch: Python run in its process before Salt, with this project's utils importable: where a test
+            has to stop a real run at an exact place
+        """
+        config = self.root / name
+        main = _MAIN.format(utils=str(ROOT / "_utils"), patch=patch)
+        argv = [sys.executable, "-c", main, "--config-dir", str(config), "--out", "json", "--local", function, *args]
+        argv += [f"{key}={json.dumps(value)}" for key, value in kwargs.items()]
+        return Run(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+
+    def member(self, name: str, patch: str = "pass", **kwargs) -> Run:
+        return self.call(name, "state.single", "swarm.member", "omega", patch=patch, **kwargs)
+
+    def apply(self, *names: str, **kwargs) -> dict[str, dict]:
+        """swarm.member on these nodes (all by default) at the same moment; returns their results."""
+        runs = {name: self.member(name, **kwargs) for name in names or self.roles}
+        return {name: run.result() for name, run in runs.items()}
+
+    def forget(self) -> None:
+        """Every daemon out of any swarm, as newly installed."""
+        self.dockerds.forget_swarm()
+
+    def clusters(self) -> set[str]:
+        """ClusterIDs of all swarms there are, by the daemons' own certificates."""
+        script = "import omega_swarm_docker as d, sys; print(d.Engine(sys.argv[1]).local().cluster_id)"
+        code = f"import sys; sys.path.insert(0, {str(ROOT / '_utils')!r}); {script}"
+        found = set()
+        for name in self.roles:
+            url = self.dockerds[name].base_url
+            done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=True)
+            found.add(done.stdout.strip())
+        return found - {""}
+
+    def roles_now(self, seen_by: str) -> dict[str, str]:
+        """{hostname: role} in the swarm's node list, only of nodes that are ready."""
+        client = self.dockerds[seen_by].client()
+        try:
+            nodes = [node.attrs for node in client.nodes.list()]
+        finally:
+            client.close()
+        return {
+            node["Description"]["Hostname"]: node["Spec"]["Role"] for node in nodes if node["Status"]["State"] == "ready"
+        }
+
+    def close(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
