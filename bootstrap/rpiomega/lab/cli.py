@@ -10,7 +10,9 @@ import time
 import click
 
 from rpiomega.lab import engine, image, lifecycle, network, pi, state
+from rpiomega.lab.demo import run as run_demo
 from rpiomega.lab.engine import LabError
+from rpiomega.lab.phases import Phases
 from rpiomega.lab.state import Lab
 
 NAME = click.option("--name", default="demo", show_default=True, help="Which lab.")
@@ -63,6 +65,23 @@ def bring_up(name: str, nodes: int | None, release: str | None) -> Lab:
         raise LabError(f"lab {name} has {known.nodes} nodes and does not shrink: `lab down --name {name}` first")
     known.nodes = nodes or known.nodes
     return lifecycle.up(engine.connect(), known, _report)
+
+
+@lab.command()
+@NAME
+@click.option("--nodes", type=click.IntRange(1, network.SLOTS), help="How many; default: as before, or 3.")
+@click.option("--release", type=click.Choice(image.RELEASES), help="Debian's; default: as before, or trixie.")
+@_errors
+def demo(name: str, nodes: int | None, release: str | None) -> None:
+    """Turn virtual Pis into a verified cluster, with the commands a person would type."""
+    phases = Phases()
+    try:
+        made = run_demo(lambda: bring_up(name, nodes, release), phases)
+    finally:
+        click.echo(f"\n{phases.summary()}")
+    option = "" if name == "demo" else f" --name {name}"
+    click.echo(f"look around: rpiomega lab ssh{option} {made.node_names()[0]}    (in .venv/bin)")
+    click.echo(f"remove it all: {'make demo-down' if name == 'demo' else f'rpiomega lab down{option}'}")
 
 
 @lab.command()

@@ -34,7 +34,7 @@ def mirror() -> str:
 
 def ensure_pi(client: docker.DockerClient, release: str, report: Report) -> str:
     """Return the tag of the virtual Pi's image, making it first if need be."""
-    return _ensure(client, "pi", release, ["packages-pi", "pi-init"], report)
+    return _ensure(client, "pi", release, ["pi-init", *_package_lists(release)], report)
 
 
 def ensure_cache(client: docker.DockerClient, release: str, report: Report) -> str:
@@ -64,6 +64,10 @@ def remove_all(client: docker.DockerClient) -> list[str]:
         with engine.explained(f"cannot remove image {tag}"):
             client.images.remove(tag, force=True)
     return tags
+
+
+def _package_lists(release: str) -> list[str]:
+    return ["packages-pi", f"packages-pi-{release}"]
 
 
 def _ensure(client, kind: str, release: str, parts: list[str], report: Report) -> str:
@@ -105,7 +109,7 @@ def _provision(client, base: str, script: str, payload: dict[str, bytes], enviro
 def _mmdebstrap(client, release: str, tag: str) -> None:
     if not shutil.which("mmdebstrap"):
         raise LabError("mmdebstrap is missing: `apt-get install mmdebstrap`, or use a machine with a registry")
-    packages = (FILES / "packages-pi").read_text().split()
+    packages = [name for part in _package_lists(release) for name in (FILES / part).read_text().split()]
     skip = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", *skip, f"--include={','.join(packages)}", release]
     if mirror() != "http://deb.debian.org/debian":

@@ -4,7 +4,7 @@ set -eu
 here=$(dirname "$0")
 . "$here/common.sh"
 
-install_packages $(cat "$here/packages-pi")
+install_packages $(cat "$here"/packages-pi*)
 trust_extra_certificates
 
 # --- a container instead of a board -------------------------------------------------------------------------
@@ -70,7 +70,8 @@ echo 'console=serial0,115200 console=tty1 root=PARTUUID=deadbeef-02 rootfstype=e
     > /boot/firmware/cmdline.txt
 printf '# For more options see http://rptl.io/configtxt\ndtparam=audio=on\narm_64bit=1\n' > /boot/firmware/config.txt
 
-# --- cloud-init, set up as on Raspberry Pi OS trixie: it keeps the name of user-data --------------------------
+# --- cloud-init, set up as on Raspberry Pi OS trixie (bookworm has none): it keeps the name of user-data --------
+if command -v cloud-init >/dev/null; then
 cat > /etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg <<'CLOUD'
 datasource_list: [NoCloud, None]
 datasource:
@@ -80,6 +81,7 @@ network: {config: disabled}
 CLOUD
 printf '#cloud-config\nhostname: raspberrypi\nmanage_etc_hosts: true\nssh_deletekeys: false\n' > /boot/firmware/user-data
 printf 'instance-id: rpios-image\n' > /boot/firmware/meta-data
+fi
 
 echo 'force-unsafe-io' > /etc/dpkg/dpkg.cfg.d/lab-unsafe-io
 clean_up

@@ -1,0 +1,36 @@
+# make demo        a whole cluster of virtual Pis on this machine     make demo-down   remove it
+# make test        everything CI runs                                make lint        only the linters
+# make clean       remove what was built here (not a running demo)
+NODES ?=
+RELEASE ?=
+TESTS ?= tests/unit tests/modules tests/lab
+
+options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
+started := $(shell date +%s)
+phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
+
+.PHONY: demo demo-down test lint clean
+demo:
+	@sh bootstrap/workstation.sh lab
+	@.venv/bin/rpiomega lab demo $(options)
+
+demo-down:
+	@test ! -x .venv/bin/rpiomega || .venv/bin/rpiomega lab down
+	@sh bootstrap/workstation.sh stop
+
+test:
+	@sh bootstrap/workstation.sh test
+	$(call phase,workstation ready)
+	@$(MAKE) --no-print-directory lint
+	$(call phase,lint done)
+	@.venv/bin/python -m pytest -p tests.phases $(TESTS)
+
+lint:
+	@test -x .venv/bin/ruff || sh bootstrap/workstation.sh test
+	.venv/bin/ruff check .
+	.venv/bin/yamllint --strict .
+	.venv/bin/salt-lint $$(git ls-files '*.sls' '*.jinja' | grep -v '^pillar/site.sls$$')
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist bootstrap/*.egg-info
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,116 @@
+"""The smoke service: one task per node behind a host-mode port, on an overlay network of its own.
+
+Every node must answer with its own name, and every task must reach every other through the overlay. Neither
+needs IPVS in the kernel: the port is the host's, and names resolve to tasks (dnsrr).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rpiomega.lab import archives, remote
+from rpiomega.lab.engine import LabError
+from rpiomega.lab.state import Lab
+
+NAME = "rpiomega-smoke"
+PORT = 8099
+_SERVE = "hostname > /www/index.html; exec httpd -f -p 8080 -h /www"
+
+
+@contextmanager
+def service(lab: Lab) -> Iterator[None]:
+    """Run the smoke service while the body runs; nothing of it stays in the swarm."""
+    master = lab.node_names()[0]
+    archive = next(lab.folder.glob(f"{archives.SMOKE.replace('/', '-').replace(':', '-')}-*"), None)
+    if archive is None:
+        raise LabError(f"{lab.folder} holds no archive of {archives.SMOKE}: `rpiomega lab up --name {lab.name}`")
+    for node in lab.node_names():
+        remote.send(lab, node, archive, "/tmp/rpiomega-smoke.tar.gz")
+    remote.run_everywhere(lab, "sudo docker load -q -i /tmp/rpiomega-smoke.tar.gz && rm /tmp/rpiomega-smoke.tar.gz")
+    _remove(lab, master)
+    remote.run(lab, master, f"sudo docker network create --driver overlay {NAME}")
+    try:
+        remote.run(
+            lab,
+            master,
+            f"sudo docker service create --quiet --detach --name {NAME} --mode global --network {NAME} "
+            f"--endpoint-mode dnsrr --publish mode=host,published={PORT},target=8080 --no-resolve-image "
+            f"--hostname '{{{{.Node.Hostname}}}}' {archives.SMOKE} sh -c {remote.quote(_SERVE)}",
+        )
+        yield
+    finally:
+        _remove(lab, master)
+
+
+def answers(lab: Lab, bound: float = 90) -> dict[str, str]:
+    """Return node -> what its host-mode port says; wait until each says its own name.
+
+    Raises LabError naming the node that does not.
+    """
+    deadline = time.monotonic() + bound
+    found = {}
+    for node in lab.node_names():
+        url = f"http://{lab.node_address(node)}:{PORT}/"
+        while (found := found | {node: _get(url)})[node] != node:
+            if time.monotonic() > deadline:
+                raise LabError(f"{node}: the smoke service does not answer at {url}; last seen: {found[node]}")
+            time.sleep(0.5)
+    return found
+
+
+def overlay_traffic(lab: Lab, bound: float = 90) -> dict[tuple[str, str], str]:
+    """Fetch the page of each node's task from each other node's task, over the overlay network.
+
+    Returns (from node, to node) -> the page; raises LabError naming the pair that fails.
+    """
+    deadline = time.monotonic() + bound
+    tasks = {node: _task(lab, node) for node in lab.node_names()}
+    pages = {}
+    for source, (container, _) in tasks.items():
+        for target, (_, address) in tasks.items():
+            if source == target:
+                continue
+            command = f"sudo docker exec {container} wget -q -T 5 -O - http://{address}:8080/"
+            while (page := remote.run(lab, source, command, check=False)) != target:
+                if time.monotonic() > deadline:
+                    raise LabError(
+                        f"overlay network: no traffic from {source} to {target} ({address}): {page or 'silence'}"
+                    )
+                time.sleep(1)
+            pages[source, target] = page
+    return pages
+
+
+def _task(lab: Lab, node: str) -> tuple[str, str]:
+    """Return the container ID and the overlay address of the node's task."""
+    container = remote.run(lab, node, f"sudo docker ps -q --filter label=com.docker.swarm.service.name={NAME}")
+    if not container:
+        raise LabError(f"{node}: no task of the smoke service runs")
+    networks = json.loads(remote.run(lab, node, f"sudo docker inspect {container.split()[0]}"))[0]["NetworkSettings"]
+    return container.split()[0], networks["Networks"][NAME]["IPAddress"]
+
+
+def _remove(lab: Lab, master: str) -> None:
+    remote.run(lab, master, f"sudo docker service rm {NAME}", check=False)
+    deadline = time.monotonic() + 60
+    while remote.run(lab, master, f"sudo docker network ls -q --filter name={NAME}", check=False):
+        remote.run(lab, master, f"sudo docker network rm {NAME}", check=False)
+        if time.monotonic() > deadline:
+            raise LabError(
+                f"{master}: network {NAME} cannot be removed: `docker network inspect {NAME}` says who uses it"
+            )
+        time.sleep(0.5)
+
+
+def _get(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the lab's addresses are local
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return answer.read().decode(errors="replace").strip()
+    except (urllib.error.URLError, OSError) as err:
+        return str(getattr(err, "reason", err))
