@@ -42,7 +42,7 @@ def member(
     managers=None,
     base_url=None,
     bootstrap_timeout=300,
-    initializer_timeout=30,
+    initializer_timeout=20,
     join_timeout=120,
     promote_timeout=120,
     gather_timeout=30,

@@ -32,7 +32,7 @@ class Bounds:
     """Seconds that the parts of a run may take."""
 
     bootstrap: float = 300  # until another node has initialised the swarm
-    initializer: float = 30  # until a node that recorded its intent and lost the lock comes back
+    initializer: float = 20  # until a node that recorded its intent and lost the lock comes back
     join: float = 120
     promote: float = 120  # until this node is promoted; also: until those that are joining right now are
     gather: float = 30  # after own bootstrap, for managers-to-be that Consul sees alive
@@ -94,8 +94,8 @@ class Member:
         self.engine, self.store, self.want = engine, store, want
         self.bounds, self.notify = bounds or Bounds(), notify or (lambda node: None)
         self.changes, self.notes, self.warnings = {}, [], []
-        self._since, self._renewed, self._bootstrapped, self._ignored = {}, 0.0, None, set()
-        self._join_notes = []
+        self._since, self._renewed, self._bootstrapped = {}, 0.0, None
+        self._join_notes, self._said_first = [], None
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -119,7 +119,8 @@ class Member:
 
     def _more(self, facts):
         local, record = facts.local, facts.record
-        if local.state == "active" and local.control and not local.leaderless and plan.candidates(facts):
+        asking = self.want.role == WORKER or plan.candidates(facts)
+        if local.control and not local.leaderless and asking:
             facts = replace(facts, nodes=tuple(self.engine.nodes()))
         if record and record.state == INITIALIZING and facts.holder != record.by != facts.node:
             facts = replace(facts, alive=frozenset(self.store.client.alive()))
@@ -199,7 +200,8 @@ class Member:
         return time.monotonic() - self._since.setdefault(what, time.monotonic()) > bound
 
     def _retry(self, error):
-        if not error.transient:
+        # A lock that was lost or a key that somebody else wrote first: look again, the decision may be another one.
+        if not error.transient and error.kind not in ("lost", "conflict"):
             raise error
         kind = "engine" if isinstance(error, SwarmError) else "consul"
         bound = getattr(self.bounds, kind)
@@ -247,6 +249,7 @@ class Member:
         if not self._renewed:
             self.store.appear()
             if not facts.local.control:
+                self._said_first = facts.own.role_now or None
                 self.store.publish(plan.entry_of(facts))
         elif time.monotonic() - self._renewed > RENEW:
             self.store.renew()
@@ -326,12 +329,22 @@ class Member:
     def _do_publish(self, facts, _step):
         entry = plan.entry_of(facts)
         self.store.publish(entry)
-        old = {name: value for name, value in facts.own.value().items() if value and name != "previous"}
-        new = {name: value for name, value in entry.value().items() if value and name != "previous"}
-        first = self.changes.get("published", {"old": old or None})
-        self.changes["published"] = {"old": first["old"], "new": new}
+        old = self.changes.get("published", {"old": self._said(facts)})["old"]
+        self.changes["published"] = {"old": old, "new": entry.role_now}
         if facts.local.role == MANAGER and facts.own.role_now == WORKER:
             self.changes["role"] = {"old": WORKER, "new": MANAGER}
+
+    def _said(self, facts):
+        return facts.own.role_now or self._said_first
+
+    def _do_demote(self, facts, _step):
+        self.engine.update_node(facts.local.node_id, lambda spec: {**spec, "Role": WORKER})
+        self.changes["role"] = {"old": MANAGER, "new": WORKER}
+        end = time.monotonic() + self.bounds.promote
+        while self.engine.local().control:
+            if time.monotonic() > end:
+                raise Failed(f"{facts.node}: demoted, but still a manager after {self.bounds.promote:g} s; run again")
+            time.sleep(POLL)
 
     def _do_promote(self, facts, step):
         for name in step.names:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from omega_swarm_docker import MANAGER, WORKER, Local, describe
+from omega_swarm_docker import MANAGER, WORKER, Local, demotion_problem, describe
 from omega_swarm_record import INITIALIZING, READY, VACANT, Published, Record
 
 # Steps that write, in the words of the change they make.
-ACTS = ("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote")
+ACTS = ("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote")
 # Steps that wait for somebody else; each has its own bound in the state.
 WAITS = ("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_promotion", "linger")
 NEW = "(new)"
@@ -129,11 +129,10 @@ def _manager(facts):
 
 
 def _surplus_manager(facts):
-    return Step(
-        "refuse",
-        f"{facts.node} is a manager, the site says worker; demote it on another manager: "
-        f"salt {next(iter(facts.managers))} swarm.demote {facts.node}",
-    )
+    problem = demotion_problem(facts.nodes, facts.local.node_id)
+    if problem:
+        return Step("refuse", f"{facts.node} stays a manager, though the site says worker: {problem}")
+    return Step("demote", f"demote {facts.node} to worker, as the site says")
 
 
 def _worker(facts):
@@ -300,6 +299,10 @@ def _after_await_promotion(facts, _step):
     return replace(facts, local=replace(facts.local, control=True))
 
 
+def _after_demote(facts, _step):
+    return replace(facts, local=replace(facts.local, control=False))
+
+
 def _after_wait(facts, _step):
     cluster = facts.local.cluster_id or NEW
     return replace(facts, record=Record(READY, "", 0, cluster), token_cluster=cluster, holder="", listening=())
@@ -325,6 +328,8 @@ def changes(facts, steps):
             found["swarm"] = {"old": "inactive", "new": f"member of {cluster or NEW}"}
         elif step.kind == "await_promotion":
             found["role"] = {"old": WORKER, "new": MANAGER}
+        elif step.kind == "demote":
+            found["role"] = {"old": MANAGER, "new": WORKER}
         elif step.kind == "promote":
             found["promoted"] = list(step.names)
         elif step.kind == "publish_token":

@@ -1,0 +1,224 @@
+"""Each situation a node can be in, and the step that follows: no daemon, no Consul, only the decision."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "_utils"))
+
+from omega_swarm_docker import Local, Node  # noqa: E402
+from omega_swarm_plan import ACTS, WAITS, Facts, changes, decide, entry_of, predict  # noqa: E402
+from omega_swarm_record import Published, Record  # noqa: E402
+
+ADDRESSES = {"pi1": "192.0.2.1", "pi2": "192.0.2.2", "pi3": "192.0.2.3", "pi4": "192.0.2.4"}
+MANAGERS = ("pi1", "pi2", "pi3")
+OUTSIDE = Local()
+READY = Record("ready", "pi1", 7, "C1")
+
+
+def inside(node, control, **changed):
+    return replace(Local("active", f"id-{node}", "C1", control, address=ADDRESSES[node]), **changed)
+
+
+def said(node, role_now, **changed):
+    return replace(Published(f"id-{node}", "C1", ADDRESSES[node], role_now), **changed)
+
+
+def swarm_node(name, role="worker", state="ready", **changed):
+    return replace(Node(f"id-{name}", name, role, "active", state, reachable=role == "manager"), **changed)
+
+
+def at(node, role="manager", **known):
+    return Facts(node, role, ADDRESSES[node], MANAGERS, **known)
+
+
+def member(node, role, control=None, **known):
+    """A member of the recorded swarm that has published itself truly."""
+    control = role == "manager" if control is None else control
+    published = {node: said(node, "manager" if control else "worker"), **known.pop("published", {})}
+    local = known.pop("local", inside(node, control))
+    return at(node, role, local=local, record=READY, token_cluster="C1", published=published, **known)
+
+
+INITIALIZING = Record("initializing", "pi1", 5)
+CASES = {
+    # in no swarm
+    "first manager-to-be": (at("pi2"), "bootstrap", ""),
+    "another holds the lock": (at("pi2", holder="pi3"), "wait_bootstrap", "waiting for bootstrap by pi3"),
+    "its own lock of a run that was killed": (at("pi2", holder="pi2"), "bootstrap", ""),
+    "an attempt that formed nothing": (at("pi2", record=Record("vacant", "pi1", 5)), "bootstrap", ""),
+    "worker before there is a swarm": (at("pi4", "worker"), "wait_bootstrap", "pi1, pi2, pi3"),
+    "no record, but a manager answers": (at("pi2", listening=("pi3",)), "wait_bootstrap", "pi3 already runs"),
+    "another initialises right now": (at("pi2", record=INITIALIZING, holder="pi1"), "wait_bootstrap", "by pi1"),
+    "the initialiser lost the lock": (
+        at("pi2", record=INITIALIZING, alive=frozenset({"pi1"})),
+        "wait_initializer",
+        "pi1 may hold a swarm",
+    ),
+    "the initialiser is dead": (at("pi2", record=INITIALIZING, alive=frozenset({"pi2"})), "refuse", "recover pi1"),
+    "a third one holds the lock meanwhile": (
+        at("pi2", record=INITIALIZING, holder="pi3", alive=frozenset({"pi3"})),
+        "refuse",
+        "swarm.bootstrap_takeover pi1",
+    ),
+    "a worker with a dead initialiser": (
+        at("pi4", "worker", record=INITIALIZING, alive=frozenset()),
+        "refuse",
+        "pi1 may hold a swarm",
+    ),
+    "own attempt that was interrupted before init": (at("pi1", record=INITIALIZING), "bootstrap", ""),
+    "swarm is ready": (at("pi2", record=READY, token_cluster="C1"), "join", "C1"),
+    "swarm is ready, no token yet": (at("pi2", record=READY), "wait_token", "C1"),
+    "token of another swarm": (at("pi2", record=READY, token_cluster="C0"), "wait_token", "C1"),
+    "the hostname is not the node's name": (
+        at("pi2", record=READY, token_cluster="C1", local=Local(hostname="raspberrypi")),
+        "refuse",
+        "raspberrypi",
+    ),
+    "no manager in the site": (replace(at("pi2"), managers=()), "refuse", "manager"),
+    # engine states
+    "locked": (at("pi2", local=Local("locked")), "refuse", "docker swarm unlock"),
+    "error": (at("pi2", local=Local("error", error="bad cert"), record=READY), "refuse", "bad cert"),
+    "pending": (at("pi2", local=Local("pending", managers=("192.0.2.9:2377",))), "settle", "192.0.2.9:2377"),
+    # in a swarm
+    "manager of an unrecorded swarm": (at("pi1", local=inside("pi1", True)), "adopt", "C1"),
+    "worker of an unrecorded swarm": (at("pi4", "worker", local=inside("pi4", False)), "wait_bootstrap", "C1"),
+    "own attempt that was interrupted after init": (
+        at("pi1", local=inside("pi1", True), record=INITIALIZING),
+        "complete",
+        "C1",
+    ),
+    "manager of a swarm while another initialises": (
+        at("pi2", local=inside("pi2", True), record=INITIALIZING, alive=frozenset()),
+        "refuse",
+        "pi1 may hold a swarm",
+    ),
+    "in another swarm": (member("pi4", "worker", local=inside("pi4", True, cluster_id="X9")), "refuse", "X9"),
+    "in a swarm that cannot be told": (
+        member("pi4", "worker", local=inside("pi4", False, cluster_id="")),
+        "refuse",
+        "",
+    ),
+    "manager in its role": (member("pi1", "manager"), "done", "C1"),
+    "worker in its role": (member("pi4", "worker"), "done", "C1"),
+    "no leader": (member("pi1", "manager", local=inside("pi1", True, error="no leader")), "refuse", "bring managers"),
+    "token missing": (replace(member("pi1", "manager"), token_cluster=""), "publish_token", ""),
+    "worker that did not publish itself": (
+        replace(member("pi4", "worker"), published={}),
+        "publish",
+        "",
+    ),
+    "worker with a new NodeID": (
+        member("pi4", "worker", published={"pi4": said("pi4", "worker", node_id="old")}),
+        "publish",
+        "",
+    ),
+    "worker that shall be manager": (member("pi2", "manager", False), "await_promotion", "pi1, pi3"),
+    "a node waits to be promoted": (
+        member("pi1", "manager", published={"pi2": said("pi2", "worker")}, nodes=(swarm_node("pi2"),)),
+        "promote",
+        "pi2",
+    ),
+    "it waits, but is down": (
+        member("pi1", "manager", published={"pi2": said("pi2", "worker")}, nodes=(swarm_node("pi2", state="down"),)),
+        "done",
+        "",
+    ),
+    "it waits, but the NodeID is another node's": (
+        member(
+            "pi1",
+            "manager",
+            published={"pi2": said("pi2", "worker", node_id="id-pi4")},
+            nodes=(swarm_node("pi4"), swarm_node("pi2")),
+        ),
+        "done",
+        "",
+    ),
+    "a worker of the site claims nothing": (
+        member("pi1", "manager", published={"pi4": said("pi4", "worker")}, nodes=(swarm_node("pi4"),)),
+        "done",
+        "",
+    ),
+    "it waits in another swarm": (
+        member("pi1", "manager", published={"pi2": said("pi2", "worker", cluster_id="X9")}, nodes=(swarm_node("pi2"),)),
+        "done",
+        "",
+    ),
+    "a manager-to-be is joining right now": (
+        member("pi1", "manager", published={"pi2": Published(present=True)}),
+        "linger",
+        "pi2",
+    ),
+    "a manager-to-be is expected after the bootstrap": (
+        member("pi1", "manager", expected=frozenset({"pi1", "pi3", "pi4"})),
+        "linger",
+        "pi3",
+    ),
+    "the site made it a worker": (
+        member("pi4", "worker", True, nodes=tuple(swarm_node(n, "manager") for n in ("pi1", "pi2", "pi3", "pi4"))),
+        "demote",
+        "pi4",
+    ),
+    "the site made it a worker, but it is the last manager": (
+        member("pi4", "worker", True, nodes=(swarm_node("pi4", "manager"), swarm_node("pi1"))),
+        "refuse",
+        "last manager",
+    ),
+    "the site made it a worker, but the others are down": (
+        member(
+            "pi4",
+            "worker",
+            True,
+            nodes=(
+                swarm_node("pi4", "manager"),
+                swarm_node("pi1", "manager"),
+                swarm_node("pi2", "manager", reachable=False),
+            ),
+        ),
+        "refuse",
+        "1 of 2",
+    ),
+    # Consul without a leader: only what needs no write
+    "member in its role, stale read": (member("pi4", "worker", stale=True), "done", "C1"),
+    "has to publish, stale read": (
+        replace(member("pi4", "worker", stale=True), published={}),
+        "refuse",
+        "Consul has no leader",
+    ),
+}
+
+
+@pytest.mark.parametrize(("facts", "kind", "words"), CASES.values(), ids=CASES)
+def test_each_situation_has_its_step(facts, kind, words):
+    step = decide(facts)
+    assert (step.kind, words in step.reason) == (kind, True), step
+
+
+@pytest.mark.parametrize("facts", [case[0] for case in CASES.values()], ids=CASES)
+def test_a_prediction_ends_in_the_role_or_in_a_refusal(facts):
+    *ahead, last = predict(facts)
+    assert last.kind in ("done", "refuse"), (ahead, last)
+    assert {step.kind for step in ahead} <= {*ACTS, *WAITS}
+
+
+def test_a_prediction_from_nothing_names_every_change():
+    steps = predict(at("pi1"))
+    assert [step.kind for step in steps] == ["bootstrap", "publish", "done"]
+    assert set(changes(at("pi1"), steps)) == {"swarm", "published"}
+    joining = at("pi2", record=READY, token_cluster="C1")
+    steps = predict(joining)
+    assert [step.kind for step in steps] == ["join", "publish", "await_promotion", "publish", "done"]
+    assert changes(joining, steps)["role"] == {"old": "worker", "new": "manager"}
+
+
+def test_a_member_in_its_role_is_predicted_to_change_nothing():
+    for facts in (member("pi1", "manager"), member("pi4", "worker")):
+        assert changes(facts, predict(facts)) == {}
+
+
+def test_a_node_remembers_the_ids_it_had_before():
+    facts = member("pi4", "worker", published={"pi4": said("pi4", "worker", node_id="old", previous=("older",))})
+    assert entry_of(facts).previous == ("older", "old")
+    assert entry_of(member("pi4", "worker")).previous == ()
