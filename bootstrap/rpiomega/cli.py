@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
 import rpiomega
-from rpiomega.site import SiteError, checks, load
+from rpiomega import report
+from rpiomega.accept import accept as accept_keys
+from rpiomega.bootstrap import Bootstrap, Options
+from rpiomega.bulk import Bulk
+from rpiomega.cache import Cache, default_folder
+from rpiomega.errors import NodeError
+from rpiomega.site import Site, SiteError, checks, load
+from rpiomega.site.load import unknown_node
+from rpiomega.ssh import Pool, Settings
 
 SITE = click.option(
     "--site",
@@ -27,7 +36,7 @@ def main() -> None:
     """Turn Raspberry Pis into one cluster. Exit codes: 0 done, 1 a node failed, 2 bad input, 130 interrupted."""
 
 
-def read_site(path: Path):
+def read_site(path: Path) -> Site:
     """Return the site, or end the command with every problem of the file and exit code 2."""
     try:
         return load(path)
@@ -45,6 +54,90 @@ def check(site_file: Path) -> None:
         click.echo(f"{site_file}: note: {warning}", err=True)
     managers, total = len(site.managers), len(site.nodes)
     click.echo(f"{site_file}: cluster {site.cluster}: {total} nodes, {managers} managers, master {site.master.name}")
+
+
+def _over_ssh(command):
+    """Add the arguments and options of all commands that go to the nodes."""
+    command = click.argument("nodes", nargs=-1, metavar="[NODE]...")(command)
+    command = SITE(command)
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    command = click.option("--ssh-config", type=file, help="ssh_config to use instead of yours.")(command)
+    logs = click.Path(path_type=Path, file_okay=False)
+    command = click.option("--log-dir", type=logs, envvar="RPIOMEGA_LOGS", help="Folder of the nodes' logs.")(command)
+    jobs = click.option("--jobs", "-j", type=click.IntRange(1), default=16, show_default=True, help="Nodes at once.")
+    command = jobs(command)
+    seconds = click.FloatRange(0)
+    wait = click.option("--wait", type=seconds, default=60, show_default=True, help="Seconds to wait for SSH.")
+    return wait(command)
+
+
+def _ready(site_file: Path, nodes: tuple[str, ...], ssh_config: Path | None, log_dir: Path | None, jobs: int):
+    """Return the site, its connection pool and the rows; end with exit code 2 if an argument is wrong."""
+    site = read_site(site_file)
+    wrong = unknown_node(site, nodes)
+    if wrong:
+        raise click.UsageError(wrong)
+    # The master first: with few jobs at once, others would wait for it in vain.
+    names = sorted(nodes or site.nodes, key=lambda name: name != site.master.name)
+    base = site_file.parent
+    users = site.users
+    settings = Settings(
+        user=users.admin,
+        port=users.port,
+        identity=(base / Path(users.identity).expanduser()).resolve() if users.identity else None,
+        known_hosts=(base / Path(users.known_hosts).expanduser()).resolve() if users.known_hosts else None,
+        config=ssh_config,
+    )
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    folder = log_dir or state / "rpiomega" / "logs" / site.cluster
+    try:
+        bulk = Bulk(dict.fromkeys(names), folder, jobs, report.console())
+    except OSError as error:
+        raise click.UsageError(f"logs cannot be written to {folder}: {error.strerror}") from None
+    return site, Pool(settings), bulk
+
+
+@main.command()
+@_over_ssh
+@click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+@click.option("--new-master", is_flag=True, help="Let minions of another master change to this site's.")
+def bootstrap(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, new_master) -> None:
+    """Prepare all boards (or those named): host name, boot flags, clock, Salt. Safe to run again."""
+    site, pool, bulk = _ready(site_file, nodes, ssh_config, log_dir, jobs)
+    run = Bootstrap(site, site_file, pool, Cache(default_folder()), Options(dry_run, new_master, wait))
+    finished = error = None
+    with pool:
+        try:
+            finished = run.run(bulk)
+        except NodeError as failure:
+            error = failure
+    bulk.close()
+    report.bootstrap(bulk, run, error)
+    sys.exit(_exit_code(bulk, finished is False, error))
+
+
+@main.command()
+@_over_ssh
+def accept(site_file, nodes, ssh_config, log_dir, jobs, wait) -> None:
+    """Accept the minions' keys that are, seen over SSH, the very keys the master sees."""
+    site, pool, bulk = _ready(site_file, nodes, ssh_config, log_dir, jobs)
+    keys, error = [], None
+    with pool:
+        try:
+            keys = accept_keys(site, pool, bulk, wait)
+        except NodeError as failure:
+            error = failure
+    bulk.close()
+    report.keys(bulk.console, keys)
+    report.failures(bulk, error)
+    refused = [key for key in keys if key.state != "accepted"]
+    sys.exit(_exit_code(bulk, pool.stop.is_set(), error) or (1 if refused else 0))
+
+
+def _exit_code(bulk: Bulk, interrupted: bool, error: NodeError | None) -> int:
+    if interrupted:
+        return 130
+    return 1 if error or bulk.failed() else 0
 
 
 def _add_lab() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -131,7 +131,7 @@ def _keys_at(path: tuple) -> list[str]:
     return list(model.model_fields)
 
 
-def missing_nodes(site: Site, names: Iterator[str] | list[str]) -> str:
+def unknown_node(site: Site, names: Iterable[str]) -> str:
     """Return one line naming the first of `names` that the site does not have, or an empty string."""
     for name in names:
         if name not in site.nodes:

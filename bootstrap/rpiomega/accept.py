@@ -1,0 +1,40 @@
+"""Accept exactly those keys whose fingerprint on the minion, seen over SSH, is the one the master sees."""
+
+from __future__ import annotations
+
+from rpiomega import agent
+from rpiomega.bootstrap import Key, compare
+from rpiomega.bulk import Bulk, Row
+from rpiomega.errors import NodeError
+from rpiomega.site import Site
+from rpiomega.ssh import Pool
+
+KEYS_BOUND = 15.0
+
+
+def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
+    """Compare and accept the keys of the nodes of `bulk`; return them as they are afterwards.
+
+    A node that does not answer or has no key fails in its row; so does one whose key is not the master's.
+    """
+    fingers: dict[str, str] = {}
+
+    def ask(row: Row) -> None:
+        row.start("finger")
+        remote = pool.remote(site.nodes[row.name].reach, row.log)
+        remote.connect(wait)
+        finger = agent.run(remote, [{"step": "finger", "args": {}}], row.event)["finger"]["data"]["finger"]
+        if not finger:
+            raise NodeError("its Salt minion has no key yet", f"run `rpiomega bootstrap {row.name}` first")
+        fingers[row.name] = finger
+
+    if not bulk.run(ask, pool.cancel) or not fingers:
+        return []
+    keys = compare(pool, site, fingers, KEYS_BOUND)
+    good = {key.name: key.own for key in keys if key.state == "waiting"}
+    if good:
+        remote = pool.remote(site.master.reach)
+        remote.connect(wait)
+        agent.run(remote, [{"step": "accept", "args": {"fingers": good}}], lambda event: None)
+        keys = compare(pool, site, fingers, 0)
+    return keys

@@ -1,0 +1,112 @@
+"""Runs the board's part (`rpiomega.node`) over SSH: one zipapp, one job in, events out."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rpiomega.errors import NodeError, Stopped
+from rpiomega.ssh import Remote, SshError, classify
+
+# Exit codes of the launcher, which speaks before there is any Python.
+NO_SUDO, NO_PYTHON, NO_SPACE = 91, 92, 93
+LAUNCHER = """
+umask 077
+if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; sudo -n true || exit {NO_SUDO}; fi
+command -v python3 >/dev/null || exit {NO_PYTHON}
+folder=$(mktemp -d /tmp/rpiomega.XXXXXX) || exit {NO_SPACE}
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 129' HUP INT TERM
+head -c {size} >"$folder/node.pyz" || exit {NO_SPACE}
+$become python3 -I "$folder/node.pyz"
+"""
+
+
+@functools.cache
+def zipapp() -> bytes:
+    """Return the board's part as a zip archive Python can run. The same sources give the same bytes."""
+    package = Path(__file__).parent
+    sources = {"__main__.py": package / "node" / "__main__.py", "rpiomega/__init__.py": package / "__init__.py"}
+    for path in sorted((package / "node").rglob("*.py")):
+        sources[f"rpiomega/{path.relative_to(package)}"] = path
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, path in sources.items():
+            archive.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry_run: bool = False) -> dict[str, dict]:
+    """Run `steps` ([{"step": name, "args": {}}]) on a board; call `on_event` with each event.
+
+    Return step -> its ``done`` event, and the board's facts under ``facts``. Raise NodeError (with the step) if one
+    fails, SshError if the connection does, Stopped if the user cancelled.
+    """
+    program = zipapp()
+    process = remote.start(LAUNCHER.format(size=len(program), **_CODES))
+    errors: list[bytes] = []
+    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
+    reader.start()
+    job = {"steps": steps, "dry_run": dry_run}
+    try:
+        for item in job["steps"]:
+            if item["step"] == "clock":
+                item["args"]["now"] = time.time()
+        process.stdin.write(program + json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
+    except OSError:
+        pass  # ssh ended already; its exit code and words say why
+    try:
+        done, failed = _listen(process, on_event)
+    finally:
+        process.wait()
+        remote.ended(process)
+    reader.join(timeout=5)
+    if remote.pool.stop.is_set():
+        raise Stopped
+    if failed:
+        raise failed
+    if process.returncode:
+        raise _launch_error(process.returncode, b"".join(errors).decode(errors="replace"), remote)
+    return done
+
+
+_CODES = {"NO_SUDO": NO_SUDO, "NO_PYTHON": NO_PYTHON, "NO_SPACE": NO_SPACE}
+
+
+def _listen(process, on_event) -> tuple[dict, NodeError | None]:
+    done, failed = {}, None
+    for line in process.stdout:
+        try:
+            event = json.loads(line)
+            kind = event["event"]
+        except (ValueError, KeyError, TypeError):
+            continue  # a login script that talks
+        if kind == "facts":
+            done["facts"] = event
+        elif kind == "done":
+            done[event["step"]] = event
+        elif kind == "failed":
+            failed = NodeError(event["cause"], event["cure"], event["step"])
+        on_event(event)
+    return done, failed
+
+
+def _launch_error(code: int, stderr: str, remote: Remote) -> SshError:
+    user, last = remote.pool.settings.user, (stderr.strip().splitlines() or ["no reason given"])[-1]
+    if code == NO_SUDO:
+        cure = f"on the board: echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/{user}"
+        return SshError("sudo", f"user {user} cannot use sudo without a password ({last})", cure)
+    if code == NO_PYTHON:
+        return SshError("python", "there is no python3 on the board", "on the board: sudo apt-get install python3")
+    if code == NO_SPACE:
+        return SshError("space", f"nothing can be written to /tmp ({last})", "free some space (`df -h`)")
+    if code == 255:
+        return classify(stderr, remote.at, remote.pool.settings)
+    return SshError("other", f"the board's part ended with exit code {code} ({last})", "see this node's log")

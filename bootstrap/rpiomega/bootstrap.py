@@ -1,0 +1,270 @@
+"""From boards with SSH to minions that wait for their keys' acceptance: all nodes at once."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rpiomega import agent, formula
+from rpiomega.bulk import Bulk, Row
+from rpiomega.cache import Cache
+from rpiomega.errors import NodeError, Stopped
+from rpiomega.site import Node, Site
+from rpiomega.ssh import Pool, Remote
+
+INCOMING = "/srv/rpiomega/incoming"
+SALT_INCOMING = "/opt/rpiomega/incoming"
+# A board may build Salt before it can be told the master's key.
+MASTER_BOUND = 5400.0
+KEYS_BOUND = 60.0
+
+
+@dataclass
+class Options:
+    """What the user asked for besides the site file."""
+
+    dry_run: bool = False
+    new_master: bool = False
+    wait: float = 60.0
+
+
+@dataclass
+class Key:
+    """A minion's key: fingerprint on the minion, and state -> fingerprint of what the master holds."""
+
+    name: str
+    own: str
+    seen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """Return waiting, accepted, rejected, "unknown" (no key yet) or "mismatch"."""
+        for state, finger in self.seen.items():
+            if finger == self.own and state != "denied":
+                return state
+        return "mismatch" if self.seen else "unknown"
+
+
+class Bootstrap:
+    """One run over some nodes of a site."""
+
+    def __init__(self, site: Site, site_file: Path, pool: Pool, cache: Cache, options: Options):
+        self.site = site
+        self.site_file = site_file
+        self.pool = pool
+        self.cache = cache
+        self.options = options
+        self.master_finger: Future = Future()
+        self.fingers: dict[str, str] = {}
+        self.keys: list[Key] = []
+        self.reboots: dict[str, str] = {}
+        self._failed_builds: dict[str, list[str]] = {}
+
+    def run(self, bulk: Bulk) -> bool:
+        """Bootstrap the nodes of `bulk`; return False if interrupted. Each row says how it went."""
+        master = self.site.master.name
+        if master not in bulk.rows:
+            threading.Thread(target=self._ask_master, daemon=True).start()
+        finished = bulk.run(self._node, self._stop)
+        if finished and not self.options.dry_run and self.fingers and not self.master_finger.exception():
+            self._compare(bulk)
+        return finished
+
+    def _stop(self) -> None:
+        if not self.master_finger.done():
+            self.master_finger.set_exception(Stopped())
+        self.pool.cancel()
+
+    def _node(self, row: Row) -> None:
+        node = self.site.nodes[row.name]
+        try:
+            self._steps(row, node)
+        except BaseException as error:
+            if node is self.site.master and not self.master_finger.done():
+                self.master_finger.set_exception(error)
+            raise
+
+    def _steps(self, row: Row, node: Node) -> None:
+        row.start("ssh")
+        remote = self.pool.remote(node.reach, row.log)
+        remote.connect(self.options.wait)
+        is_master = node is self.site.master
+        done = self._job(remote, row, self._first_steps(node))
+        if "reboot" in done["cmdline"]["data"]:
+            self.reboots[row.name] = done["cmdline"]["data"]["reboot"]
+        found = done["inventory"]["data"]
+        steps = self._salt(remote, row, found["salt"], is_master)
+        if is_master:
+            steps.append(self._formula(remote, row, found))
+            steps.append(_step("master", kind=found["salt"]["kind"]))
+        elif not self.master_finger.done() and steps:
+            self._job(remote, row, steps)  # nothing in it needs the master
+            steps = []
+        finger = "" if is_master else self._wait_for_master(row)
+        steps.append(
+            _step(
+                "minion",
+                id=node.name,
+                master=self.site.master.address,
+                master_finger=finger,
+                kind=found["salt"]["kind"],
+                new_master=self.options.new_master,
+            )
+        )
+        done = self._job(remote, row, steps)
+        self.fingers[row.name] = done["minion"]["data"].get("finger", "")
+        if is_master:
+            self.master_finger.set_result(done["master"]["data"].get("master_finger", ""))
+
+    def _first_steps(self, node: Node) -> list[dict]:
+        site, base = self.site, self.site_file.parent
+        ca = (base / Path(site.sources.ca_bundle).expanduser()).read_text() if site.sources.ca_bundle else ""
+        inventory = {"salt": {"version": site.salt.version, "source": site.salt.source}}
+        if node is site.master:
+            inventory |= {"files": self._files(), "branch": site.formula.branch}
+        return [
+            _step("hostname", name=node.name, nodes={name: other.address for name, other in site.nodes.items()}),
+            _step("cmdline"),
+            _step("clock"),
+            _step("sources", apt_proxy=site.sources.apt_proxy, pip_index=site.sources.pip_index, ca=ca),
+            _step("inventory", **inventory),
+        ]
+
+    def _job(self, remote: Remote, row: Row, steps: list[dict]) -> dict[str, dict]:
+        return agent.run(remote, steps, row.event, self.options.dry_run)
+
+    def _salt(self, remote: Remote, row: Row, found: dict, is_master: bool) -> list[dict]:
+        """Return the steps that install Salt; what others of its kind have built is brought there first."""
+        arguments = {"kind": found["kind"], "version": self.site.salt.version, "master": is_master, "key": found["key"]}
+        if found["kind"] == "onedir" or found["installed"] or self.options.dry_run:
+            return [_step("salt", **arguments)]
+        name = found["key"]
+        row.start("salt (waiting for another node's build)" if self.cache.lock(name).locked() else "salt")
+        with self.cache.lock(name):
+            if self.pool.stop.is_set():
+                raise Stopped
+            build = self.cache.get(name)
+            if build is None:
+                self._build(remote, row, name, arguments)
+                return [_step("salt", **arguments)]
+        row.start("salt (sending)")
+        target = f"{SALT_INCOMING}/{name}.tar.gz"
+        remote.upload(build.path, target)
+        return [_step("salt", **arguments, archive=target, sha256=build.sha256)]
+
+    def _build(self, remote: Remote, row: Row, name: str, arguments: dict) -> None:
+        """Build Salt on this node and keep the build. Two nodes that fail speak for all of their kind."""
+        failures = self._failed_builds.setdefault(name, [])
+        if len(failures) >= 2:
+            raise NodeError(f"Salt could be built neither on {' nor on '.join(failures)}", "see their errors", "salt")
+        row.start("salt (building)")
+        try:
+            done = self._job(remote, row, [_step("salt", **arguments, pack=True)])
+        except NodeError:
+            failures.append(row.name)
+            raise
+        packed = done["salt"]["data"].get("packed")
+        if packed:
+            self.cache.put(name, packed["sha256"], lambda path: remote.download(packed["path"], path))
+            remote.run(remote.as_root(f"rm -f {packed['path']}"))
+
+    def _files(self) -> list[dict]:
+        """Return what the master serves to all nodes besides the formula."""
+        if not self.site.consul.archive:
+            return []
+        path = self.site_file.parent / Path(self.site.consul.archive).expanduser()
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return [{"name": path.name, "sha256": digest, "size": path.stat().st_size, "source": str(path)}]
+
+    def _formula(self, remote: Remote, row: Row, found: dict) -> dict:
+        """Return the step that places the formula; what the master lacks is brought there first."""
+        site = self.site
+        files = self._files()
+        arguments = {
+            "branch": site.formula.branch,
+            "remote": site.formula.remote,
+            "site": self.site_file.read_text(encoding="utf-8"),
+            "files": [{name: value for name, value in item.items() if name != "source"} for item in files],
+        }
+        for item, source in zip(arguments["files"], files, strict=True):
+            if item["name"] in found["files"] and not self.options.dry_run:
+                row.start(f"sending {item['name']}")
+                item["incoming"] = f"{INCOMING}/{item['name']}"
+                remote.upload(Path(source["source"]), item["incoming"])
+        if site.formula.remote:
+            return _step("formula", **arguments)
+        here = formula.find(Path(__file__).parent)
+        if here.dirty:
+            row.notes.append("the formula has changes that are not committed: the master gets the last commit")
+        arguments["commit"] = here.commit
+        if found["formula"] != here.commit and not self.options.dry_run:
+            arguments["bundle"] = f"{INCOMING}/formula.bundle"
+            with tempfile.TemporaryDirectory(prefix="rpiomega-") as folder:
+                remote.upload(here.bundle(Path(folder), site.formula.branch), arguments["bundle"])
+        return _step("formula", **arguments)
+
+    def _wait_for_master(self, row: Row) -> str:
+        if not self.master_finger.done():
+            row.start("waiting for the master's key")
+        name = self.site.master.name
+        try:
+            finger = self.master_finger.result(timeout=MASTER_BOUND)
+        except FutureTimeout:
+            cause = f"waited {MASTER_BOUND:.0f} s for the key of the master {name}"
+            raise NodeError(cause, f"see the log of {name}") from None
+        except NodeError as error:
+            cause = f"the master {name} failed ({error.cause})"
+            raise NodeError(cause, "mend the master, then run the bootstrap again", "minion") from None
+        if not finger and not self.options.dry_run:
+            raise NodeError(f"the master {name} has no key yet", f"run `rpiomega bootstrap {name}` first", "minion")
+        return finger
+
+    def _ask_master(self) -> None:
+        """Learn the master's fingerprint when the master itself is not among the nodes of this run."""
+        try:
+            remote = self.pool.remote(self.site.master.reach)
+            remote.connect(self.options.wait)
+            salt = {"version": self.site.salt.version, "source": self.site.salt.source}
+            done = agent.run(remote, [_step("inventory", salt=salt)], lambda event: None, True)
+            self.master_finger.set_result(done["inventory"]["data"]["master_finger"])
+        except BaseException as error:  # noqa: BLE001 - it belongs to those who wait for the result
+            self.master_finger.set_exception(error)
+
+    def _compare(self, bulk: Bulk) -> None:
+        """Fill `keys`: minion and master side by side; a difference is that node's failure."""
+        self.keys = compare(self.pool, self.site, self.fingers, KEYS_BOUND)
+        for key in self.keys:
+            row = bulk.rows[key.name]
+            if row.state == "done" and key.state in ("mismatch", "unknown", "rejected"):
+                row.error, row.state = _key_error(key, self.site.master), "failed"
+                row.log(f"FAILED keys: {row.error}")
+
+
+def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> list[Key]:
+    """Ask the master which keys it holds, at most `bound` seconds until all are there. Raise NodeError, SshError."""
+    remote = pool.remote(site.master.reach)
+    remote.connect(10)
+    done = agent.run(remote, [_step("keys", fingers=fingers, bound=bound)], lambda event: None)
+    return [Key(name, fingers[name], seen) for name, seen in done["keys"]["data"]["seen"].items()]
+
+
+def _key_error(key: Key, master: Node) -> NodeError:
+    if key.state == "unknown":
+        cause = f"the master has not seen this minion's key within {KEYS_BOUND:.0f} s"
+        cure = f"check that {master.address}:4505 and :4506 can be reached from the board; `journalctl -u salt-minion`"
+        return NodeError(cause, cure, "keys")
+    if key.state == "rejected":
+        return NodeError("its key was rejected on the master", f"`salt-key -d {key.name}` there, then again", "keys")
+    held = ", ".join(f"{state} {finger}" for state, finger in key.seen.items())
+    cure = f"if the board was written anew, `sudo salt-key -d {key.name}` on the master, then run the bootstrap again"
+    return NodeError(f"the master holds another key under this name ({held}; the board's is {key.own})", cure, "keys")
+
+
+def _step(name: str, /, **arguments) -> dict:
+    return {"step": name, "args": arguments}

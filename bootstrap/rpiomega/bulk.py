@@ -1,0 +1,166 @@
+"""Many nodes side by side: a bound on how many at once, a live table or plain lines, a log per node."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from rpiomega.errors import NodeError, Stopped
+
+STYLES = {"failed": "red", "done": "green", "stopped": "yellow"}
+
+
+class Row:
+    """What is known about one node; its methods are called by the node's worker."""
+
+    def __init__(self, name: str, log_file: Path, say: Callable[[str], None]):
+        self.name = name
+        self.step = ""
+        self.state = "waiting"
+        self.error: NodeError | None = None
+        self.changed: list[str] = []
+        self.notes: list[str] = []
+        self.diffs: dict[str, list[str]] = {}
+        self.began = self.ended = 0.0
+        self.log_file = log_file
+        self._say = say
+        log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._log = os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
+
+    def log(self, line: str) -> None:
+        """Write a line to the node's log file."""
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        self._log.flush()
+
+    def start(self, step: str) -> None:
+        """Say that a step begins."""
+        self.step = step
+        self.log(f"== {step}")
+
+    def event(self, event: dict) -> None:
+        """Take an event of the board's part."""
+        kind, step = event["event"], event.get("step", "")
+        if kind == "log":
+            self.log(event["text"])
+        elif kind == "start":
+            self.start(step)
+        elif kind == "done":
+            self._done(step, event)
+        elif kind in ("failed", "cancelled"):
+            self.log(f"{kind} {step}: {event.get('cause', '')}; {event.get('cure', '')}")
+
+    def _done(self, step: str, event: dict) -> None:
+        self.log(f"{step}: {event['status']} ({event['seconds']} s)")
+        for line in event["diff"]:
+            self.log(f"  {line}")
+        if event["status"] != "ok":
+            self.changed.append(step)
+            self.diffs.setdefault(step, []).extend(event["diff"])
+            self._say(f"{self.name}: {step}: {event['status']} ({event['seconds']} s)")
+        for note in event["notes"]:
+            if note not in self.notes:
+                self.notes.append(note)
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    @property
+    def seconds(self) -> float:
+        """Return how long the node has been worked on."""
+        return (self.ended or time.monotonic()) - self.began if self.began else 0.0
+
+
+class Bulk:
+    """Runs a function per node and shows how it goes."""
+
+    def __init__(self, names: Iterable[str], log_folder: Path, jobs: int, console: Console):
+        self.console = console
+        self.live = console.is_terminal
+        self.rows = {name: Row(name, log_folder / f"{name}.log", self._line) for name in names}
+        self.jobs = jobs
+        self._lock = threading.Lock()
+
+    def run(self, work: Callable[[Row], None], on_interrupt: Callable[[], None]) -> bool:
+        """Call `work(row)` for every node, `jobs` at a time, in the order given; return False if interrupted.
+
+        NodeError ends that node alone. Ctrl-C calls `on_interrupt` and waits until all workers have ended.
+        """
+        with ThreadPoolExecutor(max_workers=self.jobs) as workers:
+            futures = [workers.submit(self._one, work, row) for row in self.rows.values()]
+            try:
+                with self._display():
+                    wait(futures)
+            except KeyboardInterrupt:
+                self.console.print("interrupted: the boards end what must not be cut short")
+                on_interrupt()
+                for future in futures:
+                    future.cancel()
+                wait(futures)
+                return False
+        return True
+
+    def _one(self, work: Callable[[Row], None], row: Row) -> None:
+        row.began, row.state = time.monotonic(), "running"
+        row.log(f"=== run of {time.strftime('%Y-%m-%d %H:%M:%S %z')}")
+        try:
+            work(row)
+            row.state = "done"
+            self._line(f"{row.name}: done ({row.seconds:.1f} s)")
+        except NodeError as error:
+            error.step = error.step or row.step
+            row.error, row.state = error, "failed"
+            row.log(f"FAILED {error.step}: {error.cause}; {error.cure}")
+            self._line(f"{row.name}: {error.step}: FAILED: {error.cause}")
+        except Stopped:
+            row.state = "stopped"
+            row.log("stopped by the user")
+        except Exception as error:  # noqa: BLE001 - one node's trouble must not end the others
+            row.log(traceback.format_exc())
+            row.error = NodeError(f"{type(error).__name__}: {error}", "this is a defect of rpiomega", row.step)
+            row.state = "failed"
+        finally:
+            row.ended = time.monotonic()
+
+    def failed(self) -> list[Row]:
+        """Return the rows that did not end well."""
+        return [row for row in self.rows.values() if row.state != "done"]
+
+    def close(self) -> None:
+        """Close all logs."""
+        for row in self.rows.values():
+            row.close()
+
+    def _line(self, text: str) -> None:
+        if not self.live:
+            with self._lock:
+                self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _display(self):
+        if not self.live:
+            return _Nothing()
+        return Live(get_renderable=self._table, console=self.console, refresh_per_second=4)
+
+    def _table(self) -> Table:
+        table = Table("node", "step", "state", "changed", "s", box=None)
+        for row in self.rows.values():
+            state = f"[{STYLES[row.state]}]{row.state}[/]" if row.state in STYLES else row.state
+            table.add_row(row.name, row.step, state, " ".join(row.changed), f"{row.seconds:.0f}")
+        return table
+
+
+class _Nothing:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False

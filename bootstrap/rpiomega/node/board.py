@@ -1,0 +1,115 @@
+"""The board a job runs on: paths below a root, facts, commands, the way to say something."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+
+from rpiomega.node import files
+from rpiomega.node.shell import Shell
+from rpiomega.node.step import Cancelled, StepError
+
+
+class Board:
+    """A board, or a folder that looks like one (`root`): then nothing but files below it is touched."""
+
+    def __init__(self, root: str = "/", log=None, cancelled: threading.Event | None = None):
+        self.root = root
+        self.log = log or (lambda line: None)
+        self.cancelled = cancelled or threading.Event()
+        self.shell = Shell(self.log, self.cancelled)
+        self.shared: dict = {}  # what one step of a job leaves for the next
+
+    @property
+    def live(self) -> bool:
+        """Return whether this is the running system and not a fixture tree."""
+        return self.root == "/"
+
+    def path(self, absolute: str) -> str:
+        """Return where an absolute path of the board is."""
+        return absolute if self.live else os.path.join(self.root, absolute.lstrip("/"))
+
+    def read(self, absolute: str) -> str | None:
+        """Return a file's text or None."""
+        return files.read(self.path(absolute))
+
+    def exists(self, absolute: str) -> bool:
+        """Return whether there is something at the path."""
+        return os.path.lexists(self.path(absolute))
+
+    def has(self, command: str) -> bool:
+        """Return whether a command is on the board."""
+        return self.live and shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin") is not None
+
+    def wait(self, what: str, probe, bound: float, cure: str, pause: float = 0.3):
+        """Return the first true value of `probe()`; `probe.seen` or its falsy value is the last thing seen.
+
+        Raise StepError naming `what`, the bound and the last thing seen; Cancelled if cancelled.
+        """
+        deadline = time.monotonic() + bound
+        self.log(f"waiting for {what}, at most {bound:.0f} s")
+        while True:
+            value, seen = probe()
+            if value:
+                return value
+            if self.cancelled.is_set():
+                raise Cancelled
+            if time.monotonic() > deadline:
+                raise StepError(f"waited {bound:.0f} s for {what}; last seen: {seen}", cure)
+            time.sleep(pause)
+
+    def release(self) -> dict:
+        """Return os-release as a dict (keys in capitals)."""
+        text = self.read("/etc/os-release") or self.read("/usr/lib/os-release") or ""
+        pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+        return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+
+    def model(self) -> str:
+        """Return the board's model, an empty string if it does not say."""
+        # Device tree strings end with a NUL.
+        model = (self.read("/proc/device-tree/model") or "").rstrip("\0\n")
+        armbian = self.read("/etc/armbian-release") or ""
+        for line in armbian.splitlines():
+            if line.startswith("BOARD_NAME="):
+                return model or line.partition("=")[2].strip('"')
+        return model
+
+    def container(self) -> bool:
+        """Return whether the board is a container: it shares the host's kernel, clock and boot."""
+        # systemd writes its kind here at boot (systemd-detect-virt reads the same file).
+        return bool((self.read("/run/systemd/container") or "").strip()) or self.exists("/.dockerenv")
+
+    def free_mb(self, absolute: str) -> int:
+        """Return the free space of the file system that holds a path (or its nearest parent), in MB."""
+        path = self.path(absolute)
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize // 1_000_000
+
+    def need_space(self, absolute: str, megabytes: int, what: str) -> None:
+        """Raise StepError if less than `megabytes` are free at a path."""
+        free = self.free_mb(absolute)
+        if free < megabytes:
+            cure = "expand the root file system or remove what is not needed (`df -h`, `apt-get clean`)"
+            raise StepError(f"{free} MB free at {absolute}, {what} needs {megabytes} MB", cure)
+
+    def facts(self) -> dict:
+        """Return what the workstation needs to know before it decides anything."""
+        release = self.release()
+        return {
+            "hostname": platform.node(),
+            "model": self.model(),
+            "os": release.get("ID", ""),
+            "codename": release.get("VERSION_CODENAME", ""),
+            "system": release.get("PRETTY_NAME", ""),
+            "machine": platform.machine(),
+            "bits": 64 if sys.maxsize > 2**32 else 32,
+            "python": "{}.{}".format(*sys.version_info[:2]),
+            "container": self.container(),
+            "free_mb": self.free_mb("/"),
+        }

@@ -1,0 +1,133 @@
+"""Salt from the project's own apt repository (arm64 and amd64 only): pinned key, pinned release.
+
+Source: the project's install guide, "Linux (DEB)".
+"""
+
+from __future__ import annotations
+
+import glob
+import ssl
+import urllib.error
+import urllib.request
+
+from rpiomega.node import apt, files, pgp
+from rpiomega.node.files import File
+from rpiomega.node.step import Diff, StepError
+
+KEY_URL = "https://packages.broadcom.com/artifactory/api/security/keypair/SaltProjectKey/public"
+REPOSITORY = "https://packages.broadcom.com/artifactory/saltproject-deb/"
+# The project's signing key since 2023.
+FINGERPRINT = "10857FFDD3F91EAE577A21D664CBBC8173D76B3F"
+KEYRING = "/etc/apt/keyrings/salt-archive-keyring.gpg"
+ARCHITECTURES = ("amd64", "arm64")
+SITE_PACKAGES = ("/opt/saltstack/salt/lib/python3.*/site-packages", "/opt/saltstack/salt/extras-3.*")
+PROBE_BOUND = 6.0
+_NETWORK = "check the board's network, or write `source: pip` in section salt of the site file"
+
+
+def reachable() -> str:
+    """Return an empty string if the repository answers, else why not."""
+    try:
+        with urllib.request.urlopen(REPOSITORY + "dists/stable/InRelease", timeout=PROBE_BOUND) as answer:
+            return "" if answer.status == 200 else f"HTTP {answer.status}"
+    except (OSError, ssl.SSLError, urllib.error.URLError) as error:
+        return str(getattr(error, "reason", error))
+
+
+def installed(board) -> str:
+    """Return the version of the salt-minion package, an empty string if it is not installed."""
+    if not board.has("dpkg-query"):
+        return ""
+    result = board.shell.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", "salt-minion"])
+    status, _, version = result.output.strip().partition(" ")
+    return version if status == "installed" and not result.code else ""
+
+
+def libraries(board) -> set[str]:
+    """Return which of the distributions docker and py-consul Salt's Python has."""
+    found = set()
+    for pattern in SITE_PACKAGES:
+        for name in ("docker", "py_consul"):
+            if glob.glob(board.path(f"{pattern}/{name}-*.dist-info")):
+                found.add(name.replace("_", "-"))
+    return found
+
+
+class Onedir:
+    """The packages as they should be: release `version` ("3008" or "3008.3"), with the master or without."""
+
+    def __init__(self, board, version: str, master: bool):
+        self.board = board
+        self.version = version
+        self.packages = ["salt-minion", "salt-master"] if master else ["salt-minion"]
+
+    def check(self) -> Diff:
+        """Return what is missing."""
+        diff = Diff()
+        for file in self._files():
+            diff += file.diff(self.board)
+        if not self.board.exists(KEYRING):
+            diff.add(f"fetch the key {FINGERPRINT} to {KEYRING}")
+        for package in apt.missing(self.board, self.packages):
+            diff.add(f"install {package} {self.version}")
+        have = installed(self.board)
+        if have and not self._fits(have):
+            diff.add(f"salt {have} -> {self.version}")
+        for library in sorted({"docker", "py-consul"} - libraries(self.board)):
+            diff.add(f"install {library} beside Salt (salt-pip)")
+        return diff
+
+    def apply(self) -> None:
+        """Install what is missing."""
+        self.board.need_space("/", 700, "Salt")
+        apt.install(self.board, ["ca-certificates"])
+        refresh = self._key()
+        refresh = bool(files.apply_all(self.board, self._files())) or refresh
+        have = installed(self.board)
+        if have and not self._fits(have):
+            apt.update(self.board)
+            cure = "see `apt-cache policy salt-minion` on the board"
+            command = ["apt-get", "-y", "--allow-downgrades", "install", *self.packages]
+            self.board.shell.must(command, cure, timeout=1800, finish=True, env={"DEBIAN_FRONTEND": "noninteractive"})
+        apt.install(self.board, self.packages, refresh=refresh)
+        # A new point release may bring a new Python and lose what was put beside it (salt#70513).
+        wanted = sorted({"docker", "py-consul"} - libraries(self.board))
+        if wanted:
+            cure = "check that the board reaches the Python package index"
+            self.board.shell.must(["salt-pip", "install", *wanted], cure, timeout=600)
+
+    def _fits(self, version: str) -> bool:
+        return version == self.version or version.startswith(
+            (f"{self.version}.", f"{self.version}-", f"{self.version}+")
+        )
+
+    def _key(self) -> bool:
+        """Fetch the signing key if it is not there; return whether it was fetched."""
+        if self.board.exists(KEYRING):
+            return False
+        try:
+            with urllib.request.urlopen(KEY_URL, timeout=30) as answer:
+                key = answer.read(1_000_000)
+            found = pgp.primary_fingerprint(key)
+        except (OSError, ValueError) as error:
+            raise StepError(f"Salt's signing key cannot be fetched: {error}", _NETWORK) from None
+        if found != FINGERPRINT:
+            cure = "do not go on: somebody may be in the way; compare with Salt's install guide"
+            raise StepError(f"Salt's signing key is {found}, expected {FINGERPRINT}", cure)
+        files.write(self.board.path(KEYRING), pgp.dearmor(key), 0o644)
+        return True
+
+    def _files(self) -> list[File]:
+        sources = (
+            "Types: deb\n"
+            f"URIs: {REPOSITORY}\n"
+            "Suites: stable\n"
+            "Components: main\n"
+            f"Architectures: {' '.join(ARCHITECTURES)}\n"
+            f"Signed-By: {KEYRING}\n"
+        )
+        pin = f"Package: salt-*\nPin: version {self.version}{'' if '.' in self.version else '.'}*\nPin-Priority: 1001\n"
+        return [
+            File("/etc/apt/sources.list.d/salt.sources", sources),
+            File("/etc/apt/preferences.d/rpiomega-salt", pin),
+        ]

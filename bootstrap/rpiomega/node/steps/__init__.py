@@ -1,0 +1,17 @@
+"""All steps by name; a job names them in the order it wants them."""
+
+from rpiomega.node.steps.clock import Clock
+from rpiomega.node.steps.cmdline import Cmdline
+from rpiomega.node.steps.formula import Formula
+from rpiomega.node.steps.hostname import Hostname
+from rpiomega.node.steps.inventory import Inventory
+from rpiomega.node.steps.keys import Accept, Finger, Keys
+from rpiomega.node.steps.master import Master
+from rpiomega.node.steps.minion import Minion
+from rpiomega.node.steps.salt import Salt
+from rpiomega.node.steps.sources import Sources
+
+STEPS = {
+    step.name: step
+    for step in (Hostname, Cmdline, Clock, Sources, Inventory, Salt, Formula, Master, Minion, Keys, Finger, Accept)
+}

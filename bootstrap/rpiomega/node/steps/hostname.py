@@ -1,0 +1,100 @@
+"""The host name, in every place that would otherwise bring the old one back."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+
+from rpiomega.node.files import File
+from rpiomega.node.step import Diff, Step, StepError
+
+BEGIN = "# rpiomega: begin (nodes of the cluster, written by the bootstrap)"
+END = "# rpiomega: end"
+_BLOCK = re.compile(r"^# rpiomega: begin.*?^# rpiomega: end[^\n]*\n?", re.MULTILINE | re.DOTALL)
+# Raspberry Pi Imager asks cloud-init to write /etc/hosts from the old name at every boot.
+_MANAGES_HOSTS = re.compile(r"^\s*manage_etc_hosts:\s*[\"']?(true|template|yes|on)\b", re.MULTILINE | re.IGNORECASE)
+_USER_DATA = ("/boot/firmware/user-data", "/boot/user-data", "/var/lib/cloud/instance/user-data.txt")
+CLOUD = """# Written by rpiomega: without this, cloud-init restores the first boot's name at every boot.
+preserve_hostname: true
+manage_etc_hosts: false
+"""
+
+
+def edit_hosts(text: str, name: str, old: str, others: dict[str, str]) -> str:
+    """Return hosts(5) text with `name` at 127.0.1.1 in the place of `old`, and the cluster's `others` in one block.
+
+    `others` is name -> address. All other lines and aliases stay as they are.
+    """
+    text = _BLOCK.sub("", text)
+    lines, placed = [], False
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if words and words[0] == "127.0.1.1":
+            if placed:
+                rest = [word for word in words[1:] if word not in (name, old)]
+                if not rest:
+                    continue
+                line = _replaced(line, ["127.0.1.1", *rest])
+            else:
+                aliases = [word for word in words[1:] if word not in (name, old)]
+                wanted = ["127.0.1.1", name, *aliases]
+                line = line if words == wanted else _replaced(line, wanted)
+                placed = True
+        lines.append(line)
+    if not placed:
+        after = next((i for i, line in enumerate(lines) if line.split()[:1] == ["127.0.0.1"]), -1) + 1
+        lines.insert(after, f"127.0.1.1\t{name}")
+    if others:
+        lines += [BEGIN, *(f"{address}\t{other}" for other, address in others.items()), END]
+    return "\n".join(lines) + "\n"
+
+
+def _replaced(line: str, words: list[str]) -> str:
+    comment = line.partition("#")[2]
+    return f"{words[0]}\t{' '.join(words[1:])}" + (f" #{comment}" if comment else "")
+
+
+class Hostname(Step):
+    """Arguments: `name`; `nodes` (name -> address of the whole cluster)."""
+
+    name = "hostname"
+
+    def check(self) -> Diff:
+        diff = Diff()
+        for file in self._files():
+            diff += file.diff(self.board)
+        if self.board.live and self._effective() != self.args["name"]:
+            diff.add(f"host name {self._effective()} -> {self.args['name']}")
+        return diff
+
+    def apply(self) -> None:
+        for file in self._files():
+            file.apply(self.board)
+        if not self.board.live or self._effective() == self.args["name"]:
+            return
+        try:
+            socket.sethostname(self.args["name"])
+        except OSError as error:
+            cure = f"run `hostnamectl set-hostname {self.args['name']}` on the board and see what it says"
+            raise StepError(f"the kernel refuses the name: {error.strerror}", cure) from None
+        if self.board.has("avahi-daemon"):
+            # avahi asks for the name only at its start; NAME.local would go on answering to the old one.
+            self.board.shell.run(["systemctl", "try-restart", "avahi-daemon"], timeout=30)
+
+    def _effective(self) -> str:
+        return os.uname().nodename
+
+    def _files(self) -> list[File]:
+        name, nodes = self.args["name"], self.args.get("nodes", {})
+        old = (self.board.read("/etc/hostname") or "").strip()
+        others = {other: address for other, address in nodes.items() if other != name}
+        hosts = edit_hosts(self.board.read("/etc/hosts") or "127.0.0.1\tlocalhost\n", name, old, others)
+        wanted = [File("/etc/hosts", hosts), File("/etc/hostname", f"{name}\n")]
+        if self.board.exists("/etc/cloud"):
+            wanted.append(File("/etc/cloud/cloud.cfg.d/99-rpiomega-hostname.cfg", CLOUD))
+            if any(_MANAGES_HOSTS.search(self.board.read(path) or "") for path in _USER_DATA):
+                # User data outranks cloud.cfg.d, so let cloud-init write the very text we want.
+                template = "## template:jinja\n" + hosts
+                wanted.append(File("/etc/cloud/templates/hosts.debian.tmpl", template))
+        return wanted

@@ -1,0 +1,80 @@
+"""The Salt minion: which master, proven by its key; service; own key."""
+
+from __future__ import annotations
+
+import os
+
+from rpiomega.node import saltkeys, service
+from rpiomega.node.files import File, apply_all
+from rpiomega.node.step import Diff, Step, StepError
+
+UNIT = "salt-minion.service"
+KEY_BOUND = 90.0
+UNKNOWN = "(known once the master has its key)"
+
+
+class Minion(Step):
+    """Arguments: `id`, `master` (address), `master_finger`, `kind`, `new_master` (forget another master's key).
+
+    On the master itself the fingerprint comes from the step before. `data`: ``finger`` of the minion's own key.
+    """
+
+    name = "minion"
+
+    def check(self) -> Diff:
+        diff = Diff()
+        for file in self._files():
+            diff += file.diff(self.board)
+        if self._other_master():
+            self._refuse_unless_told()
+            diff.add(f"forget the key of another master ({self._other_master()[:23]}...)")
+        diff += service.check(self.board, UNIT)
+        self.data["finger"] = saltkeys.fingerprint(self.board.read(saltkeys.MINION_PUB))
+        return diff
+
+    def apply(self) -> None:
+        if any(file.diff(self.board) for file in self._files()) or self._other_master():
+            service.owe_restart(self.board, UNIT)
+            apply_all(self.board, self._files())
+        if self._other_master():
+            os.unlink(saltkeys.CACHED_MASTER)
+        service.ensure(self.board, UNIT)
+
+        def key():
+            return saltkeys.fingerprint(self.board.read(saltkeys.MINION_PUB)), "no key yet"
+
+        self.board.wait("the minion to make its key", key, KEY_BOUND, f"see `journalctl -u {UNIT}` on the board")
+
+    def _finger(self) -> str:
+        return self.args.get("master_finger") or self.board.shared.get("master_finger") or ""
+
+    def _other_master(self) -> str:
+        """Return the fingerprint of a cached master key that is not the one expected."""
+        cached = saltkeys.fingerprint(self.board.read(saltkeys.CACHED_MASTER))
+        return cached if self._finger() and cached != self._finger() else ""
+
+    def _refuse_unless_told(self) -> None:
+        if self.args.get("new_master"):
+            return
+        cause = f"this minion belongs to another master (key {self._other_master()}, ours is {self._finger()})"
+        raise StepError(cause, "if it is meant to change, run the bootstrap for it with --new-master")
+
+    def _files(self) -> list[File]:
+        text = (
+            "# Written by rpiomega's bootstrap.\n"
+            f"id: {self.args['id']}\n"
+            f"master: {self.args['master']}\n"
+            # Refuse whoever answers at that address without this key.
+            f"master_finger: '{self._finger() or UNKNOWN}'\n"
+            "# Ask often while the key waits for its acceptance.\n"
+            "acceptance_wait_time: 3\n"
+        )
+        wanted = [File("/etc/salt/minion.d/rpiomega.conf", text)]
+        if self.args["kind"] == "pip":
+            wanted.append(File(f"/etc/systemd/system/{UNIT}", service.unit_text("Salt minion", "salt-minion")))
+        return wanted
+
+    def verify(self) -> None:
+        super().verify()
+        if not self.data["finger"]:
+            raise StepError("the minion has no key", f"see `journalctl -u {UNIT}` on the board")

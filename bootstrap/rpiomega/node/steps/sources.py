@@ -1,0 +1,70 @@
+"""Package caches, mirrors and certificate authorities of the site, before anything is downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from urllib.parse import urlsplit
+
+from rpiomega.node import apt
+from rpiomega.node.files import File
+from rpiomega.node.step import Diff, Step, StepError
+
+APT = "/etc/apt/apt.conf.d/80rpiomega-proxy"
+# pip reads this before /etc/pip.conf, which belongs to the system (Raspberry Pi OS adds piwheels there).
+PIP = "/etc/xdg/pip/pip.conf"
+CAS = "/usr/local/share/ca-certificates/rpiomega"
+BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+MARK = "# Written by rpiomega from `sources` of the site file.\n"
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+class Sources(Step):
+    """Arguments: `apt_proxy`, `pip_index` (URLs or empty), `ca` (PEM text or empty)."""
+
+    name = "sources"
+
+    def check(self) -> Diff:
+        diff = Diff()
+        for file in self._files():
+            diff += file.diff(self.board)
+        if self.args.get("ca") and not self.board.exists(BUNDLE):
+            diff.add("build the bundle of certificate authorities")
+        return diff
+
+    def apply(self) -> None:
+        changed = [file.path for file in self._files() if file.apply(self.board)]
+        if not self.board.live:
+            return
+        if any(path.startswith(CAS) for path in changed) or (self.args.get("ca") and not self.board.exists(BUNDLE)):
+            apt.install(self.board, ["ca-certificates"])
+            self.board.shell.must(["update-ca-certificates"], "see this node's log", timeout=180)
+
+    def _files(self) -> list[File]:
+        proxy = self.args.get("apt_proxy")
+        wanted = [File(APT, f'{MARK.replace("#", "//")}Acquire::http::Proxy "{proxy}";\n' if proxy else None)]
+        wanted.append(File(PIP, self._pip()))
+        certificates = _PEM.findall(self.args.get("ca") or "")
+        paths = {f"{CAS}/{hashlib.sha256(pem.encode()).hexdigest()[:16]}.crt": f"{pem}\n" for pem in certificates}
+        if self.args.get("ca") and not paths:
+            raise StepError("sources.ca_bundle holds no certificate", "give a PEM file")
+        wanted += [File(path, pem) for path, pem in paths.items()]
+        folder = self.board.path(CAS)
+        present = os.listdir(folder) if os.path.isdir(folder) else []
+        wanted += [File(f"{CAS}/{name}", None) for name in sorted(present) if f"{CAS}/{name}" not in paths]
+        return wanted
+
+    def _pip(self) -> str | None:
+        index, lines = self.args.get("pip_index"), []
+        if index:
+            lines.append(f"index-url = {index}")
+            if urlsplit(index).scheme == "http":
+                lines.append(f"trusted-host = {urlsplit(index).hostname}")
+        if self.args.get("ca"):
+            lines.append(f"cert = {BUNDLE}")
+        if lines:
+            return MARK + "[global]\n" + "\n".join(lines) + "\n"
+        old = self.board.read(PIP)
+        # Not ours: leave it.
+        return old if old is not None and not old.startswith(MARK) else None

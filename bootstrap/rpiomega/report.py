@@ -1,0 +1,76 @@
+"""What the user reads at the end of a run."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from rpiomega.bulk import Bulk
+from rpiomega.errors import NodeError
+
+
+def console() -> Console:
+    """Return the console for standard output; its width is not cut where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=200, force_terminal=False)
+
+
+def bootstrap(bulk: Bulk, run, error: NodeError | None) -> None:
+    """Print diffs (dry run), notes, keys, failures, and what comes next."""
+    out = bulk.console
+    if run.options.dry_run:
+        _diffs(bulk)
+    for row in bulk.rows.values():
+        for note in row.notes:
+            _plain(out, f"{row.name}: note: {note}")
+    keys(out, run.keys)
+    failures(bulk, error)
+    if error or bulk.failed():
+        return
+    changed = sum(bool(row.changed) for row in bulk.rows.values())
+    longest = max(row.seconds for row in bulk.rows.values())
+    would = "would change" if run.options.dry_run else "changed"
+    _plain(out, f"{len(bulk.rows)} nodes, {changed} {would}, {longest:.0f} s")
+    if any(key.state == "waiting" for key in run.keys):
+        _plain(out, "next: `rpiomega accept` here, or `sudo salt-key -A` on the master once the fingerprints match")
+
+
+def keys(out: Console, found: list) -> None:
+    """Print each minion's fingerprint beside the one the master sees."""
+    if not found:
+        return
+    if not out.is_terminal:
+        for key in found:
+            held = " ".join(key.seen.values()) or "none"
+            _plain(out, f"{key.name}: key {key.state}: minion {key.own} master {held}")
+        return
+    table = Table("node", "key", "on the minion / on the master", box=None)
+    for key in found:
+        table.add_row(key.name, key.state, f"{key.own}\n" + ("\n".join(key.seen.values()) or "none"))
+    out.print(table)
+
+
+def failures(bulk: Bulk, error: NodeError | None) -> None:
+    """Print one block per node that failed: step, cause, next step, log."""
+    for row in bulk.failed():
+        if row.error:
+            _plain(bulk.console, f"{row.name}: {row.error.step}: {row.error.cause}")
+            _plain(bulk.console, f"  next: {row.error.cure}")
+            _plain(bulk.console, f"  log:  {row.log_file}")
+        else:
+            _plain(bulk.console, f"{row.name}: {row.state} during {row.step or 'nothing yet'}: run the command again")
+    if error:
+        _plain(bulk.console, f"{error.step or 'master'}: {error.cause}\n  next: {error.cure}")
+
+
+def _diffs(bulk: Bulk) -> None:
+    for row in bulk.rows.values():
+        for step, lines in row.diffs.items():
+            _plain(bulk.console, f"--- {row.name}: {step}")
+            for line in lines:
+                _plain(bulk.console, line)
+
+
+def _plain(out: Console, text: str) -> None:
+    out.file.write(text + "\n")  # as it is: rich would turn a diff's tabs into spaces
