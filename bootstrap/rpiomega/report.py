@@ -21,9 +21,12 @@ def bootstrap(bulk: Bulk, run, error: NodeError | None) -> None:
     out = bulk.console
     if run.options.dry_run:
         _diffs(bulk)
+    notes: dict[str, list[str]] = {}
     for row in bulk.rows.values():
         for note in row.notes:
-            _plain(out, f"{row.name}: note: {note}")
+            notes.setdefault(note, []).append(row.name)
+    for note, names in notes.items():
+        _plain(out, f"note: {note} ({', '.join(names)})")
     keys(out, run.keys)
     failures(bulk, error)
     if error or bulk.failed():

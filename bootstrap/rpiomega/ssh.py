@@ -217,7 +217,8 @@ class Remote:
 
     def upload(self, source: Path, target: str, timeout: float = 1800) -> None:
         """Copy a file to a path only root can read."""
-        script = self.as_root(f"mkdir -p {shlex.quote(str(Path(target).parent))} && cat > {shlex.quote(target)}")
+        folder, path = shlex.quote(str(Path(target).parent)), shlex.quote(target)
+        script = self.as_root(f"(umask 022; mkdir -p {folder}) && chmod 700 {folder} && cat > {path}")
         self.log(f"sending {source.name} ({source.stat().st_size // 1_000_000} MB) to {target}")
         with source.open("rb") as stream:
             process = self._start(self.argv(f"sh -c {shlex.quote(script)}"), stdin=stream)
