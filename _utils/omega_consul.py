@@ -22,7 +22,7 @@ import importlib.util
 import json as jsonlib
 import sys
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:8500"
@@ -55,8 +55,7 @@ class ConsulError(Exception):
         return self.kind in ("unreachable", "no_leader", "timeout")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One key: value is bytes, modify_index the index `put_cas` wants, session the lock holder's or None."""
 
     key: str
@@ -186,6 +185,7 @@ class Client:
             raise ConsulError("bad_request", f"Consul URL {url!r}: expected http://HOST:PORT")
         self.url = f"{parts.scheme}://{parts.hostname}:{parts.port or 8500}"
         self.timeout, self._verify, self._token = timeout, verify, token
+        self.name = None  # of this node, for those who want to tell others
         self._requests, self._errors = requests, importlib.import_module("consul.exceptions")
         self.api = library.Consul(parts.hostname, parts.port or 8500, None, parts.scheme, verify=verify)
         self.api.token = token

@@ -10,9 +10,11 @@ a token's SecretID and AccessorID may be chosen when it is created, and never ch
 
 from __future__ import annotations
 
+import os
 import uuid
 from urllib.parse import quote
 
+import omega_consul_snapshot
 from omega_consul import ConsulError
 
 CONSISTENT = (("consistent", "1"),)
@@ -124,6 +126,33 @@ def ensure_token(client, secret_id, accessor=None, description="", policies=()):
     except ConsulError as error:
         raise ConsulError(error.kind, str(error).replace(secret_id, "[secret]")) from None
     return True
+
+
+def create_token(client, description, policies, path=None, ttl=None):
+    """
+    Create a token with a secret of Consul's choice and return its AccessorID.
+
+    :param path: file that gets the secret, root-only; it must not exist. Without it the secret is dropped
+    :param ttl: duration after which Consul deletes the token, such as "1h"
+    """
+    if path and os.path.exists(path):
+        raise ConsulError(
+            "conflict", f"token of {description}: {path} exists; name another file or remove it"
+        )
+    if path and not os.path.isdir(os.path.dirname(path) or "."):
+        raise ConsulError("bad_request", f"token of {description}: the folder of {path} does not exist")
+    body = {"Description": description, "Policies": [{"Name": name} for name in policies]}
+    body.update({"ExpirationTTL": ttl} if ttl else {})
+    token = client.request("put", "/v1/acl/token", data=body, what=f"creating a token of {description}")[1]
+    if path:
+        omega_consul_snapshot.write_private(path, token["SecretID"].encode())
+    return token["AccessorID"]
+
+
+def update_token(client, accessor, description, policies):
+    """Replace description and policies of a token."""
+    body = {"AccessorID": accessor, "Description": description, "Policies": [{"Name": n} for n in policies]}
+    client.request("put", _token_path(accessor), data=body, what=f"writing token {accessor}")
 
 
 def _check_replacement(client, secret_id, policies, what):

@@ -190,7 +190,7 @@ class Lock:
             return str(reading)
         if entry is None or not entry.session:
             return "closed by the lock-delay after a holder that ended without a release"
-        return f"held by {_node_of(self.client, entry)}"
+        return f"held by {node_of(self.client, entry)}"
 
     def release(self):
         """Give the key back and end the session. A failure is logged: then the TTL frees the key."""
@@ -259,10 +259,11 @@ def hold(client, key, node, ttl=15, renew=5, lock_delay=15, wait=60.0):
 def holder(client, key):
     """Name of the node that holds the lock `key`, None if nobody does."""
     entry = client.get(key)
-    return _node_of(client, entry) if entry and entry.session else None
+    return node_of(client, entry) if entry and entry.session else None
 
 
-def _node_of(client, entry):
+def node_of(client, entry):
+    """Name of the node that holds the lock `entry`: from its value, or of its session if that was overwritten."""
     try:
         return entry.json()["node"]
     except (ConsulError, KeyError, TypeError):

@@ -1,0 +1,95 @@
+"""
+What the functions of the execution module `consul` have in common.
+
+They are written as f(client, ...) in omega_consul_exec_*.py; `expose` makes f(consul_url, token, ...) of them.
+All return {"res": True, "data" or "message": ...}, or {"res": False, "message": cause and next step, "kind":
+of omega_consul.ConsulError}. Missing arguments raise SaltInvocationError, as in Salt's former module.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+
+from omega_consul import ConsulError
+from salt.exceptions import SaltInvocationError
+
+
+def expose(function, connect):
+    """
+    `function(client, ...)` as a function of the execution module: with the arguments consul_url and token, in
+    the order that its attribute `leading` names (that of Salt's former module).
+
+    :param connect: called with (consul_url, token), returns the client
+    """
+    inner = inspect.signature(function)
+    own = {parameter.name: parameter for parameter in list(inner.parameters.values())[1:]}
+    first = [
+        own.pop(name, inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
+        for name in getattr(function, "leading", ("consul_url", "token"))
+    ]
+    signature = inner.replace(parameters=[*first, *own.values()])
+
+    def exposed(*args, **kwargs):
+        bound = signature.bind(*args, **{name: v for name, v in kwargs.items() if not name.startswith("__")})
+        given = dict(bound.arguments)
+        given.update(given.pop("kwargs", {}))
+        url, token = given.pop("consul_url", None), given.pop("token", None)
+        try:
+            return function(connect(url, token), **given)
+        except ConsulError as error:
+            return {"res": False, "message": str(error), "kind": error.kind}
+
+    functools.update_wrapper(exposed, function)
+    del exposed.__wrapped__
+    exposed.__signature__ = signature
+    exposed.__module__ = connect.__module__  # Salt's loader leaves out what is not of the module it loads
+    return exposed
+
+
+def need(**arguments):
+    """Raise SaltInvocationError naming the first argument that has no value."""
+    for name, value in arguments.items():
+        if value is None or value == "":
+            raise SaltInvocationError(f'Required argument "{name}" is missing.')
+
+
+def data(value):
+    """A successful answer that carries something."""
+    return {"res": True, "data": value}
+
+
+def done(message, **more):
+    """A successful answer that says what was done."""
+    return {"res": True, "message": message, **more}
+
+
+def refused(message, kind="conflict", **more):
+    """An answer of Consul that is a no."""
+    return {"res": False, "message": message, "kind": kind, **more}
+
+
+def query(dc=None, stale=False, consistent=False, **more):
+    """Query parameters of a read; `more` is left out where it is None or False."""
+    params = [("dc", dc), ("stale", "1" if stale else None), ("consistent", "1" if consistent else None)]
+    for name, value in more.items():
+        params.append((name.replace("_", "-"), "1" if value is True else value or None))
+    return [(name, value) for name, value in params if value is not None]
+
+
+def fields(**values):
+    """A request body without the values that are None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def truth(value):
+    """Bool of what the command line gives: True, "true", "False", 1, ..."""
+    return str(value).strip().lower() in ("true", "1", "yes", "on")
+
+
+def seconds(value):
+    """Number of a duration as people write it: 15, "15", "15s"."""
+    try:
+        return float(str(value).strip().removesuffix("s"))
+    except ValueError:
+        raise SaltInvocationError(f"{value!r} is not a number of seconds") from None

@@ -1,0 +1,311 @@
+"""
+Execution functions for Consul's ACLs and snapshots.
+
+No function returns a SecretID: what a function returns stays in the master's job cache. Where one is made, it
+is written to a root-only file on the minion if `path` says so; otherwise only its AccessorID is known.
+"""
+
+from __future__ import annotations
+
+import omega_consul_acl as acl
+import omega_consul_snapshot
+from omega_consul import ConsulError
+from omega_consul_exec import data, done, need, refused
+
+MANAGEMENT = "global-management"
+
+
+def acl_policy_list(client):
+    """
+    Names, IDs and descriptions of the policies.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_policy_list
+    """
+    return data(acl.list_policies(client))
+
+
+def acl_policy_read(client, name=None):
+    """
+    A policy with its rules.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_policy_read name=rpiomega-node-pi1
+    """
+    need(name=name)
+    policy = acl.read_policy(client, name)
+    return data(policy) if policy else refused(f"No policy {name}.", "not_found")
+
+
+def acl_policy_create(client, name=None, rules=None, description=""):
+    """
+    Create a policy, or give an existing one these rules.
+
+    :return: ``{"res": True, "message": ..., "changed": bool}``
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_policy_create name=reader rules='key_prefix "web/" { policy = "read" }'
+    """
+    need(name=name, rules=rules)
+    changed = acl.ensure_policy(client, name, rules, description)
+    return done(f"Policy {name} {'written' if changed else 'is as asked for'}.", changed=changed)
+
+
+def acl_policy_delete(client, name=None):
+    """
+    Delete a policy; tokens lose what it allowed at once.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_policy_delete name=reader
+    """
+    need(name=name)
+    existed = acl.delete_policy(client, name)
+    return done(f"Policy {name} {'deleted' if existed else 'does not exist'}.", changed=existed)
+
+
+def acl_token_list(client):
+    """
+    Tokens without their secrets: accessor, description, policies.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_token_list
+    """
+    return data(acl.list_tokens(client))
+
+
+def acl_token_read(client, accessor=None):
+    """
+    A token without its secret.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_token_read accessor=6a1253d2-1785-24fd-91c2-f8e78c745511
+    """
+    need(accessor=accessor)
+    token = acl.read_token(client, accessor)
+    return data(token) if token else refused(f"No token {accessor}.", "not_found")
+
+
+def acl_token_create(client, description="", policies=None, path=None, ttl=None):
+    """
+    Create a token.
+
+    :param policies: names of existing policies
+    :param path: file on this minion that gets the secret (new, mode 0600); without it the secret is thrown away
+        and can only be read with a management token
+    :param ttl: duration after which Consul deletes it ("1h"); never by default
+    :return: ``{"res": True, "message": ..., "accessor": AccessorID}``
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_token_create description=ci policies='[reader]' path=/root/ci.token
+    """
+    accessor = acl.create_token(client, description, policies or [], path, ttl)
+    return done(f"Token {accessor} created.", accessor=accessor)
+
+
+def acl_token_delete(client, accessor=None):
+    """
+    Delete a token.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_token_delete accessor=6a1253d2-1785-24fd-91c2-f8e78c745511
+    """
+    need(accessor=accessor)
+    existed = acl.delete_token(client, accessor)
+    return done(f"Token {accessor} {'deleted' if existed else 'does not exist'}.", changed=existed)
+
+
+def acl_create(client, name=None, type="client", rules=None, path=None):
+    """
+    As in Salt's former module, on the ACL system that Consul has since 1.4: a policy ``name`` with ``rules``
+    and a token of it.
+
+    :param type: client, or management: all rights, no rules
+    :param path: as in ``consul.acl_token_create``
+    :return: ``{"res": True, "message": ..., "ID": AccessorID}``
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_create name=reader rules='key_prefix "web/" { policy = "read" }'
+    """
+    need(name=name)
+    policies = _policies_of(client, name, type, rules)
+    accessor = acl.create_token(client, name, policies, path)
+    return done(f"ACL {name} created.", ID=accessor)
+
+
+def _policies_of(client, name, type, rules):
+    if type not in ("client", "management"):
+        raise ConsulError("bad_request", "Consul ACL: type must be client or management")
+    if type == "management":
+        return [MANAGEMENT]
+    if rules:
+        acl.ensure_policy(client, name, rules)
+        return [name]
+    return []
+
+
+def acl_update(client, id=None, name=None, type="client", rules=None):
+    """
+    Give the token with the AccessorID ``id`` the description ``name`` and the policy ``name`` with ``rules``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_update id=6a12... name=reader rules='key_prefix "web/" { policy = "write" }'
+    """
+    need(id=id, name=name)
+    if acl.read_token(client, id) is None:
+        return refused(f"No token {id}.", "not_found")
+    acl.update_token(client, id, name, _policies_of(client, name, type, rules))
+    return done(f"ACL {name} updated.")
+
+
+def acl_delete(client, id=None):
+    """
+    Delete the token with the AccessorID ``id``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_delete id=6a1253d2-1785-24fd-91c2-f8e78c745511
+    """
+    need(id=id)
+    if acl.delete_token(client, id):
+        return done(f"ACL {id} deleted.")
+    return refused(f"No token {id}.", "not_found")
+
+
+def acl_info(client, id=None):
+    """
+    The token with the AccessorID ``id``, without its secret.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_info id=6a1253d2-1785-24fd-91c2-f8e78c745511
+    """
+    need(id=id)
+    return acl_token_read(client, id)
+
+
+def acl_clone(client, id=None, path=None):
+    """
+    Create a token with the same rights as the token with the AccessorID ``id``.
+
+    :param path: as in ``consul.acl_token_create``
+    :return: ``{"res": True, "message": ..., "ID": AccessorID of the new one}``
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_clone id=6a1253d2-1785-24fd-91c2-f8e78c745511
+    """
+    need(id=id)
+    token = acl.read_token(client, id)
+    if token is None:
+        return refused(f"No token {id}.", "not_found")
+    accessor = acl.create_token(client, token["description"], token["policies"], path)
+    return done(f"ACL {id} cloned.", ID=accessor)
+
+
+def acl_list(client):
+    """
+    Tokens without their secrets.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.acl_list
+    """
+    return acl_token_list(client)
+
+
+def snapshot_save(client, path=None, stale=False, timeout=60):
+    """
+    Save everything in Consul (keys, sessions, ACLs with their secrets) to a new file, mode 0600. What came is
+    verified by its own checksums before the file gets its name.
+
+    :param stale: any server may give it, even without a leader
+    :param timeout: seconds
+    :return: ``{"res": True, "message": ..., "data": {"path", "size", "index", "version"}}``
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.snapshot_save path=/var/backups/consul/today.snap
+    """
+    need(path=path)
+    info = omega_consul_snapshot.save(client.clone(float(timeout)), path, stale)
+    return done(f"Saved Consul's state to {path}.", data=info)
+
+
+def snapshot_restore(client, path=None, force=False, timeout=60):
+    """
+    Put Consul back to what a snapshot holds. All keys, sessions and ACLs of now are lost, in the whole cluster:
+    done only with ``force=True``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt master consul.snapshot_restore path=/var/backups/consul/today.snap force=True
+    """
+    need(path=path)
+    info = omega_consul_snapshot.inspect(path)
+    if force is not True:
+        text = f"Not restored: {path} (index {info['index']}) would replace all of Consul's state"
+        return refused(f"{text}; call again with force=True", "bad_request", data=info)
+    omega_consul_snapshot.restore(client.clone(float(timeout)), path)
+    return done(f"Restored Consul's state from {path}.", data=info)
+
+
+FUNCTIONS = (
+    acl_policy_list,
+    acl_policy_read,
+    acl_policy_create,
+    acl_policy_delete,
+    acl_token_list,
+    acl_token_read,
+    acl_token_create,
+    acl_token_delete,
+    acl_create,
+    acl_update,
+    acl_delete,
+    acl_info,
+    acl_clone,
+    acl_list,
+    snapshot_save,
+    snapshot_restore,
+)

@@ -1,0 +1,87 @@
+"""Consul's snapshots: a gzipped tar of meta.json, state.bin and SHA256SUMS (read off 1.8.7 and 1.21)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+
+from omega_consul import ConsulError
+
+
+def save(client, path, stale=False):
+    """
+    Write a snapshot to `path` (root-only, replaced as a whole) and return what `inspect` says of it.
+
+    :param client: with a time-out long enough for the whole state
+    :raises ConsulError: also if the snapshot does not match its own checksums
+    """
+    params = [("stale", "1")] if stale else []
+    content = client.request("get", "/v1/snapshot", params, what="saving a snapshot", raw=True)[1] or b""
+    partial = f"{path}.partial"
+    try:
+        write_private(partial, content)
+        info = inspect(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ConsulError(
+            "bad_request", f"Consul snapshot {path}: cannot be written: {error.strerror}"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+    return {**info, "path": path}
+
+
+def write_private(path, content):
+    """Write a file that only its owner may read, from its first byte on."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def inspect(path):
+    """{"path", "size", "index", "version"} of a snapshot whose checksums hold, ConsulError otherwise."""
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            sums = {}
+            for line in archive.extractfile("SHA256SUMS").read().decode().splitlines():
+                digest, _, name = line.partition("  ")
+                sums[name] = digest
+            meta = json.loads(archive.extractfile("meta.json").read())
+            for name in ("meta.json", "state.bin"):
+                if _digest(archive.extractfile(name)) != sums.get(name):
+                    raise ConsulError(
+                        "bad_request", f"Consul snapshot {path}: {name} does not match its checksum"
+                    )
+    except FileNotFoundError:
+        raise ConsulError("not_found", f"Consul snapshot {path}: no such file") from None
+    except (tarfile.TarError, KeyError, EOFError, zlib.error, ValueError, OSError) as error:
+        raise ConsulError("bad_request", f"Consul snapshot {path}: damaged or none ({error})") from None
+    return {
+        "path": path,
+        "size": os.path.getsize(path),
+        "index": meta.get("Index"),
+        "version": meta.get("Version"),
+    }
+
+
+def _digest(file):
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 16), b""):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def restore(client, path):
+    """Replace all of Consul's state, in the whole cluster, by the snapshot in `path`."""
+    inspect(path)
+    with open(path, "rb") as file:
+        client.request("put", "/v1/snapshot", data=file.read(), what="restoring a snapshot")
