@@ -106,8 +106,7 @@ def _create(client, lab: Lab, node: str, image: str) -> Container:
         ipv4_address=address, **({"mac_address": network.mac(address)} if modern else {})
     )
     host = client.api.create_host_config(
-        cap_add=["ALL"],
-        cap_drop=engine.missing_capabilities(),
+        cap_add=sorted(set(engine.CAPABILITIES) - set(engine.missing_capabilities())),
         security_opt=_OPEN,
         device_cgroup_rules=["a *:* rwm"],
         tmpfs={"/run": "exec,mode=755", "/run/lock": "exec,mode=1777", "/tmp": "exec,mode=1777"},
