@@ -1,0 +1,249 @@
+"""`omega_consul` against a real server: keys, transactions, sessions, errors, which library it takes."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import omega_consul
+import pytest
+from omega_consul import ConsulError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NO_SUCH_TOKEN = "0badc0de-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def client(consul_server):
+    return consul_server.client()
+
+
+@pytest.fixture
+def prefix():
+    """A part of the key space of its own."""
+    return f"test/{uuid.uuid4()}/"
+
+
+def error_of(function, *args, **kwargs):
+    with pytest.raises(ConsulError) as caught:
+        function(*args, **kwargs)
+    return caught.value
+
+
+def test_missing_key_is_none_and_an_empty_prefix_an_empty_list(client, prefix):
+    assert client.get(prefix + "a") is None
+    assert client.list(prefix) == []
+
+
+def test_values_come_back_as_they_were_written(client, prefix):
+    for name, value in (("bytes", b"\x00\xff"), ("text", "hällo"), ("empty", b"")):
+        client.put(prefix + name, value)
+        assert client.get(prefix + name).value == (value.encode() if isinstance(value, str) else value)
+    client.put(prefix + "json", {"b": 1, "a": [2]})
+    assert client.get(prefix + "json").json() == {"a": [2], "b": 1}
+    assert [e.key.removeprefix(prefix) for e in client.list(prefix)] == ["bytes", "empty", "json", "text"]
+
+
+def test_key_with_characters_that_a_url_gives_a_meaning(client, prefix):
+    key = prefix + "a b?c#d%20é"
+    client.put(key, b"1")
+    assert client.get(key).value == b"1"
+    assert client.delete(key)
+    assert client.get(key) is None
+
+
+def test_value_that_is_not_json_names_the_key(client, prefix):
+    client.put(prefix + "x", b"{")
+    error = error_of(client.get(prefix + "x").json)
+    assert error.kind == "bad_request"
+    assert prefix + "x" in str(error)
+
+
+def test_cas_zero_creates_only_once(client, prefix):
+    assert client.put_cas(prefix + "a", b"1", 0) is True
+    assert client.put_cas(prefix + "a", b"2", 0) is False
+    assert client.get(prefix + "a").value == b"1"
+
+
+def test_cas_writes_only_at_the_index_it_was_given(client, prefix):
+    client.put_cas(prefix + "a", b"1", 0)
+    old = client.get(prefix + "a").modify_index
+    assert client.put_cas(prefix + "a", b"2", old)
+    assert not client.put_cas(prefix + "a", b"3", old)
+    assert not client.delete(prefix + "a", index=old)
+    assert client.get(prefix + "a").value == b"2"
+
+
+def test_transaction_is_all_or_nothing_and_says_which_operation_failed(client, prefix):
+    client.put(prefix + "b", b"old")
+    operations = [
+        {"verb": "set", "key": prefix + "a", "value": b"new"},
+        {"verb": "cas", "key": prefix + "b", "value": b"new", "index": 1},
+    ]
+    error = error_of(client.txn, operations)
+    assert error.kind == "conflict"
+    assert f"cas {prefix}b" in str(error)
+    assert client.get(prefix + "a") is None
+    assert client.get(prefix + "b").value == b"old"
+
+
+def test_transaction_returns_the_entries_in_order(client, prefix):
+    first, second = client.txn(
+        [{"verb": "set", "key": prefix + "a", "value": {"x": 1}}, {"verb": "get", "key": prefix + "a"}]
+    )
+    assert first.modify_index == second.modify_index > 0
+    assert second.json() == {"x": 1}
+
+
+def test_transaction_with_a_word_consul_does_not_know_is_not_sent(client, prefix):
+    assert error_of(client.txn, [{"verb": "set", "key": prefix, "valeu": b""}]).kind == "bad_request"
+
+
+@pytest.mark.parametrize("key", ["", "/a", None])
+def test_bad_key_is_refused_with_its_name(client, key):
+    error = error_of(client.get, key)
+    assert error.kind == "bad_request"
+    assert repr(key) in str(error)
+
+
+def test_session_that_is_gone_is_lost(client):
+    session = client.session_create("test", ttl=10)
+    assert client.session_info(session)["Name"] == "test"
+    client.session_renew(session)
+    client.session_destroy(session)
+    assert error_of(client.session_renew, session).kind == "lost"
+    assert client.session_info(session) is None
+
+
+@pytest.mark.parametrize("ttl", [5, 100000])
+def test_session_ttl_outside_consuls_bounds(client, ttl):
+    error = error_of(client.session_create, "test", ttl=ttl)
+    assert (error.kind, str(ttl) in str(error)) == ("bad_request", True)
+
+
+def test_leader_and_alive(consul_server, client):
+    assert client.leader() == f"127.0.0.1:{consul_server.ports['server']}"
+    assert client.alive() == {"server1"}
+
+
+CALLS = {
+    "get": lambda c: c.get("test/x"),
+    "put": lambda c: c.put("test/x", b""),
+    "put_cas": lambda c: c.put_cas("test/x", b"", 0),
+    "delete": lambda c: c.delete("test/x"),
+    "txn": lambda c: c.txn([{"verb": "set", "key": "test/x", "value": b""}]),
+    "session": lambda c: c.session_create("x"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_unknown_token_is_a_permission_problem_in_every_call(consul_server, call):
+    """F16: not "no lock", not "no key", and never the anonymous token instead."""
+    error = error_of(CALLS[call], consul_server.client(NO_SUCH_TOKEN))
+    assert error.kind == "denied"
+    assert "unknown to Consul" in str(error)
+    assert NO_SUCH_TOKEN not in str(error)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_missing_permission_says_that_no_token_was_given(consul_server, call):
+    error = error_of(CALLS[call], omega_consul.connect(consul_server.url))
+    assert error.kind == "denied"
+    assert "anonymous" in str(error)
+
+
+def test_environment_decides_nothing(consul_server, monkeypatch):
+    """py-consul prefers CONSUL_HTTP_TOKEN to its argument, and requests takes proxies from the environment."""
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", NO_SUCH_TOKEN)
+    monkeypatch.setenv("CONSUL_HTTP_ADDR", "127.0.0.1:1")
+    monkeypatch.setenv("CONSUL_HTTP_SSL", "true")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    client = consul_server.client()
+    assert client.get("test/none") is None
+    assert error_of(omega_consul.connect(consul_server.url).get, "test/none").kind == "denied"
+
+
+def test_no_agent_is_one_clear_line():
+    error = error_of(omega_consul.connect("http://127.0.0.1:1").get, "x")
+    assert error.kind == "unreachable"
+    assert "http://127.0.0.1:1" in str(error)
+    assert "\n" not in str(error)
+
+
+def test_connection_that_is_never_accepted_is_left_within_the_bound():
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # fill its queue, so that the next connection hangs
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        start = time.monotonic()
+        error = error_of(omega_consul.connect(f"http://127.0.0.1:{listener.getsockname()[1]}").get, "x")
+        assert time.monotonic() - start < 3.2
+        assert error.kind == "unreachable"
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http:///v1"])
+def test_bad_url_is_named(url):
+    error = error_of(omega_consul.connect, url)
+    assert error.kind == "bad_request"
+    assert url in str(error)
+
+
+def test_wait_ready_reports_the_last_thing_it_saw(consul_server):
+    start = time.monotonic()
+    error = error_of(omega_consul.connect("http://127.0.0.1:1").wait_ready, 1)
+    assert error.kind == "unreachable"
+    assert time.monotonic() - start < 3
+    error = error_of(consul_server.client(NO_SUCH_TOKEN).wait_ready, 1)
+    assert error.kind == "denied"
+    consul_server.client().wait_ready(5)
+
+
+def test_settings_arguments_before_configuration_before_pillar():
+    secrets = {"rpiomega_secrets": {"consul": {"token": "own"}}}
+    both = {**secrets, "consul": {"url": "http://pillar:1", "token": "pillar"}}
+
+    def seen(opts, pillar, **arguments):
+        client = omega_consul.from_salt(opts, pillar, **arguments)
+        return client.url, client.api.token
+
+    assert seen({}, {}) == ("http://127.0.0.1:8500", None)
+    assert seen({}, secrets) == ("http://127.0.0.1:8500", "own")
+    assert seen({}, both) == ("http://pillar:1", "pillar")
+    assert seen({"consul.url": "http://conf:2"}, both) == ("http://conf:2", "pillar")
+    assert seen({"consul": {"url": "http://conf:2"}}, both, url="http://arg:3") == ("http://arg:3", "pillar")
+
+
+def run_python(code, *path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_our_module_of_the_same_name_does_not_hide_the_library():
+    code = (
+        "import sys, types; sys.modules['consul'] = types.ModuleType('consul');"
+        "import omega_consul; print(omega_consul.load_library().Consul.__module__)"
+    )
+    done = run_python(code, ROOT / "_modules", ROOT / "_utils")
+    assert done.stdout.strip() == "consul.std", done.stderr
+
+
+def test_missing_library_is_said_and_our_module_is_not_taken_for_it():
+    code = (
+        "import sys, json; sys.path = [p for p in sys.path if 'site-packages' not in p];"
+        "import omega_consul\n"
+        "try: omega_consul.connect()\n"
+        "except omega_consul.ConsulError as error: print(json.dumps([error.kind, str(error)]))"
+    )
+    done = run_python(code, ROOT / "_modules", ROOT / "_utils")
+    kind, message = json.loads(done.stdout or done.stderr)
+    assert (kind, message.partition(":")[0]) == ("missing", "py-consul is missing")
