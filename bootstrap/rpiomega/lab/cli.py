@@ -45,22 +45,26 @@ def lab() -> None:
 @NAME
 @click.option("--nodes", type=click.IntRange(1, network.SLOTS), help="How many; default: as before, or 3.")
 @click.option("--release", type=click.Choice(image.RELEASES), help="Debian's; default: as before, or trixie.")
+@click.option("--stack", type=click.Choice(image.STACKS), help="What owns eth0; default: as before, or NetworkManager.")
 @_errors
-def up(name: str, nodes: int | None, release: str | None) -> None:
+def up(name: str, nodes: int | None, release: str | None, stack: str | None) -> None:
     """Bring a lab up: make what is missing, start what is off."""
-    made = bring_up(name, nodes, release)
+    made = bring_up(name, nodes, release, stack)
     for what, meaning in sorted(made.limits.items()):
         click.echo(f"limit {what}: {meaning}")
     click.echo(f"lab {name}: {made.nodes} nodes; rpiomega lab ssh {made.node_names()[0]} --name {name}")
     click.echo(f"site file: {made.site_file}")
 
 
-def bring_up(name: str, nodes: int | None, release: str | None) -> Lab:
+def bring_up(name: str, nodes: int | None, release: str | None, stack: str | None = None) -> Lab:
     """Return the lab of that name, up; what is not given stays as it is there."""
     known = state.load(name) or Lab(name)
     if release and known.subnet and release != known.release:
         raise LabError(f"lab {name} is {known.release}: `rpiomega lab down --name {name}` first")
+    if stack and known.subnet and stack != known.stack:
+        raise LabError(f"lab {name} has {known.stack}: `rpiomega lab down --name {name}` first")
     known.release = release or known.release
+    known.stack = stack or known.stack
     if nodes and known.subnet and nodes < known.nodes:
         raise LabError(f"lab {name} has {known.nodes} nodes and does not shrink: `lab down --name {name}` first")
     known.nodes = nodes or known.nodes

@@ -22,6 +22,8 @@ from rpiomega.lab import engine
 from rpiomega.lab.engine import LabError
 
 RELEASES = ("trixie", "bookworm")
+# What owns the network of a virtual Pi: the image's own NetworkManager, or what provision-stack.sh puts in its place.
+STACKS = ("networkmanager", "netplan", "netplan-nm", "networkd", "dhcpcd")
 FILES = Path(__file__).parent / "files"
 REPOSITORY = "rpiomega/lab"
 Report = Callable[[str], None]
@@ -32,9 +34,22 @@ def mirror() -> str:
     return os.environ.get("RPIOMEGA_DEBIAN_MIRROR", "http://deb.debian.org/debian").rstrip("/")
 
 
-def ensure_pi(client: docker.DockerClient, release: str, report: Report) -> str:
-    """Return the tag of the virtual Pi's image, making it first if need be."""
-    return _ensure(client, "pi", release, ["pi-init", *_package_lists(release)], report)
+def ensure_pi(client: docker.DockerClient, release: str, report: Report, stack: str = STACKS[0]) -> str:
+    """Return the tag of the virtual Pi's image with a network stack, making it first if need be."""
+    tag = _ensure(client, "pi", release, ["pi-init", *_package_lists(release)], report)
+    if stack == STACKS[0]:
+        return tag
+    recipe = hashlib.sha256(tag.encode())
+    for name in ("provision-stack.sh", "common.sh"):
+        recipe.update((FILES / name).read_bytes())
+    own = f"{REPOSITORY}:{stack}-{release}-{recipe.hexdigest()[:10]}"
+    if not _exists(client, own):
+        report(f"making image {own}")
+        settings = engine.settings_to_pass_on(*engine.PROXY_VARIABLES) | {"STACK": stack}
+        payload = {name: (FILES / name).read_bytes() for name in ("provision-stack.sh", "common.sh")}
+        _provision(client, tag, "provision-stack.sh", payload, settings, own)
+        _remove_older(client, f"{REPOSITORY}:{stack}-{release}-", own)
+    return own
 
 
 def ensure_cache(client: docker.DockerClient, release: str, report: Report) -> str:

@@ -24,7 +24,7 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
         helper = pool.submit(image.ensure_cache, client, lab.release, report)
         consul = pool.submit(archives.consul, client, lab.release, report)
         smoke = pool.submit(archives.smoke, client, lab.release, report)
-        node_image = image.ensure_pi(client, lab.release, report)
+        node_image = image.ensure_pi(client, lab.release, report, lab.stack)
         helper_image = helper.result()
         network.ensure(client, lab)
         state.make_key(lab)
@@ -32,7 +32,7 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
         network.ensure_router(client, lab, helper_image)
         cache.ensure(client, lab, helper_image)
         names = lab.node_names()
-        report(f"starting {len(names)} virtual Pis ({lab.release}) on {lab.subnet}")
+        report(f"starting {len(names)} virtual Pis ({lab.release}, {lab.stack}) on {lab.subnet}")
         nodes = dict(zip(names, pool.map(lambda n: pi.ensure(client, lab, n, node_image), names), strict=True))
         states = dict(zip(names, pool.map(lambda n: pi.wait_booted(lab, n, nodes[n]), names), strict=True))
         state.write_ssh(lab, {name: pi.host_keys(nodes[name])[0] for name in names})
@@ -80,7 +80,7 @@ def down(client: docker.DockerClient, name: str) -> list[str]:
     """
     state.check_name(name)
     removed = []
-    for container in client.containers.list(all=True, filters={"label": f"{engine.LABEL}={name}"}):
+    for container in client.containers.list(all=True, ignore_removed=True, filters={"label": f"{engine.LABEL}={name}"}):
         pi.remove(client, container)
         removed.append(container.name)
     cache.leave(client, f"rpiomega-{name}")
@@ -104,7 +104,11 @@ def purge(client: docker.DockerClient) -> list[str]:
 def leftovers(client: docker.DockerClient, name: str) -> list[str]:
     """Return what is still there of a lab: containers, volumes, networks, cgroup folders, files."""
     prefix = f"rpiomega-{name}"
-    found = [f"container {c.name}" for c in client.containers.list(all=True) if c.name.startswith(f"{prefix}-")]
+    found = [
+        f"container {c.name}"
+        for c in client.containers.list(all=True, ignore_removed=True)
+        if c.name.startswith(f"{prefix}-")
+    ]
     found += [f"volume {v.name}" for v in client.volumes.list() if v.name.startswith(f"{prefix}-")]
     found += [f"network {n.name}" for n in client.networks.list() if n.name == prefix]
     found += [f"cgroup {path}" for path in _cgroups(name)]

@@ -25,6 +25,7 @@ class Lab:
     release: str = "trixie"
     nodes: int = 3
     subnet: str = ""
+    stack: str = "networkmanager"
     limits: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,136 @@
+"""Labs for the tests: `boards` are bare virtual Pis, `cluster` is what the product makes of three of them."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from rpiomega.lab import demo, engine, lifecycle, pi, remote, state
+
+logging.getLogger("urllib3").setLevel(logging.WARNING)
+APPLY = "sudo salt --out=json --static --timeout=60 '*' state.apply"
+
+
+@pytest.fixture(scope="session")
+def docker():
+    """The Docker daemon that runs the labs."""
+    return engine.connect()
+
+
+@pytest.fixture(scope="session")
+def make_lab(docker):
+    """Bring a lab up from nothing: `make_lab(name, nodes)`. All are taken down at the end, and must leave nothing."""
+    made = []
+
+    def make(name, nodes):
+        lifecycle.down(docker, name)
+        made.append(name)
+        return lifecycle.up(docker, state.Lab(name, os.environ.get("RPIOMEGA_RELEASE", "trixie"), nodes), print)
+
+    yield make
+    for name in [] if os.environ.get("RPIOMEGA_KEEP_LAB") else made:
+        lifecycle.down(docker, name)
+        assert lifecycle.leftovers(docker, name) == []
+
+
+@pytest.fixture(scope="session")
+def boards(make_lab):
+    """Two virtual Pis as they come from the card: nothing of the product is on them."""
+    return make_lab("boards", 2)
+
+
+@pytest.fixture(scope="session")
+def restart(boards):
+    """`restart(node)`: reboot one of `boards` from within."""
+    return lambda node: reboot(boards, node)
+
+
+class Cluster:
+    """A lab and what happened on its way to a cluster. Commands are those of the README."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.master = lab.node_names()[0]
+        self.times = {}
+        self.bootstrap = self.rpiomega("bootstrap", bound=1800)
+
+    def rpiomega(self, *arguments, bound=120):
+        """Run `rpiomega ARGUMENTS --site SITE` on this machine; return the finished process."""
+        command = [sys.executable, "-m", "rpiomega", *arguments, "--site", str(self.lab.site_file)]
+        start = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=bound, check=False)
+        self.times[arguments[0]] = time.monotonic() - start
+        return done
+
+    def on_master(self, command, bound=120):
+        """Run a command on the master as pi, give its output."""
+        return remote.run(self.lab, self.master, command, bound)
+
+    def apply(self, what):
+        """Apply all states on all nodes at once; return node -> state id -> result."""
+        start = time.monotonic()
+        text = remote.run(self.lab, self.master, APPLY, demo.APPLY_BOUND, check=False)
+        self.times[what] = time.monotonic() - start
+        return json.loads(text)
+
+    def reboot(self, node):
+        """Reboot a node by its own `systemctl reboot`, and wait until it can be logged in to again."""
+        reboot(self.lab, node)
+
+
+def reboot(lab, node):
+    """Reboot a node from within, wait until it has booted and pi can log in."""
+    container = pi.find(engine.connect(), lab, node)
+    started = container.attrs["State"]["StartedAt"]
+    engine.run(container, "systemctl reboot", check=False)
+
+    def restarted():
+        container.reload()
+        return container.attrs["State"]["StartedAt"] != started
+
+    poll(f"{node} to go down and come back", 60, restarted)
+    pi.wait_booted(lab, node, container)
+    pi.wait_login(lab, node)
+
+
+def poll(what, bound, look):
+    """Wait until `look()` is true, at most `bound` seconds; the failure says what was waited for."""
+    deadline = time.monotonic() + bound
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"waited {bound} s in vain for {what}; last seen: {seen!r}"
+        time.sleep(0.5)
+    return seen
+
+
+@pytest.fixture(scope="session")
+def wait():
+    """`wait(what, bound, look)`: poll until `look()` is true; fail naming what was waited for."""
+    return poll
+
+
+@pytest.fixture(scope="session")
+def cluster(make_lab):
+    """Three virtual Pis after `rpiomega bootstrap`."""
+    return Cluster(make_lab("test", 3))
+
+
+@pytest.fixture(scope="session")
+def accepted(cluster):
+    """The cluster with its keys accepted by `rpiomega accept`, and all minions connected."""
+    assert cluster.bootstrap.returncode == 0, cluster.bootstrap.stdout + cluster.bootstrap.stderr
+    # Somebody else's key waits beside the cluster's own: it must be left waiting.
+    cluster.on_master("sudo sh -c 'cp /etc/salt/pki/minion/minion.pub /etc/salt/pki/master/minions_pre/stranger'")
+    cluster.acceptance = cluster.rpiomega("accept")
+    assert cluster.acceptance.returncode == 0, cluster.acceptance.stdout + cluster.acceptance.stderr
+    demo.wait_connected(cluster.lab)
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def applied(accepted):
+    """The cluster after the first `salt '*' state.apply`; `first` and `second` are what two applies returned."""
+    accepted.first = accepted.apply("first apply")
+    return accepted
