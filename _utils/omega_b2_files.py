@@ -1,0 +1,71 @@
+"""Files that hold an application key of B2: for their owner alone.
+
+A secret file is YAML with the keys ``key_id`` and ``key``: what `b2.application_key_present` writes on one side and
+what the master's secrets/b2 folder holds on the other.
+"""
+
+import json
+import os
+
+import omega_files
+import yaml
+
+
+class KeyFileError(Exception):
+    """The file is missing, open to others, or holds something else. The text names it and never quotes it."""
+
+
+def read(path):
+    """Return ``{key_id, key}`` of a secret file; KeyFileError if it is not one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            content = yaml.safe_load(file)
+    except FileNotFoundError:
+        raise KeyFileError(f"there is no file {path}: write the two lines `key_id: ...` and `key: ...` to it") from None
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise KeyFileError(f"{path} is not YAML with key_id and key") from None
+    if mode & 0o077:
+        raise KeyFileError(f"{path} is open to others (mode {mode:04o}): `chmod 600` it, and replace the key")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("key_id", "key")):
+        raise KeyFileError(f"{path} lacks key_id or key, each a text")
+    return {"key_id": content["key_id"], "key": content["key"]}
+
+
+def key_id(path):
+    """Return the key_id a secret file holds, or None."""
+    try:
+        return read(path)["key_id"]
+    except KeyFileError:
+        return None
+
+
+def write(path, key_id, key):
+    """Write a secret file with mode 0600 that belongs to whom its folder does."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        os.makedirs(folder, mode=0o700)
+    omega_files.write(os.path.abspath(path), f"key_id: {json.dumps(key_id)}\nkey: {json.dumps(key)}\n", 0o600)
+    owner = os.stat(folder)
+    # Salt's packages run the master as a user of its own, and that user has to read what lies in its folder.
+    os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def environment(account):
+    """Return the text of an environment file that the b2 command understands."""
+    lines = [f"B2_APPLICATION_KEY_ID={account['key_id']}", f"B2_APPLICATION_KEY={account['key']}"]
+    if account["endpoint"]:
+        lines.append(f"B2_ENVIRONMENT={account['endpoint']}")
+    return "\n".join([*lines, ""])
+
+
+def read_environment(path):
+    """Return the account an environment file of `environment` holds, or None."""
+    text = omega_files.read(path)
+    found = dict(line.split("=", 1) for line in (text or "").splitlines() if "=" in line)
+    if not found.get("B2_APPLICATION_KEY_ID") or not found.get("B2_APPLICATION_KEY"):
+        return None
+    names = {"key_id": "B2_APPLICATION_KEY_ID", "key": "B2_APPLICATION_KEY", "endpoint": "B2_ENVIRONMENT"}
+    return {ours: found.get(theirs, "") for ours, theirs in names.items()}
