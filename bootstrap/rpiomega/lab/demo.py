@@ -81,7 +81,7 @@ def check_service(lab: Lab) -> None:
 def wait_connected(lab: Lab, bound: float = CONNECT_BOUND) -> None:
     """Wait until every node's minion answers its master; raise LabError naming those that do not."""
     deadline = time.monotonic() + bound
-    command = "sudo salt --out=json --static --timeout=5 --gather-job-timeout=5 '*' test.ping"
+    command = "sudo salt --out=json --static --timeout=5 '*' test.ping"
     master = lab.node_names()[0]
     while True:
         text = remote.run(lab, master, command, bound=60, check=False)
