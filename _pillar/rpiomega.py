@@ -26,6 +26,9 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
         return {}
     store = omega_secrets.Store(secrets)
     found = {"consul": store.consul_for(site, minion_id)}
+    account = store.b2_for(site, minion_id)
+    if account:
+        found["b2"] = account
     if omega_site.master(site) == minion_id:
         found.update(store.consul_management(site))
     return {"rpiomega_secrets": found}

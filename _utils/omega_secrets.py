@@ -4,6 +4,7 @@ One folder, by default ``/etc/rpiomega/secrets``::
 
     consul/gossip.key  ca.pem  ca-key.pem  management.token
     consul/nodes/<name>/token  cert.pem  key.pem
+    b2/<file>                  made by the owner, or by `b2.application_key_present`
 
 Whoever holds this folder holds the cluster: back it up with the site file.
 """
@@ -16,6 +17,7 @@ import pathlib
 import tempfile
 import uuid
 
+import omega_b2_files
 import omega_pki
 import omega_site
 
@@ -65,6 +67,25 @@ class Store:
                     name: self._once(f"consul/nodes/{name}/token", _uuid).decode() for name in omega_site.nodes(site)
                 },
             }
+
+    def b2_for(self, site, name):
+        """Return the B2 account the site gives node ``name``.
+
+        ``b2.credentials`` of the site maps a node, or ``*`` for all others, to a file of the folder ``b2``.
+
+        :return: ``{key_id, key}``; ``{"problem": ...}`` if the file is no good, so that only state `b2` fails for it;
+            None if the site gives the node none
+        """
+        credentials = (site.get("b2") or {}).get("credentials") or {}
+        file = credentials.get(name, credentials.get("*"))
+        if not file:
+            return None
+        if file != os.path.basename(file) or file.startswith("."):
+            return {"problem": f"b2.credentials names {file!r}: write the bare name of a file in {self.root / 'b2'}"}
+        try:
+            return omega_b2_files.read(self.root / "b2" / file)
+        except omega_b2_files.KeyFileError as error:
+            return {"problem": f"on the master, {error}"}
 
     @staticmethod
     def _subject(site, name, cluster):

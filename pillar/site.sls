@@ -62,9 +62,17 @@ rpiomega:
     archive: ""
 
   # The Backblaze B2 command on every node; an empty version means the newest.
+  # credentials       which node may use which account: {NODE or "*": FILE}; FILE lies on the master in
+  #                   /etc/rpiomega/secrets/b2, mode 0600, and holds two lines: `key_id: ...` and `key: ...`
+  # buckets           kept by the master: {NAME: {type: allPrivate, lifecycle_rules: [...]}}
+  # application_keys  kept by the master: {NAME: {capabilities: [...], bucket: NAME, name_prefix: "", file: FILE}};
+  #                   the secret goes to FILE on the master, so `credentials` can give it to a node
   b2:
     enabled: true
     version: ""
+    credentials: {}
+    buckets: {}
+    application_keys: {}
 
   # Debian packages every node gets besides the formula's own.
   packages:

@@ -1,4 +1,4 @@
-{% from 'rpiomega/map.jinja' import omega with context %}
+{% from 'rpiomega/map.jinja' import omega, roles with context %}
 
 b2.cli:
   python_venv.installed:
@@ -8,3 +8,47 @@ b2.cli:
         /usr/local/bin/b2: bin/b2
     - require:
       - pkg: packages.development
+
+{#- The account itself stays in the pillar: the states read it there. -#}
+{% if pillar.get('rpiomega_secrets', {}).get('b2') %}
+b2.account:
+  b2.authorized:
+    - name: {{ omega.users.admin }}
+    - require:
+      - python_venv: b2.cli
+{% else %}
+b2.account:
+  b2.deauthorized:
+    - name: {{ omega.users.admin }}
+    - require:
+      - python_venv: b2.cli
+{% endif %}
+
+{% if 'master' in roles %}
+{% for name, bucket in omega.b2.buckets.items() %}
+b2.bucket.{{ name }}:
+  b2.bucket_present:
+    - name: {{ name }}
+    - type: {{ bucket.get('type', 'allPrivate') }}
+    - lifecycle_rules: {{ bucket.get('lifecycle_rules', []) | json }}
+    - require:
+      - b2: b2.account
+{% endfor %}
+
+{% for name, key in omega.b2.application_keys.items() %}
+b2.key.{{ name }}:
+  b2.application_key_present:
+    - name: {{ name }}
+    - capabilities: {{ key.capabilities | json }}
+    - secret_file: {{ omega.b2.secrets }}/{{ key.file }}
+    - bucket: {{ key.get('bucket') | json }}
+    - all_buckets: {{ key.get('all_buckets', False) | json }}
+    - name_prefix: {{ key.get('name_prefix', '') | json }}
+    - replace: {{ key.get('replace', False) | json }}
+    - require:
+      - b2: b2.account
+    {% if key.get('bucket') in omega.b2.buckets %}
+      - b2: b2.bucket.{{ key.bucket }}
+    {% endif %}
+{% endfor %}
+{% endif %}

@@ -15,6 +15,7 @@ def problems(site: Site, base: Path) -> Iterator[Problem]:
     yield from _roles(site)
     yield from _addresses(site)
     yield from _files(site, base)
+    yield from _b2(site)
 
 
 def warnings(site: Site) -> list[str]:
@@ -83,3 +84,16 @@ def _files(site: Site, base: Path) -> Iterator[Problem]:
         path = base / Path(value).expanduser()
         if value and not path.is_file():
             yield Problem(key, f"there is no file {path}", "paths are relative to the site file")
+
+
+def _b2(site: Site) -> Iterator[Problem]:
+    for name in site.b2.credentials:
+        if name != "*" and name not in site.nodes:
+            yield Problem(("b2", "credentials", name), f"there is no node {name}", "name a node, or * for all others")
+    for name, key in site.b2.application_keys.items():
+        if bool(key.bucket) == key.all_buckets:
+            cause = "it opens every bucket" if not key.bucket else "bucket and all_buckets exclude each other"
+            yield Problem(("b2", "application_keys", name), cause, "give one of `bucket: NAME` and `all_buckets: true`")
+    if (site.b2.buckets or site.b2.application_keys) and not {"*", site.master.name} & set(site.b2.credentials):
+        cause = f"buckets and keys are kept by {site.master.name}, which has no credentials"
+        yield Problem(("b2", "credentials"), cause, f"add `{site.master.name}: FILE`")

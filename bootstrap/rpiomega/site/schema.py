@@ -13,6 +13,10 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.
 _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SALT = re.compile(r"\d{4}(\.\d+)?")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+# backblaze.com/docs/cloud-storage-buckets and -application-keys
+_BUCKET = re.compile(r"(?!b2-)[A-Za-z0-9-]{6,63}")
+_KEY = re.compile(r"[A-Za-z0-9-]{1,100}")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]*")
 
 
@@ -47,6 +51,9 @@ Package = Annotated[str, _matches(_PACKAGE, "a Debian package name", "small lett
 SaltVersion = Annotated[str, _matches(_SALT, "a Salt release", 'write "3008" for its newest, or "3008.3" for one')]
 Image = Annotated[str, _matches(_IMAGE, "an image reference", "write repository:tag")]
 Branch = Annotated[str, _matches(re.compile(r"[A-Za-z0-9][\w./-]*"), "a branch name", "write it as git does")]
+FileName = Annotated[str, _matches(_FILE, "a bare file name", "letters, digits, . _ and -, no folder")]
+BucketName = Annotated[str, _matches(_BUCKET, "a bucket name", "6 to 63 letters, digits and hyphens")]
+KeyName = Annotated[str, _matches(_KEY, "a key name", "1 to 100 letters, digits and hyphens")]
 Url = Annotated[str, AfterValidator(_url)]
 Role = Literal["master", "manager", "worker"]
 
@@ -111,11 +118,37 @@ class Consul(Section):
     archive: str = ""
 
 
+class Bucket(Section):
+    """A bucket of Backblaze B2, with the settings of state `b2.bucket_present`."""
+
+    type: Literal["allPrivate", "allPublic"] = "allPrivate"
+    lifecycle_rules: list[dict[str, str | int]] = []
+
+
+class ApplicationKey(Section):
+    """A key of Backblaze B2; `file` is where its secret goes, among the B2 secrets of the master."""
+
+    capabilities: Annotated[list[str], Field(min_length=1)]
+    file: FileName
+    bucket: BucketName | None = None
+    all_buckets: bool = False
+    name_prefix: str = ""
+    replace: bool = False
+
+
 class B2(Section):
-    """The Backblaze B2 command on every node; an empty version means the newest."""
+    """The Backblaze B2 command on every node; an empty version means the newest.
+
+    `credentials` maps a node, or ``*`` for all others, to a file among the B2 secrets of the master. The master keeps
+    `buckets` and `application_keys` with the credentials it has itself. `endpoint` is another service's address.
+    """
 
     enabled: bool = True
     version: str = ""
+    endpoint: Url = ""
+    credentials: dict[str, FileName] = {}
+    buckets: dict[BucketName, Bucket] = {}
+    application_keys: dict[KeyName, ApplicationKey] = {}
 
 
 class Packages(Section):

@@ -1,0 +1,96 @@
+"""Which node gets which B2 account, from the master's secrets through the ext_pillar."""
+
+import pathlib
+
+import omega_b2
+import omega_b2_files
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NODES = {
+    "m": {"address": "10.0.0.1", "roles": ["master", "manager"]},
+    "w": {"address": "10.0.0.2", "roles": ["worker"]},
+}
+
+
+@pytest.fixture
+def give(tmp_path, load_pillar):
+    """Return the B2 part of a node's pillar under the given `b2.credentials`."""
+    folder = tmp_path / "secrets/b2"
+    for name in ("admin", "backup"):
+        omega_b2_files.write(folder / name, f"{name}-id", f"{name}-key")
+
+    def give(node, **credentials):
+        site = {"cluster": "omega", "nodes": NODES, "b2": {"credentials": credentials}}
+        return load_pillar(node, site, tmp_path / "secrets").get("rpiomega_secrets", {}).get("b2")
+
+    give.folder = folder
+    return give
+
+
+@pytest.fixture
+def load_pillar():
+    """The ext_pillar as the master loads it."""
+
+    def load(node, site, secrets):
+        import salt.config
+        import salt.loader
+
+        opts = salt.config.master_config(None)
+        opts.update(pillar_dirs=[str(ROOT / "_pillar")], module_dirs=[], id=node)
+        return salt.loader.pillars(opts, {})["rpiomega"](node, {"rpiomega": site}, secrets=str(secrets))
+
+    return load
+
+
+def test_a_node_gets_the_account_the_site_names(give):
+    assert give("m", m="admin", **{"*": "backup"}) == {"key_id": "admin-id", "key": "admin-key"}
+    assert give("w", m="admin", **{"*": "backup"}) == {"key_id": "backup-id", "key": "backup-key"}
+
+
+def test_nobody_else_gets_one(give):
+    assert give("w", m="admin") is None
+    assert give("stranger", m="admin", **{"*": "backup"}) is None
+    assert give("w") is None
+
+
+def test_a_missing_file_stops_only_what_needs_it(give):
+    found = give("w", w="none")
+    assert str(give.folder / "none") in found["problem"]
+    with pytest.raises(omega_b2.B2Error, match="on the master"):
+        omega_b2.account({"rpiomega_secrets": {"b2": found}})
+
+
+def test_a_file_that_others_can_read_is_refused(give):
+    (give.folder / "admin").chmod(0o640)
+    assert "chmod 600" in give("m", m="admin")["problem"]
+
+
+@pytest.mark.parametrize("text", ["secret-text", "key_id: secret-text", "{", "key_id: 1\nkey: secret-text"])
+def test_a_file_with_something_else_is_refused_without_showing_it(give, text):
+    (give.folder / "admin").write_text(text)
+    problem = give("m", m="admin")["problem"]
+    assert "key_id" in problem
+    assert "secret-text" not in problem
+
+
+@pytest.mark.parametrize("name", ["../consul/management.token", "/etc/shadow", ".hidden"])
+def test_no_file_outside_the_folder_is_read(give, name):
+    assert "bare name" in give("m", m=name)["problem"]
+
+
+def test_a_secret_file_is_closed_and_keeps_any_text(tmp_path):
+    path = tmp_path / "new/key"
+    omega_b2_files.write(path, "id", 'k"ey: #\\')
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert omega_b2_files.read(path) == {"key_id": "id", "key": 'k"ey: #\\'}
+    assert yaml.safe_load(path.read_text())["key_id"] == "id"
+
+
+def test_an_environment_file_is_read_back(tmp_path):
+    account = {"key_id": "id", "key": "k=ey", "endpoint": "http://127.0.0.1:1"}
+    (tmp_path / "env").write_text(omega_b2_files.environment(account))
+    assert omega_b2_files.read_environment(tmp_path / "env") == account
+    assert omega_b2_files.read_environment(tmp_path / "none") is None
