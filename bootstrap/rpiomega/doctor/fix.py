@@ -1,0 +1,40 @@
+"""`--fix`: what can be cured without asking anybody: reversible, without a restart, without a loss."""
+
+from __future__ import annotations
+
+import threading
+
+from rpiomega import agent
+from rpiomega.bulk import Bulk, Row
+from rpiomega.doctor.finding import Finding
+from rpiomega.site import Site
+from rpiomega.ssh import Pool
+
+# In this order: first what the others need.
+STEPS = ("clock", "cmdline", "modules")
+
+
+class Fixer:
+    """Runs the steps the findings name; `done` is node -> steps that changed something."""
+
+    def __init__(self, site: Site, pool: Pool, findings: list[Finding]):
+        self.site, self.pool = site, pool
+        self.wanted: dict[str, list[str]] = {}
+        for found in findings:
+            if found.fix and found.fix not in self.wanted.setdefault(found.node, []):
+                self.wanted[found.node].append(found.fix)
+        self.done: dict[str, list[str]] = {}
+        self._lock = threading.Lock()
+
+    def run(self, bulk: Bulk) -> bool:
+        """Fix the nodes of `bulk`; return False if interrupted."""
+        return bulk.run(self._node, self.pool.cancel)
+
+    def _node(self, row: Row) -> None:
+        remote = self.pool.remote(self.site.nodes[row.name].reach, row.log)
+        remote.connect(0)
+        steps = [{"step": name, "args": {}} for name in STEPS if name in self.wanted.get(row.name, [])]
+        done = agent.run(remote, steps, row.event)
+        changed = [step["step"] for step in steps if done[step["step"]]["status"] == "changed"]
+        with self._lock:
+            self.done[row.name] = changed

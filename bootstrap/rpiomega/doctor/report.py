@@ -1,0 +1,42 @@
+"""The doctor's words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from rich.console import Console
+
+from rpiomega.doctor.finding import Finding
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def text(out: Console, findings: list[Finding], nodes: int, seconds: float) -> None:
+    """Print findings that say the same of several nodes once, and a last line with the numbers."""
+    groups: dict[tuple, list[str]] = {}
+    for found in findings:
+        cure = found.cure.replace(found.node, "NODE")
+        groups.setdefault((found.severity, found.check, found.what, found.why, cure), []).append(found.node)
+    for (severity, check, what, why, cure), names in groups.items():
+        out.print(f"[{STYLES[severity]}]{severity}[/] [bold]{', '.join(names)}[/]: {check}: ", end="", highlight=False)
+        out.print(what, markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  why:  {why}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  cure: {cure.replace('NODE', ' '.join(names))}", markup=False, highlight=False, soft_wrap=True)
+    count = Counter(found.severity for found in findings)
+    numbers = ", ".join(f"{count[name]} {name}{'s' if count[name] != 1 else ''}" for name in STYLES if count[name])
+    out.print(f"{nodes} nodes examined in {seconds:.1f} s: {numbers or 'nothing found'}", highlight=False)
+
+
+def as_json(findings: list[Finding], doctor, fixed: dict, seconds: float) -> str:
+    """Return everything as one JSON document: findings, facts and port tries per node, what was fixed."""
+    return json.dumps(
+        {
+            "findings": [found.as_dict() for found in findings],
+            "facts": doctor.facts,
+            "ports": doctor.tried,
+            "fixed": fixed,
+            "seconds": round(seconds, 1),
+        },
+        indent=2,
+    )

@@ -1,0 +1,42 @@
+"""All facts of a board, read side by side, so that one slow answer (DNS, a mirror) holds up no other."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from rpiomega.node.doctor import boot, engine, identity, kernel, leftovers, reach, storage
+from rpiomega.node.step import StepError
+
+READERS = {
+    "identity": identity.read,
+    "boot": boot.read,
+    "power": boot.power,
+    "storage": storage.read,
+    "latency": storage.latency,
+    "clock": reach.clock,
+    "sources": reach.sources,
+    "kernel": kernel.read,
+    "docker": engine.read,
+    "leftovers": leftovers.read,
+}
+
+
+def facts(board, args: dict) -> dict:
+    """Return name -> what each reader found; a reader that fails gives ``{"error": "..."}``."""
+    with ThreadPoolExecutor(max_workers=len(READERS)) as pool:
+        found = {name: pool.submit(_one, reader, board, args) for name, reader in READERS.items()}
+        result = {name: future.result() for name, future in found.items()}
+    # Last, right before it is sent: the workstation compares it with its own clock as it arrives.
+    result["now"] = time.time()
+    return result
+
+
+def _one(reader, board, args: dict) -> dict:
+    began = time.monotonic()
+    try:
+        found = reader(board, args)
+    except (OSError, ValueError, StepError) as error:
+        found = {"error": f"{type(error).__name__}: {error}"}
+    found["seconds"] = round(time.monotonic() - began, 2)
+    return found

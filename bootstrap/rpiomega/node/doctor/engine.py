@@ -1,0 +1,67 @@
+"""The Docker Engine, asked over its socket: the board needs no docker command for that."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+
+SOCKET = "/run/docker.sock"
+DAEMON = "/etc/docker/daemon.json"
+KEPT = (
+    "ServerVersion",
+    "Driver",
+    "CgroupVersion",
+    "CgroupDriver",
+    "MemoryLimit",
+    "Warnings",
+    "FirewallBackend",
+    "DockerRootDir",
+)
+
+
+class _Unix(http.client.HTTPConnection):
+    def __init__(self, path: str):
+        super().__init__("docker", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def read(board, args: dict) -> dict:
+    """Return whether Docker is there, what /info says of it and of the swarm, and what daemon.json says."""
+    found: dict = {"installed": board.has("dockerd"), "daemon": _daemon(board), "info": {}, "swarm": {}}
+    if not board.exists(SOCKET):
+        return found
+    connection = _Unix(board.path(SOCKET))
+    try:
+        connection.request("GET", "/info")
+        info = json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        found["said"] = f"{type(error).__name__}: {error}"
+        return found
+    finally:
+        connection.close()
+    found["info"] = {key: info.get(key) for key in KEPT}
+    swarm = info.get("Swarm") or {}
+    found["swarm"] = {
+        "state": swarm.get("LocalNodeState", "inactive"),
+        "address": swarm.get("NodeAddr", ""),
+        "error": swarm.get("Error", ""),
+        "manager": bool(swarm.get("ControlAvailable")),
+        "cluster": (swarm.get("Cluster") or {}).get("ID", ""),
+    }
+    return found
+
+
+def _daemon(board) -> dict:
+    """Return daemon.json, or ``{"error": ...}`` if it is not JSON: then Docker does not start."""
+    text = board.read(DAEMON)
+    try:
+        found = json.loads(text) if text and text.strip() else {}
+    except ValueError as error:
+        return {"error": str(error)}
+    return found if isinstance(found, dict) else {"error": "not an object"}

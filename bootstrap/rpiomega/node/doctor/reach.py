@@ -1,0 +1,163 @@
+"""What a board must be able to ask: a time server, the name server, its package sources. Each is really asked."""
+
+from __future__ import annotations
+
+import glob
+import re
+import socket
+import ssl
+import struct
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+BOUND = 5.0
+# Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix).
+NTP_EPOCH = 2208988800
+_DEB = re.compile(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", re.MULTILINE)
+
+
+def clock(board, args: dict) -> dict:
+    """Return ``synchronised``, ``service`` (may it, is it on), and the first time server that answers, or why none."""
+    state = _properties(board, "show")
+    found: dict = {
+        "synchronised": state.get("NTPSynchronized") == "yes",
+        "can": state.get("CanNTP") == "yes",
+        "on": state.get("NTP") == "yes",
+        "timezone": state.get("Timezone", ""),
+        "server": "",
+        "refused": {},
+    }
+    if found["synchronised"] or board.container():
+        return found
+    for server in servers(board)[:3]:
+        offset, reason = ask_time(server)
+        if offset is not None:
+            found["server"], found["server_offset"] = server, round(offset, 2)
+            break
+        found["refused"][server] = reason
+    return found
+
+
+def servers(board) -> list[str]:
+    """Return the time servers the board is configured for, in order of preference."""
+    found = []
+    shown = _properties(board, "show-timesync")
+    for key in ("ServerName", "LinkNTPServers", "SystemNTPServers", "FallbackNTPServers"):
+        found += shown.get(key, "").split()
+    chrony = ["/etc/chrony/chrony.conf", *glob.glob(board.path("/etc/chrony/sources.d/*.sources"))]
+    for path in chrony:
+        found += re.findall(r"^(?:pool|server)\s+(\S+)", board.read(path) or "", re.MULTILINE)
+    timesyncd = board.read("/etc/systemd/timesyncd.conf") or ""
+    for line in re.findall(r"^(?:Fallback)?NTP=(.+)$", timesyncd, re.MULTILINE):
+        found += line.split()
+    return list(dict.fromkeys(found)) or ["0.debian.pool.ntp.org"]
+
+
+def ask_time(server: str) -> tuple[float | None, str]:
+    """Ask a server by SNTP (RFC 5905, client mode); return how far this clock is ahead of it, or None and why."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(server, 123, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as channel:
+            channel.settimeout(2)
+            channel.connect(address)
+            sent = time.time()
+            channel.send(b"\x23" + 47 * b"\0")  # version 4, client
+            answer = channel.recv(512)
+            received = time.time()
+    except OSError as error:
+        return None, error.strerror or str(error) or "no answer within 2 s"
+    if len(answer) < 48:
+        return None, "it sent something else than NTP"
+    seconds, fraction = struct.unpack("!II", answer[40:48])
+    return (sent + received) / 2 - (seconds - NTP_EPOCH + fraction / 2**32), ""
+
+
+def _properties(board, verb: str) -> dict[str, str]:
+    if not board.has("timedatectl"):
+        return {}
+    output = board.shell.run(["timedatectl", verb], timeout=8).output
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def sources(board, args: dict) -> dict:
+    """Return ``dns`` (host -> address or why not), ``apt`` (URL -> "" or why not), ``proxy`` and ``nameservers``.
+
+    Arguments: `apt_proxy` of the site, which counts before the board's own.
+    """
+    found = apt_sources(board)
+    proxy = args.get("apt_proxy") or _proxy(board)
+    urls = list(dict.fromkeys(found))[:6]
+    hosts = list(dict.fromkeys(filter(None, (urlsplit(url).hostname for url in ([proxy] if proxy else urls)))))
+    with ThreadPoolExecutor(max_workers=12) as pool:
+        names = {host: pool.submit(_resolve, host) for host in hosts}
+        fetched = {url: pool.submit(_fetch, url, proxy) for url in urls}
+        return {
+            "proxy": proxy,
+            "nameservers": re.findall(r"^nameserver\s+(\S+)", board.read("/etc/resolv.conf") or "", re.MULTILINE),
+            "dns": {host: future.result() for host, future in names.items()},
+            "apt": {url: future.result() for url, future in fetched.items()},
+        }
+
+
+def apt_sources(board) -> list[str]:
+    """Return the address of the release file of each enabled package source."""
+    found = []
+    lists = [board.path("/etc/apt/sources.list"), *sorted(glob.glob(board.path("/etc/apt/sources.list.d/*.list")))]
+    for path in lists:
+        found += _DEB.findall(_text(path))
+    for path in sorted(glob.glob(board.path("/etc/apt/sources.list.d/*.sources"))):
+        for stanza in re.split(r"\n\s*\n", _text(path)):
+            fields = dict(re.findall(r"^(Types|URIs|Suites|Enabled):\s*(.+)$", stanza, re.MULTILINE))
+            if "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").strip() == "no":
+                continue
+            found += [(uri, suite) for uri in fields.get("URIs", "").split() for suite in fields["Suites"].split()[:1]]
+    return [_release(uri, suite) for uri, suite in found if uri.startswith(("http://", "https://"))]
+
+
+def _release(uri: str, suite: str) -> str:
+    # A suite that ends with a slash is a path of its own (sources.list(5)).
+    base = uri.rstrip("/")
+    return f"{base}/{suite}InRelease" if suite.endswith("/") else f"{base}/dists/{suite}/InRelease"
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def _proxy(board) -> str:
+    if not board.has("apt-config"):
+        return ""
+    output = board.shell.run(["apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy"], timeout=5).output
+    return output.strip()
+
+
+def _resolve(host: str) -> str:
+    try:
+        return socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)[0][4][0]
+    except OSError as error:
+        return f"error: {error.strerror}"
+
+
+def _fetch(url: str, proxy: str) -> str:
+    """Return an empty string if the URL answers, otherwise why not."""
+    through = {"http": proxy, "https": proxy} if proxy else {}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(through))
+    try:
+        with opener.open(urllib.request.Request(url, method="HEAD"), timeout=BOUND):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code}"
+    except urllib.error.URLError as error:
+        reason = error.reason
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return f"certificate: {reason.verify_message}"
+        return getattr(reason, "strerror", None) or str(reason)
+    except (OSError, ValueError) as error:
+        return str(error) or type(error).__name__
