@@ -14,6 +14,7 @@ from rpiomega.accept import accept as accept_keys
 from rpiomega.bootstrap import Bootstrap, Options
 from rpiomega.bulk import Bulk
 from rpiomega.cache import Cache, default_folder
+from rpiomega.doctor import cli as doctor
 from rpiomega.errors import NodeError
 from rpiomega.site import Site, SiteError, checks, load
 from rpiomega.site.load import unknown_node
@@ -157,4 +158,5 @@ def _add_lab() -> None:
         main.add_command(lab)
 
 
+main.add_command(doctor.command(_over_ssh, _ready))
 _add_lab()
