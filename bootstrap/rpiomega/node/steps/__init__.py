@@ -2,12 +2,14 @@
 
 from rpiomega.node.steps.clock import Clock
 from rpiomega.node.steps.cmdline import Cmdline
+from rpiomega.node.steps.doctor import Connect, Examine, Hold, Listen
 from rpiomega.node.steps.formula import Formula
 from rpiomega.node.steps.hostname import Hostname
 from rpiomega.node.steps.inventory import Inventory
 from rpiomega.node.steps.keys import Accept, Finger, Keys
 from rpiomega.node.steps.master import Master
 from rpiomega.node.steps.minion import Minion
+from rpiomega.node.steps.modules import Modules
 from rpiomega.node.steps.salt import Salt
 from rpiomega.node.steps.sources import Sources
 
@@ -15,3 +17,5 @@ STEPS = {
     step.name: step
     for step in (Hostname, Cmdline, Clock, Sources, Inventory, Salt, Formula, Master, Minion, Keys, Finger, Accept)
 }
+# The doctor's: the first four change nothing.
+STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
