@@ -1,0 +1,173 @@
+"""Faults of the servers themselves: frozen agent, quorum lost, leader or holder's node killed. All slow."""
+
+import concurrent.futures
+import time
+import uuid
+
+import omega_lock
+import pytest
+from consul_server import ConsulCluster, ConsulServer
+from omega_consul import ConsulError
+
+pytestmark = pytest.mark.slow
+
+TTL = 10
+CALL_BOUND = 3.3  # F14 asks for 3 s; the rest is this machine's scheduling
+
+CALLS = {
+    "get": lambda c: c.get("test/x"),
+    "stale get": lambda c: c.get("test/x", stale=True),
+    "list": lambda c: c.list("test/"),
+    "put": lambda c: c.put("test/x", b"1"),
+    "put_cas": lambda c: c.put_cas("test/x", b"1", 0),
+    "delete": lambda c: c.delete("test/x"),
+    "txn": lambda c: c.txn([{"verb": "set", "key": "test/x", "value": b"1"}]),
+    "session_create": lambda c: c.session_create("x"),
+    "session_renew": lambda c: c.session_renew(str(uuid.uuid4())),
+    "session_info": lambda c: c.session_info(str(uuid.uuid4())),
+    "session_destroy": lambda c: c.session_destroy(str(uuid.uuid4())),
+    "leader": lambda c: c.leader(),
+    "alive": lambda c: c.alive(),
+}
+
+
+def outcomes(server, calls=CALLS):
+    """{name: (seconds, kind of its error or None)} of all calls at the same time."""
+
+    def timed(name):
+        client, start = server.client(), time.monotonic()
+        try:
+            CALLS[name](client)
+        except ConsulError as error:
+            return time.monotonic() - start, error.kind
+        return time.monotonic() - start, None
+
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        return dict(zip(calls, pool.map(timed, calls)))
+
+
+def seconds_until_lost(lock, start, bound):
+    """Seconds from `start` until the lock says that it is lost."""
+    while time.monotonic() - start < bound:
+        try:
+            lock.check()
+        except ConsulError as error:
+            assert error.kind == "lost"
+            return time.monotonic() - start
+        time.sleep(0.02)
+    raise AssertionError(f"not reported as lost within {bound} s")
+
+
+def until(condition, name, bound=20):
+    """Wait for a condition, with a bound."""
+    deadline = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {bound} s: {name}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def own_server():
+    """A server that no other test uses."""
+    with ConsulServer(acl=True) as server:
+        yield server
+
+
+@pytest.fixture
+def cluster():
+    with ConsulCluster(3, acl=True) as cluster:
+        yield cluster
+
+
+def test_frozen_agent_holds_nobody_and_the_holder_gives_up_in_time(own_server, load_modules):
+    """F14: every call ends within its bound, and the lock is given up before Consul may give it away."""
+    client = own_server.client()
+    salt = load_modules(**{"consul.url": own_server.url, "consul.token": own_server.token})
+    assert salt["consul.status_leader"]()["res"]
+    with omega_lock.hold(client, "test/lock", "pi1", ttl=TTL, renew=2, wait=10) as lock:
+        lock.verify()
+        start = time.monotonic()
+        with own_server.frozen():
+            seen = outcomes(own_server)
+            assert {kind for _, kind in seen.values()} == {"timeout"}, seen
+            assert max(seconds for seconds, _ in seen.values()) < CALL_BOUND, seen
+            began = time.monotonic()
+            answer = salt["consul.get"](key="test/x")
+            assert (answer["res"], answer["kind"]) == (False, "timeout")
+            assert time.monotonic() - began < CALL_BOUND
+            lost = seconds_until_lost(lock, start, TTL)
+            began = time.monotonic()
+            with pytest.raises(ConsulError) as caught:
+                lock.write("test/out", b"late", 0)
+            assert time.monotonic() - began < 0.5, "a lost lock must not even ask"
+        assert caught.value.kind == "lost"
+        # Consul ends the session `TTL` after its last renewal at the earliest; the renewal was up to 2 s old.
+        assert TTL - client.timeout - 2.5 <= lost <= TTL - client.timeout + 0.5
+    own_server.wait_ready()
+    assert client.get("test/out") is None
+
+
+def test_write_during_a_freeze_ends_at_the_fence_deadline(own_server):
+    client = own_server.client()
+    with omega_lock.hold(client, "test/lock", "pi1", ttl=TTL, renew=2, wait=10) as lock, own_server.frozen():
+        start = time.monotonic()
+        with pytest.raises(ConsulError) as caught:
+            lock.write("test/out", b"x", 0)
+        assert time.monotonic() - start < TTL + 0.5
+        assert caught.value.kind == "lost"
+        assert "last:" in str(caught.value)
+
+
+def test_quorum_lost_is_said_and_stale_reads_still_work(cluster, load_modules):
+    """F09: /v1/status/leader answers 200 with an empty string then, and writes hang for 7 s."""
+    leader = cluster.leader()
+    survivor = cluster.followers()[0]
+    client = survivor.client()
+    client.put("test/x", b"1")
+    until(lambda: client.get("test/x", stale=True), "the survivor has the key")
+    for server in cluster.servers:
+        if server is not survivor:
+            server.kill()
+    until(lambda: client.leader() is None, "the survivor knows that there is no leader")
+    seen = outcomes(survivor)
+    stale_ok = {"stale get", "leader"}
+    assert {name: kind for name, (_, kind) in seen.items() if name in stale_ok} == dict.fromkeys(stale_ok)
+    assert {kind for name, (_, kind) in seen.items() if name not in stale_ok} == {"no_leader"}, seen
+    assert max(seconds for seconds, _ in seen.values()) < CALL_BOUND, seen
+    salt = load_modules(**{"consul.url": survivor.url, "consul.token": survivor.token})
+    assert salt["consul.status_leader"]()["kind"] == "no_leader"
+    assert salt["consul.get"](key="test/x", raw=True, stale=True)["data"] == "1"
+    with pytest.raises(ConsulError) as caught:
+        client.wait_ready(2)
+    assert caught.value.kind == "no_leader"
+    leader.start()
+    client.wait_ready(30)
+    assert client.get("test/x").value == b"1"
+
+
+def test_holder_keeps_the_lock_when_the_raft_leader_dies(cluster):
+    """F08: a write goes on through the 500s until there is a new leader; no step down before the deadline."""
+    holder = cluster.followers()[0]
+    with omega_lock.hold(holder.client(), "test/lock", "pi1", ttl=15, renew=2, wait=15) as lock:
+        fence = lock.fence
+        cluster.leader().kill()
+        lock.write("test/out", {"by": "pi1", "fence": fence}, 0)
+        lock.verify()
+        assert lock.fence == fence
+    assert holder.client().get("test/out").json() == {"by": "pi1", "fence": fence}
+
+
+def test_killed_node_of_the_holder_is_followed_within_the_bound(cluster):
+    """F06: serfHealth ends the session long before its TTL; then comes the lock-delay."""
+    cluster.leader()
+    first, second = cluster.followers()
+    lock = omega_lock.Lock(first.client(), "test/lock", "pi1", ttl=60, renew=20, lock_delay=1)
+    lock.acquire(10)
+    try:
+        start = time.monotonic()
+        first.kill()
+        with omega_lock.hold(second.client(), "test/lock", "pi2", ttl=TTL, wait=35) as next_lock:
+            assert next_lock.fence > lock.fence
+        assert time.monotonic() - start < 20
+    finally:
+        lock.release()
