@@ -10,7 +10,7 @@ from rpiomega.lab.state import Lab
 # One JSON line per node. The agent's own token goes from file to environment on the node, into no argument list.
 _SCRIPT = r"""
 sudo python3 - <<'PY'
-import json, os, subprocess
+import json, os, re, subprocess
 
 def out(*argv, **environment):
     try:
@@ -29,7 +29,8 @@ facts["manager"] = bool(swarm.get("ControlAvailable"))
 facts["cluster_id"] = (swarm.get("Cluster") or {}).get("ID", "")
 facts["node_id"] = swarm.get("NodeID", "")
 text, error = out("b2", "version")
-facts["b2"] = text.split()[-1] if text else ""
+found = re.search(r"version ([0-9.]+)", text)
+facts["b2"] = found.group(1) if found else ""
 try:
     with open("/etc/rpiomega/consul/consul.json") as file:
         token = json.load(file)["acl"]["tokens"]["agent"]

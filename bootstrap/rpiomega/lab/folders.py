@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from rpiomega.lab.engine import LabError
 
 
 def cache_folder() -> Path:
@@ -31,6 +35,29 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(report: Callable[[str], None], bound: float = 1800) -> Iterator[None]:
+    """Keep other labs of this user from making images or moving the cache meanwhile.
+
+    Raises LabError if another one takes longer than `bound` seconds.
+    """
+    with (cache_folder() / "lock").open("w") as file:
+        deadline = time.monotonic() + bound
+        said = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    report("waiting for another `lab up` or `lab down` on this machine")
+                    said = True
+                if time.monotonic() > deadline:
+                    raise LabError(f"another `lab up` or `lab down` holds {file.name} for {bound:.0f} s") from None
+                time.sleep(0.2)
+        yield
 
 
 def remove_cache() -> None:

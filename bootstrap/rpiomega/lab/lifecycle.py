@@ -19,18 +19,9 @@ Report = image.Report
 
 def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
     """Make everything of the lab that is missing, and return it with all nodes booted."""
+    with folders.alone(report):
+        node_image, archived = _prepare(client, lab, report)
     with ThreadPoolExecutor() as pool:
-        image.ensure_base(client, lab.release, report)
-        helper = pool.submit(image.ensure_cache, client, lab.release, report)
-        consul = pool.submit(archives.consul, client, lab.release, report)
-        smoke = pool.submit(archives.smoke, client, lab.release, report)
-        node_image = image.ensure_pi(client, lab.release, report, lab.stack)
-        helper_image = helper.result()
-        network.ensure(client, lab)
-        state.make_key(lab)
-        lab.save()
-        network.ensure_router(client, lab, helper_image)
-        cache.ensure(client, lab, helper_image)
         names = lab.node_names()
         report(f"starting {len(names)} virtual Pis ({lab.release}, {lab.stack}) on {lab.subnet}")
         nodes = dict(zip(names, pool.map(lambda n: pi.ensure(client, lab, n, node_image), names), strict=True))
@@ -42,8 +33,24 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
             report(f"{name} is {seen}")
     lab.limits = limits.detect(nodes[names[0]])
     lab.save()
-    _place(lab, consul.result(), smoke.result())
+    _place(lab, *archived)
     return lab
+
+
+def _prepare(client, lab: Lab, report: Report) -> tuple[str, list[archives.Archive]]:
+    """Make images, archives, network and helpers; return the nodes' image and the archives they need."""
+    with ThreadPoolExecutor() as pool:
+        image.ensure_base(client, lab.release, report)
+        makers = (image.ensure_cache, archives.consul, archives.smoke)
+        jobs = [pool.submit(make, client, lab.release, report) for make in makers]
+        node_image = image.ensure_pi(client, lab.release, report, lab.stack)
+        helper_image, *archived = [job.result() for job in jobs]
+    network.ensure(client, lab)
+    state.make_key(lab)
+    lab.save()
+    network.ensure_router(client, lab, helper_image)
+    cache.ensure(client, lab, helper_image)
+    return node_image, archived
 
 
 def _place(lab: Lab, consul: archives.Archive, smoke: archives.Archive) -> None:
@@ -83,7 +90,8 @@ def down(client: docker.DockerClient, name: str) -> list[str]:
     for container in client.containers.list(all=True, ignore_removed=True, filters={"label": f"{engine.LABEL}={name}"}):
         pi.remove(client, container)
         removed.append(container.name)
-    cache.leave(client, f"rpiomega-{name}")
+    with folders.alone(lambda line: None):
+        cache.leave(client, f"rpiomega-{name}")
     if network.remove(client, f"rpiomega-{name}"):
         removed.append(f"network rpiomega-{name}")
     removed += _remove_cgroups(name)
