@@ -23,7 +23,7 @@ import json as jsonlib
 import sys
 import time
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:8500"
 DEFAULT_TIMEOUT = 3.0
@@ -32,7 +32,15 @@ CONNECT_TIMEOUT = 1.0
 MAX_DETAIL = 300
 NO_LEADER = ("No cluster leader", "leadership lost", "not the leader", "no leader")
 # Consul answers 500, not 400, to these mistakes of the caller (read off 1.8.7); they are not worth a retry.
-MISTAKES = ("Invalid ", "invalid session", "No such ", "Failed to parse", "already exists", "already in use")
+MISTAKES = (
+    "Invalid ",
+    "invalid session",
+    "No such ",
+    "Failed to parse",
+    "already exists",
+    "already in use",
+    "Scripts are",
+)
 ANONYMOUS = "anonymous (no token was given)"
 
 
@@ -236,6 +244,7 @@ class Client:
         One HTTP call that py-consul has no function for, or not with what is needed.
 
         :param method: get, put, post or delete
+        :param path: as it is; py-consul quotes it
         :param params: pairs or a mapping of query parameters
         :param data: bytes, or anything else, sent as JSON
         :param accept: status codes whose body is returned; others raise ConsulError
@@ -275,7 +284,7 @@ class Client:
             return self._error("bad_request", what, f"HTTP {code}: {body}")
         if any(text in body for text in NO_LEADER):
             return self._error("no_leader", what, "Consul has no leader")
-        return self._error("unreachable", what, f"HTTP {code}: {body}")
+        return self._error("unreachable", what, f"the agent answered HTTP {code}: {body}")
 
     def _timed_out(self, what):
         """An agent without a leader still answers /v1/status/leader at once; a frozen one does not."""
@@ -292,7 +301,7 @@ class Client:
 
     def _error(self, kind, what, cause):
         step = {
-            "unreachable": "check that the Consul agent runs on this node (docker logs rpiomega-consul)",
+            "unreachable": "check the Consul agent on this node (docker logs rpiomega-consul)",
             "timeout": "check the Consul agent on this node (docker logs rpiomega-consul), then run again",
             "no_leader": "bring back enough Consul servers for a quorum, then run again",
             "denied": "check this node's token and its policy, then apply the state consul on the master",
@@ -404,7 +413,7 @@ class Client:
     def session_info(self, session, consistent=True):
         """Consul's description of a session, None if there is none such."""
         params = [("consistent", "1")] if consistent else []
-        path = f"/v1/session/info/{quote(session, safe='')}"
+        path = f"/v1/session/info/{session}"
         return next(iter(self.request("get", path, params, what="reading the session")[1] or []), None)
 
     # -- cluster -------------------------------------------------------------------------------------------

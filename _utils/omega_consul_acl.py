@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import uuid
-from urllib.parse import quote
 
 import omega_consul_snapshot
 from omega_consul import ConsulError
@@ -189,7 +188,7 @@ def _plan(client, secret_id, accessor, description, policies):
 
 
 def _token_path(accessor):
-    return f"/v1/acl/token/{quote(accessor, safe='')}"
+    return f"/v1/acl/token/{accessor}"
 
 
 def _by_accessor(client, accessor):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from omega_consul import ConsulError
 from omega_consul_exec import data, done, fields, need, query, truth
 
@@ -92,7 +90,7 @@ def agent_join(client, address=None, wan=False):
         salt pi1 consul.agent_join address=192.168.1.11
     """
     need(address=address)
-    path = f"/v1/agent/join/{quote(str(address), safe='')}"
+    path = f"/v1/agent/join/{address}"
     client.request("put", path, query(wan=truth(wan)), what=f"joining {address}")
     return done(f"Agent joined {address}.")
 
@@ -108,7 +106,7 @@ def agent_leave(client, node=None):
         salt pi1 consul.agent_leave node=pi4
     """
     need(node=node)
-    path = f"/v1/agent/force-leave/{quote(str(node), safe='')}"
+    path = f"/v1/agent/force-leave/{node}"
     client.request("put", path, what=f"forcing {node} to leave")
     return done(f"Node {node} put in leave state.")
 
@@ -118,7 +116,7 @@ def check_definition(given):
     Consul's spelling of a check: http, tcp, args, docker_container_id and grpc need an interval, ttl does not.
 
     `script` of Salt's former module is not an argument of Consul since 1.1: it is run as a shell command, which
-    the agent allows only with `enable_local_script_checks`.
+    the agent allows only with `enable_script_checks`.
     """
     given = {name.lower(): value for name, value in given.items() if value is not None}
     if not any(kind in given for kind in CHECK_KINDS):
@@ -179,7 +177,7 @@ def agent_check_deregister(client, checkid=None):
         salt pi1 consul.agent_check_deregister checkid=web
     """
     need(checkid=checkid)
-    path = f"/v1/agent/check/deregister/{quote(str(checkid), safe='')}"
+    path = f"/v1/agent/check/deregister/{checkid}"
     client.request("put", path, what=f"removing check {checkid}")
     return done(f"Check {checkid} removed from agent.")
 
@@ -225,7 +223,7 @@ def agent_check_fail(client, checkid=None, note=None):
 
 def _mark(client, verb, state, checkid, note):
     need(checkid=checkid)
-    path = f"/v1/agent/check/{verb}/{quote(str(checkid), safe='')}"
+    path = f"/v1/agent/check/{verb}/{checkid}"
     client.request("put", path, query(note=note), what=f"marking check {checkid} as {state}")
     return done(f"Check {checkid} marked as {state}.")
 
@@ -272,7 +270,7 @@ def agent_service_deregister(client, serviceid=None):
         salt pi1 consul.agent_service_deregister serviceid=web
     """
     need(serviceid=serviceid)
-    path = f"/v1/agent/service/deregister/{quote(str(serviceid), safe='')}"
+    path = f"/v1/agent/service/deregister/{serviceid}"
     client.request("put", path, what=f"removing service {serviceid}")
     return done(f"Service {serviceid} removed from agent.")
 
@@ -288,7 +286,7 @@ def agent_service_maintenance(client, serviceid=None, enable=None, reason=None):
         salt pi1 consul.agent_service_maintenance serviceid=web enable=True reason='upgrade'
     """
     need(serviceid=serviceid, enable=enable)
-    path = f"/v1/agent/service/maintenance/{quote(str(serviceid), safe='')}"
+    path = f"/v1/agent/service/maintenance/{serviceid}"
     params = [("enable", "true" if truth(enable) else "false"), *query(reason=reason)]
     client.request("put", path, params, what=f"setting the maintenance mode of {serviceid}")
     return done(f"Service {serviceid}: maintenance mode {'en' if truth(enable) else 'dis'}abled.")

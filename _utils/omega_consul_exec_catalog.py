@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from urllib.parse import quote
 
 from omega_consul import ConsulError
 from omega_consul_exec import data, done, fields, need, query, truth
@@ -14,10 +13,6 @@ STATES = ("any", "unknown", "passing", "warning", "critical")
 def _read(client, path, what, dc=None, stale=False, **more):
     """The cluster's answer; consistent unless `stale`."""
     return data(client.request("get", path, query(dc, stale, not stale, **more), what=what)[1])
-
-
-def _name(value):
-    return quote(str(value), safe="")
 
 
 def catalog_register(client, node=None, address=None, datacenter=None, **kwargs):
@@ -128,7 +123,7 @@ def catalog_service(client, service=None, dc=None, tag=None, stale=False):
         salt pi1 consul.catalog_service service=web tag=green
     """
     need(service=service)
-    path = f"/v1/catalog/service/{_name(service)}"
+    path = f"/v1/catalog/service/{service}"
     return _read(client, path, f"reading service {service}", dc, stale, tag=tag)
 
 
@@ -143,7 +138,7 @@ def catalog_node(client, node=None, dc=None, stale=False):
         salt pi1 consul.catalog_node node=pi2
     """
     need(node=node)
-    return _read(client, f"/v1/catalog/node/{_name(node)}", f"reading node {node}", dc, stale)
+    return _read(client, f"/v1/catalog/node/{node}", f"reading node {node}", dc, stale)
 
 
 def health_node(client, node=None, dc=None, stale=False):
@@ -157,7 +152,7 @@ def health_node(client, node=None, dc=None, stale=False):
         salt pi1 consul.health_node node=pi2
     """
     need(node=node)
-    return _read(client, f"/v1/health/node/{_name(node)}", f"reading the health of {node}", dc, stale)
+    return _read(client, f"/v1/health/node/{node}", f"reading the health of {node}", dc, stale)
 
 
 def health_checks(client, service=None, dc=None, stale=False):
@@ -171,7 +166,7 @@ def health_checks(client, service=None, dc=None, stale=False):
         salt pi1 consul.health_checks service=web
     """
     need(service=service)
-    path = f"/v1/health/checks/{_name(service)}"
+    path = f"/v1/health/checks/{service}"
     return _read(client, path, f"reading the checks of {service}", dc, stale)
 
 
@@ -188,7 +183,7 @@ def health_service(client, service=None, dc=None, tag=None, passing=False, stale
         salt pi1 consul.health_service service=web passing=True
     """
     need(service=service)
-    path, what = f"/v1/health/service/{_name(service)}", f"reading the health of {service}"
+    path, what = f"/v1/health/service/{service}", f"reading the health of {service}"
     return _read(client, path, what, dc, stale, tag=tag, passing=truth(passing))
 
 
@@ -268,7 +263,7 @@ def event_fire(client, name=None, payload=None, dc=None, node=None, service=None
     need(name=name)
     params = query(dc, node=node, service=service, tag=tag)
     body = str(payload).encode() if payload is not None else b""
-    event = client.request("put", f"/v1/event/fire/{_name(name)}", params, body, f"firing event {name}")[1]
+    event = client.request("put", f"/v1/event/fire/{name}", params, body, f"firing event {name}")[1]
     return done(f"Event {name} fired.", data=event)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from urllib.parse import quote
 
 from omega_consul import ConsulError
 from omega_consul_exec import data, done, fields, need, query, refused, seconds
@@ -66,7 +65,7 @@ def session_info(client, session=None, dc=None):
         salt pi1 consul.session_info session=c1c4d223-91cb-3d1f-1ee8-f2af9e7b6716
     """
     need(session=session)
-    path = f"/v1/session/info/{quote(str(session), safe='')}"
+    path = f"/v1/session/info/{session}"
     found = client.request("get", path, query(dc, consistent=True), what="reading the session")[1]
     return data(found) if found else refused(f"No session {session}.", "not_found")
 
@@ -97,7 +96,7 @@ def session_destroy(client, session=None, dc=None):
         salt pi1 consul.session_destroy session=c1c4d223-91cb-3d1f-1ee8-f2af9e7b6716
     """
     need(session=session)
-    path = f"/v1/session/destroy/{quote(str(session), safe='')}"
+    path = f"/v1/session/destroy/{session}"
     client.request("put", path, query(dc), what="destroying the session")
     return done(f"Destroyed session {session}.")
 

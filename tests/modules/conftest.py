@@ -15,36 +15,26 @@ def consul_server():
         yield server
 
 
-@pytest.fixture
-def minion_options(tmp_path):
-    """Options of a minion that uses this checkout: minion_options(pillar=..., **configuration)."""
+@pytest.fixture(scope="session")
+def load_modules(tmp_path_factory):
+    """Execution modules as a minion loads them: load_modules(pillar=..., **configuration)["consul.get"]."""
+    import salt.config
+    from saltfactories.utils.functional import Loaders
 
-    def options(pillar=None, **configuration):
-        import salt.config
-
+    def load(pillar=None, **configuration):
+        root = tmp_path_factory.mktemp("minion")
         opts = salt.config.minion_config(None)
         opts.update(
             id="pi1",
             file_client="local",
-            root_dir=str(tmp_path),
-            cachedir=str(tmp_path / "cache"),
-            extension_modules=str(tmp_path / "extmods"),
+            root_dir=str(root),
+            cachedir=str(root / "cache"),
+            extension_modules=str(root / "extmods"),
             utils_dirs=[str(ROOT / "_utils")],
             module_dirs=[str(ROOT)],
             pillar=pillar or {},
             **configuration,
         )
-        return opts
-
-    return options
-
-
-@pytest.fixture
-def load_modules(minion_options):
-    """Execution modules as a minion loads them: load_modules(pillar=..., **configuration)["consul.get"]."""
-    from saltfactories.utils.functional import Loaders
-
-    def load(pillar=None, **configuration):
-        return Loaders(minion_options(pillar, **configuration)).modules
+        return Loaders(opts).modules
 
     return load

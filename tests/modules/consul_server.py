@@ -89,7 +89,7 @@ class ConsulServer:
             "ports": {**self.ports, "dns": -1, "serf_wan": -1, "grpc": -1},
             "log_level": "WARN",
             "disable_update_check": True,
-            "enable_local_script_checks": True,
+            "enable_script_checks": True,
         }
         if version() >= (1, 14):
             config["ports"]["grpc_tls"] = -1

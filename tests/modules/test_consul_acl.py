@@ -1,0 +1,186 @@
+"""`omega_consul_acl`, and what the policies of our nodes allow, against a real server with ACLs."""
+
+import uuid
+
+import omega_consul_acl as acl
+import omega_consul_policies as policies
+import omega_lock
+import pytest
+from omega_consul import ConsulError
+
+RULES = 'key_prefix "test/acl/" { policy = "write" }'
+LOCK = "rpiomega/swarm/lock"
+
+
+@pytest.fixture
+def client(consul_server):
+    return consul_server.client()
+
+
+@pytest.fixture
+def name():
+    return f"test-{uuid.uuid4()}"
+
+
+def secret():
+    return str(uuid.uuid4())
+
+
+def error_of(function, *args, **kwargs):
+    with pytest.raises(ConsulError) as caught:
+        function(*args, **kwargs)
+    return caught.value
+
+
+def test_policy_is_planned_then_created_then_left_alone(client, name):
+    assert acl.plan_policy(client, name, RULES)["old"] is None
+    assert acl.read_policy(client, name) is None, "a plan must not write"
+    assert acl.ensure_policy(client, name, RULES) is True
+    assert acl.plan_policy(client, name, RULES + "\n") == {}
+    assert acl.ensure_policy(client, name, RULES) is False
+
+
+def test_policy_with_other_rules_is_updated(client, name):
+    acl.ensure_policy(client, name, RULES)
+    other = RULES.replace("write", "read")
+    assert acl.plan_policy(client, name, other)["new"]["rules"] == other
+    assert acl.read_policy(client, name)["Rules"].strip() == RULES, "a plan must not write"
+    assert acl.ensure_policy(client, name, other) is True
+    assert acl.read_policy(client, name)["Rules"].strip() == other
+
+
+def test_rules_that_consul_cannot_parse_are_the_callers_mistake(client, name):
+    error = error_of(acl.ensure_policy, client, name, "key {{")
+    assert error.kind == "bad_request"
+    assert name in str(error)
+
+
+def test_token_with_a_chosen_secret_works_and_is_left_alone(consul_server, client, name):
+    acl.ensure_policy(client, name, RULES)
+    chosen, accessor = secret(), secret()
+    assert acl.plan_token(client, chosen, accessor, name, [name])["old"] is None
+    assert acl.read_token(client, accessor) is None, "a plan must not write"
+    assert acl.ensure_token(client, chosen, accessor, name, [name]) is True
+    assert acl.ensure_token(client, chosen, accessor, name, [name]) is False
+    assert acl.ensure_token(client, chosen, None, name, [name]) is False, "found by its secret alone"
+    assert consul_server.client(chosen).put(f"test/acl/{name}", b"1")
+    assert acl.read_token(client, accessor) == {
+        "accessor": accessor,
+        "description": name,
+        "policies": [name],
+        "local": False,
+    }
+
+
+def test_token_gets_the_policies_it_should_have(consul_server, client, name):
+    acl.ensure_policy(client, name, RULES)
+    chosen, accessor = secret(), secret()
+    acl.ensure_token(client, chosen, accessor, name, [])
+    assert acl.plan_token(client, chosen, accessor, name, [name])["new"]["policies"] == [name]
+    assert acl.ensure_token(client, chosen, accessor, name, [name]) is True
+    assert acl.read_token(client, accessor)["policies"] == [name]
+
+
+def test_new_secret_for_an_accessor_ends_the_old_one(consul_server, client, name):
+    acl.ensure_policy(client, name, RULES)
+    old, new, accessor = secret(), secret(), secret()
+    acl.ensure_token(client, old, accessor, name, [name])
+    changes = acl.plan_token(client, new, accessor, name, [name])
+    assert (changes["old"]["secret"], changes["new"]["secret"]) == ("another", "wanted")
+    assert old not in str(changes)
+    assert new not in str(changes)
+    assert acl.ensure_token(client, new, accessor, name, [name]) is True
+    assert consul_server.client(new).put(f"test/acl/{name}", b"1")
+    assert error_of(consul_server.client(old).put, f"test/acl/{name}", b"2").kind == "denied"
+
+
+@pytest.mark.parametrize("mistake", ["secret in use", "no such policy", "no uuid"])
+def test_replacement_that_consul_would_refuse_leaves_the_old_token(consul_server, client, name, mistake):
+    acl.ensure_policy(client, name, RULES)
+    old, other, accessor = secret(), secret(), secret()
+    acl.ensure_token(client, old, accessor, name, [name])
+    acl.ensure_token(client, other, None, "other", [])
+    new = {"secret in use": other, "no uuid": "short"}.get(mistake, secret())
+    wanted = ["no-such-policy"] if mistake == "no such policy" else [name]
+    error = error_of(acl.ensure_token, client, new, accessor, name, wanted)
+    assert error.kind in ("conflict", "bad_request")
+    assert new not in str(error)
+    assert consul_server.client(old).put(f"test/acl/{name}", b"1")
+
+
+def test_without_the_right_to_manage_acls_nothing_is_mistaken_for_missing(consul_server, client, name):
+    acl.ensure_policy(client, name, RULES)
+    chosen = secret()
+    acl.ensure_token(client, chosen, None, name, [name])
+    powerless = consul_server.client(chosen)
+    for call in (
+        lambda: acl.plan_policy(powerless, name, RULES),
+        lambda: acl.plan_token(powerless, secret(), secret(), name, [name]),
+        lambda: acl.ensure_token(powerless, secret(), None, name, [name]),
+        lambda: acl.list_tokens(powerless),
+    ):
+        assert error_of(call).kind == "denied"
+
+
+def test_deleted_policies_and_tokens_are_gone_and_deleting_again_is_no_change(client, name):
+    acl.ensure_policy(client, name, RULES)
+    accessor = secret()
+    acl.ensure_token(client, secret(), accessor, name, [name])
+    assert acl.delete_token(client, accessor) is True
+    assert acl.delete_token(client, accessor) is False
+    assert acl.delete_policy(client, name) is True
+    assert acl.delete_policy(client, name) is False
+
+
+@pytest.fixture(scope="module")
+def site_clients(consul_server):
+    """{node: its client}, with the tokens and policies that the states give a site's nodes."""
+    management = consul_server.client()
+    site = {
+        "nodes": {
+            "server1": {"address": "127.0.0.1", "roles": ["master", "manager"]},
+            "worker1": {"address": "127.0.0.2", "roles": ["worker"]},
+        }
+    }
+    clients = {}
+    for node in site["nodes"]:
+        chosen, policy = secret(), policies.policy_name(node)
+        acl.ensure_policy(management, policy, policies.rules(site, node))
+        acl.ensure_token(management, chosen, None, node, [policy])
+        clients[node] = consul_server.client(chosen)
+    management.put(LOCK, b"")
+    management.put("rpiomega/swarm/worker-token", {"token": "x"})
+    return clients
+
+
+def test_manager_may_hold_the_election_lock_and_write_the_record(site_clients):
+    with omega_lock.hold(site_clients["server1"], LOCK, "server1", ttl=10, wait=5) as lock:
+        assert lock.write("rpiomega/swarm/record", {"state": "initializing"}, 0) > 0
+    assert site_clients["server1"].alive() == {"server1"}
+
+
+REFUSED = {
+    "PUT on the lock": lambda c: c.put(LOCK, b"stray"),
+    "DELETE of the lock": lambda c: c.delete(LOCK),
+    "DELETE of everything": lambda c: c.delete("rpiomega/", recurse=True),
+    "lock in a transaction": lambda c: c.txn([{"verb": "set", "key": LOCK, "value": b"stray"}]),
+    "the record": lambda c: c.put("rpiomega/swarm/record", b"{}"),
+    "the worker token": lambda c: c.put("rpiomega/swarm/worker-token", b"{}"),
+    "another node's entry": lambda c: c.put("rpiomega/swarm/nodes/server1", b"{}"),
+    "another node's session": lambda c: c.session_create("x", node="server1"),
+    "ACL tokens": acl.list_tokens,
+    "a snapshot": lambda c: c.request("get", "/v1/snapshot", raw=True),
+}
+
+
+@pytest.mark.parametrize("attempt", REFUSED)
+def test_worker_is_refused(site_clients, attempt):
+    """F13, F38."""
+    assert error_of(REFUSED[attempt], site_clients["worker1"]).kind == "denied"
+
+
+def test_worker_reads_the_cluster_and_writes_its_own_entry(site_clients):
+    worker = site_clients["worker1"]
+    assert worker.get("rpiomega/swarm/worker-token").json() == {"token": "x"}
+    assert worker.put("rpiomega/swarm/nodes/worker1", {"node_id": "y"})
+    assert worker.alive() == {"server1"}

@@ -1,0 +1,469 @@
+"""The execution module `consul`, loaded as a minion loads it, against a real server."""
+
+import base64
+import inspect
+import json
+import logging
+import os
+import stat
+import time
+import uuid
+
+import pytest
+from salt.exceptions import SaltInvocationError
+
+
+def names(**groups):
+    """{"agent_join", ...} of agent="join ..."; those of `plain` have no prefix."""
+    return {
+        word if group == "plain" else f"{group}_{word}"
+        for group, text in groups.items()
+        for word in text.split()
+    }
+
+
+# Salt 3007's module (and saltext.consul 1.1): people's scripts and states call these.
+FORMER = names(
+    plain="list get put delete",
+    agent="checks services members self maintenance join leave",
+    agent_check="register deregister pass warn fail",
+    agent_service="register deregister maintenance",
+    session="create list destroy info",
+    catalog="register deregister datacenters nodes services service node",
+    health="node checks service state",
+    status="leader peers",
+    acl="create update delete info clone list",
+    event="fire list",
+)
+OURS = names(
+    plain="txn lock unlock elect leader resign alive",
+    session="renew",
+    acl_policy="create list read delete",
+    acl_token="create list read delete",
+    snapshot="save restore",
+)
+
+
+@pytest.fixture(scope="module")
+def configuration(consul_server):
+    return {"consul.url": consul_server.url, "consul.token": consul_server.token}
+
+
+@pytest.fixture(scope="module")
+def salt(load_modules, configuration):
+    return load_modules(**configuration)
+
+
+@pytest.fixture
+def consul(salt):
+    """consul("put", key=...): calls consul.put and gives its `data`; asserts that `res` is True."""
+
+    def call(function, /, **arguments):
+        answer = salt[f"consul.{function}"](**arguments)
+        assert answer["res"] is True, answer
+        return answer.get("data", answer)
+
+    return call
+
+
+@pytest.fixture
+def refused(salt):
+    """refused("put", ...): calls consul.put, asserts that `res` is False and gives the whole answer."""
+
+    def call(function, /, **arguments):
+        answer = salt[f"consul.{function}"](**arguments)
+        assert answer["res"] is False, answer
+        assert answer["message"]
+        return answer
+
+    return call
+
+
+@pytest.fixture
+def name():
+    return f"test-{uuid.uuid4()}"
+
+
+def eventually(read, wanted, bound=5):
+    """Wait until `read()` gives what is wanted: the catalog follows the agent's registrations."""
+    deadline = time.monotonic() + bound
+    while True:
+        seen = read()
+        if wanted(seen):
+            return seen
+        assert time.monotonic() < deadline, f"last seen: {seen}"
+        time.sleep(0.05)
+
+
+# -- shape -------------------------------------------------------------------------------------------------
+
+
+def test_every_function_people_know_is_there_and_documented(salt):
+    loaded = {name.partition(".")[2] for name in salt if name.startswith("consul.")}
+    assert loaded == FORMER | OURS
+    for name in loaded:
+        function = salt[f"consul.{name}"]
+        assert "CLI Example:" in function.__doc__, name
+        first = list(inspect.signature(function).parameters)
+        assert first[:3] == ["consul_url", "key", "token"] if name == "get" else ["consul_url", "token"], name
+
+
+@pytest.mark.parametrize("name", ["get", "put", "delete", "agent_join", "session_create", "catalog_service"])
+def test_missing_argument_is_an_invocation_error(salt, name):
+    with pytest.raises(SaltInvocationError, match="Required argument"):
+        salt[f"consul.{name}"]()
+
+
+def test_url_and_token_come_from_pillar_too(load_modules, consul_server):
+    secrets = {"rpiomega_secrets": {"consul": {"token": consul_server.token}}}
+    modules = load_modules({"consul": {"url": consul_server.url}, **secrets})
+    assert modules["consul.list"]()["res"]
+
+
+def test_url_and_token_as_arguments_in_the_former_order(load_modules, consul_server):
+    modules = load_modules()
+    assert modules["consul.put"](consul_server.url, consul_server.token, "test/former", "1")["res"]
+    assert (
+        modules["consul.get"](consul_server.url, "test/former", consul_server.token, raw=True)["data"] == "1"
+    )
+
+
+def test_without_the_library_the_module_says_what_to_install(load_modules, configuration, monkeypatch):
+    import omega_consul
+
+    def missing():
+        raise omega_consul.ConsulError("missing", "py-consul is missing: install it")
+
+    monkeypatch.setattr(omega_consul, "load_library", missing)
+    modules = load_modules(**configuration)
+    assert "consul.get" not in modules
+    assert "py-consul is missing" in modules.missing_fun_string("consul.get")
+
+
+# -- keys --------------------------------------------------------------------------------------------------
+
+
+def test_values_are_stored_as_they_are(consul, name):
+    """The former module stored the text with quotes around it."""
+    for value, stored in (("Hello there", "Hello there"), (5, "5"), ({"a": [1]}, '{"a": [1]}'), ("", "")):
+        consul("put", key=name, value=value)
+        assert consul("get", key=name, raw=True) == stored
+
+
+def test_get_gives_base64_unless_decoded(consul, name):
+    consul("put", key=f"{name}/a", value="x", flags=42)
+    item = consul("get", key=f"{name}/a")[0]
+    assert (item["Key"], base64.b64decode(item["Value"]), item["Flags"]) == (f"{name}/a", b"x", 42)
+    consul("put", key=f"{name}/b", value="y")
+    items = consul("get", key=name, recurse=True, decode=True)
+    assert [item["Value"] for item in items] == ["x", "y"]
+    assert consul("list", key=name) == [f"{name}/a", f"{name}/b"]
+
+
+def test_missing_key(refused, name):
+    assert refused("get", key=name)["data"] == "Key not found."
+    assert refused("list", key=name)["kind"] == "not_found"
+
+
+def test_put_with_cas(consul, refused, name):
+    consul("put", key=name, value="1", cas=0)
+    assert "its index is" in refused("put", key=name, value="2", cas=0)["message"]
+    index = consul("get", key=name)[0]["ModifyIndex"]
+    consul("put", key=name, value="2", cas=index, flags=7)
+    assert refused("put", key=name, value="3", cas=index, flags=7)["kind"] == "conflict"
+    assert consul("get", key=name, raw=True) == "2"
+    assert consul("get", key=name)[0]["Flags"] == 7
+
+
+def test_put_acquire_fails_while_another_session_holds_it(consul, refused, name):
+    """The former module reported success here."""
+    first, second = (consul("session_create", name=name, ttl="60s", lockdelay=0) for _ in range(2))
+    consul("put", key=name, value="first", acquire=first)
+    answer = refused("put", key=name, value="second", acquire=second)
+    assert first in answer["message"]
+    assert consul("get", key=name, raw=True) == "first"
+    assert refused("put", key=name, value="second", release=second)["kind"] == "conflict"
+    consul("put", key=name, value="first", release=first)
+    consul("put", key=name, value="second", acquire=second)
+
+
+def test_delete(consul, refused, name):
+    for key in (f"{name}/a", f"{name}/b"):
+        consul("put", key=key, value="x")
+    index = consul("get", key=f"{name}/a")[0]["ModifyIndex"]
+    assert refused("delete", key=f"{name}/a", cas=index - 1)["kind"] == "conflict"
+    consul("delete", key=f"{name}/a", recurse=False, cas=index)
+    assert consul("list", key=name) == [f"{name}/b"]
+    consul("delete", key=name, recurse=True)
+    refused("get", key=name, recurse=True)
+
+
+# -- sessions, locks, election -----------------------------------------------------------------------------
+
+
+def test_session_life(consul, refused, salt, name):
+    session = consul("session_create", name=name, ttl="60s", behavior="delete", lockdelay="5s")
+    shown = consul("session_info", session=session)[0]
+    assert (shown["Name"], shown["TTL"], shown["Behavior"]) == (name, "60s", "delete")
+    assert shown["LockDelay"] == 5e9
+    assert session in salt["consul.session_list"](return_list=True)
+    assert session in [entry["ID"] for entry in consul("session_list")]
+    consul("session_renew", session=session)
+    consul("session_destroy", session=session)
+    assert refused("session_info", session=session)["kind"] == "not_found"
+    assert refused("session_renew", session=session)["kind"] == "lost"
+
+
+def test_lock_is_exclusive_fenced_and_given_back(consul, refused, name):
+    first = consul("lock", key=name, ttl=60)
+    answer = refused("lock", key=name, ttl=60)
+    assert (answer["kind"], answer["holder"]) == ("conflict", "pi1")
+    assert refused("unlock", key=name, session=str(uuid.uuid4()))["kind"] == "lost"
+    guard = [
+        {"verb": "check-session", "key": name, "session": first["session"]},
+        {"verb": "check-index", "key": name, "index": first["fence"]},
+        {"verb": "set", "key": name + "/out", "value": "x"},
+    ]
+    assert consul("txn", ops=guard)[-1]["key"] == name + "/out"
+    consul("unlock", key=name, session=first["session"])
+    second = consul("lock", key=name, name="other", ttl=60)
+    assert second["fence"] > first["fence"]
+    assert refused("txn", ops=guard)["kind"] == "conflict", "the old holder is fenced off"
+    assert consul("leader", key=name) == "other"
+    consul("unlock", key=name, session=second["session"])
+
+
+def test_refused_lock_leaves_no_session(consul, refused, salt, name):
+    held = consul("lock", key=name, ttl=60)
+    before = set(salt["consul.session_list"](return_list=True))
+    refused("lock", key=name, ttl=60)
+    assert set(salt["consul.session_list"](return_list=True)) == before
+    consul("unlock", key=name, session=held["session"])
+
+
+def test_lock_waits_within_its_bound(consul, refused, name):
+    held = consul("lock", key=name, ttl=60)
+    start = time.monotonic()
+    refused("lock", key=name, ttl=60, wait=1)
+    assert 1 <= time.monotonic() - start < 3
+    consul("unlock", key=name, session=held["session"])
+
+
+def test_election_one_leader_who_stays_until_it_resigns(consul, refused, name):
+    first = consul("elect", key=name, name="pi1")
+    assert (first["elected"], first["leader"]) == (True, "pi1")
+    assert consul("elect", key=name, name="pi1") == first, "standing again keeps the office"
+    other = consul("elect", key=name, name="pi2")
+    assert (other["elected"], other["leader"]) == (False, "pi1")
+    assert consul("leader", key=name) == "pi1"
+    refused("resign", key=name, name="pi2")
+    consul("resign", key=name, name="pi1")
+    assert consul("leader", key=name) is None
+    second = consul("elect", key=name, name="pi2")
+    assert second["elected"]
+    assert second["fence"] > first["fence"]
+    consul("resign", key=name, name="pi2")
+
+
+def test_election_candidate_is_the_minion(consul, name):
+    assert consul("elect", key=name)["leader"] == "pi1"
+    consul("resign", key=name)
+
+
+# -- agent and cluster -------------------------------------------------------------------------------------
+
+
+def test_agent_check_changes_state(consul, refused, name):
+    consul("agent_check_register", name=name, ttl="60s", notes="n")
+    for verb, state in (("pass", "passing"), ("warn", "warning"), ("fail", "critical")):
+        consul(f"agent_check_{verb}", checkid=name, note=f"{state} now")
+        check = consul("agent_checks")[name]
+        assert (check["Status"], check["Output"]) == (state, f"{state} now")
+    eventually(
+        lambda: [c["CheckID"] for c in consul("health_state", state="critical")], lambda ids: name in ids
+    )
+    consul("agent_check_deregister", checkid=name)
+    assert name not in consul("agent_checks")
+    assert "interval" in refused("agent_check_register", name=name, http="http://127.0.0.1:1/")["message"]
+    refused("agent_check_register", name=name)
+
+
+def test_agent_check_by_script_runs(consul, name):
+    consul("agent_check_register", name=name, script="echo from-a-script", interval="1s")
+    eventually(lambda: consul("agent_checks")[name]["Output"], lambda output: "from-a-script" in output)
+    consul("agent_check_deregister", checkid=name)
+
+
+def test_agent_service_is_found_in_catalog_and_health(consul, name):
+    check = {"TTL": "60s", "Status": "passing"}
+    consul("agent_service_register", name=name, Port=8080, tags="blue", id=name + "-1", check=check)
+    service = consul("agent_services")[name + "-1"]
+    assert (service["Service"], service["Port"], service["Tags"]) == (name, 8080, ["blue"])
+    eventually(lambda: consul("catalog_services"), lambda services: services.get(name) == ["blue"])
+    assert consul("catalog_service", service=name, tag="blue")[0]["ServicePort"] == 8080
+    assert consul("catalog_service", service=name, tag="green") == []
+    assert len(consul("health_service", service=name, passing="True")) == 1
+    assert consul("health_checks", service=name)[0]["Status"] == "passing"
+    consul("agent_service_maintenance", serviceid=name + "-1", enable=True, reason="upgrade")
+    eventually(lambda: consul("health_service", service=name, passing=True), lambda nodes: nodes == [])
+    consul("agent_service_maintenance", serviceid=name + "-1", enable="False")
+    eventually(lambda: consul("health_service", service=name, passing=True), lambda nodes: len(nodes) == 1)
+    consul("agent_service_deregister", serviceid=name + "-1")
+    eventually(lambda: consul("catalog_service", service=name), lambda nodes: nodes == [])
+
+
+def test_agent_maintenance(consul):
+    consul("agent_maintenance", enable=True, reason="new disk")
+    assert consul("agent_checks")["_node_maintenance"]["Notes"] == "new disk"
+    consul("agent_maintenance", enable=False)
+    assert "_node_maintenance" not in consul("agent_checks")
+
+
+def test_agent_members_and_self(consul, consul_server):
+    assert [member["Name"] for member in consul("agent_members")] == ["server1"]
+    shown = consul("agent_self")
+    assert shown["Config"]["NodeName"] == "server1"
+
+
+def test_agent_join_and_leave(consul, refused, consul_server):
+    consul("agent_join", address=f"127.0.0.1:{consul_server.ports['serf_lan']}")
+    refused("agent_join", address="127.0.0.1:1")
+
+
+def test_catalog_of_a_node_without_an_agent(consul, refused, name):
+    consul(
+        "catalog_register",
+        node=name,
+        address="192.0.2.9",
+        service="ipp",
+        service_port=631,
+        service_tags=["a"],
+        check="paper",
+        check_status="warning",
+        check_id="paper",
+    )
+    assert consul("catalog_node", node=name)["Services"]["ipp"]["Port"] == 631
+    assert consul("health_node", node=name)[0]["Status"] == "warning"
+    assert name in [node["Node"] for node in consul("catalog_nodes")]
+    assert name not in consul("alive")
+    refused("catalog_register", node=name, address="192.0.2.9", check="x", check_status="green")
+    consul("catalog_deregister", node=name, serviceid="ipp")
+    assert consul("catalog_node", node=name)["Services"] == {}
+    consul("catalog_deregister", node=name)
+    assert consul("catalog_node", node=name) is None
+
+
+def test_status_and_health(consul, refused, consul_server):
+    address = f"127.0.0.1:{consul_server.ports['server']}"
+    assert consul("status_leader") == address
+    assert consul("status_peers") == [address]
+    assert consul("catalog_datacenters") == ["dc1"]
+    assert consul("alive") == ["server1"]
+    assert "State must be" in refused("health_state", state="sick")["message"]
+
+
+def test_events(consul, name):
+    event = consul("event_fire", name=name, payload="hello")
+    found = eventually(lambda: consul("event_list", name=name), bool)
+    assert (found[0]["ID"], found[0]["Payload"]) == (event["ID"], "hello")
+
+
+# -- ACL and snapshots -------------------------------------------------------------------------------------
+
+
+def test_acl_as_the_former_module_had_it(consul, refused, name, consul_server, tmp_path):
+    rules = f'key_prefix "{name}" {{ policy = "write" }}'
+    accessor = consul("acl_create", name=name, rules=rules, path=str(tmp_path / "secret"))["ID"]
+    secret = (tmp_path / "secret").read_text()
+    assert consul_server.client(secret).put(name, b"1")
+    assert consul("acl_info", id=accessor)["policies"] == [name]
+    clone = consul("acl_clone", id=accessor)["ID"]
+    assert {accessor, clone} <= {token["accessor"] for token in consul("acl_list")}
+    consul("acl_update", id=accessor, name=name, rules=rules.replace("write", "read"))
+    assert refused("put", token=secret, key=name, value="2")["kind"] == "denied"
+    consul("acl_delete", id=accessor)
+    assert refused("acl_delete", id=accessor)["kind"] == "not_found"
+    assert refused("get", token=secret, key=name)["kind"] == "denied"
+    manager = consul("acl_create", name=name + "-m", type="management")["ID"]
+    assert consul("acl_info", id=manager)["policies"] == ["global-management"]
+    refused("acl_create", name=name, type="root")
+
+
+def test_acl_policies_and_tokens(consul, refused, name, tmp_path):
+    rules = 'key "x" { policy = "read" }'
+    assert consul("acl_policy_create", name=name, rules=rules)["changed"] is True
+    assert consul("acl_policy_create", name=name, rules=rules)["changed"] is False
+    assert consul("acl_policy_read", name=name)["Rules"].strip() == rules
+    assert name in [policy["Name"] for policy in consul("acl_policy_list")]
+    path = tmp_path / "secret"
+    accessor = consul("acl_token_create", description=name, policies=[name], path=str(path))["accessor"]
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert consul("acl_token_read", accessor=accessor)["description"] == name
+    before = len(consul("acl_token_list"))
+    assert "exists" in refused("acl_token_create", description=name, path=str(path))["message"]
+    refused("acl_token_create", description=name, path=str(tmp_path / "none" / "secret"))
+    assert len(consul("acl_token_list")) == before, "no token is made whose secret cannot be kept"
+    assert consul("acl_token_delete", accessor=accessor)["changed"] is True
+    assert consul("acl_token_delete", accessor=accessor)["changed"] is False
+    consul("acl_policy_delete", name=name)
+    assert refused("acl_policy_read", name=name)["kind"] == "not_found"
+
+
+def test_snapshot_is_private_verified_and_restored_only_by_force(consul, refused, name, tmp_path):
+    path = str(tmp_path / "consul.snap")
+    consul("put", key=name, value="before")
+    info = consul("snapshot_save", path=path)
+    assert info["size"] == os.path.getsize(path)
+    assert info["index"] > 0
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert os.listdir(tmp_path).count("consul.snap.partial") == 0
+    consul("put", key=name, value="after")
+    assert "force=True" in refused("snapshot_restore", path=path)["message"]
+    assert consul("get", key=name, raw=True) == "after"
+    consul("snapshot_restore", path=path, force=True)
+    assert eventually(lambda: consul("get", key=name, raw=True), lambda value: value == "before")
+
+
+def test_damaged_snapshot_is_never_sent(consul, refused, name, tmp_path):
+    path = tmp_path / "consul.snap"
+    consul("snapshot_save", path=str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert refused("snapshot_restore", path=str(path), force=True)["kind"] == "bad_request"
+    assert refused("snapshot_restore", path=str(tmp_path / "none"), force=True)["kind"] == "not_found"
+    assert refused("snapshot_save", path=str(tmp_path / "none" / "x"))["kind"] == "bad_request"
+
+
+# -- secrets -----------------------------------------------------------------------------------------------
+
+
+def test_no_token_in_any_return_log_or_error(salt, consul_server, name, tmp_path, caplog):
+    """Every function, called well and with a wrong token: neither answer nor log holds a secret."""
+    caplog.set_level(logging.DEBUG)
+    policy = {"name": name, "rules": 'key "x" { policy = "read" }'}
+    made = salt["consul.acl_create"](path=str(tmp_path / "secret"), **policy)["ID"]
+    wrong = str(uuid.uuid4())
+    arguments = {
+        **dict.fromkeys(("key", "name", "checkid", "serviceid", "node", "service", "session"), name),
+        "id": made,
+        "accessor": made,
+        "address": "127.0.0.1:1",
+        "state": "any",
+        "ttl": "60s",
+        "enable": False,
+        "ops": [{"verb": "get", "key": name}],
+        "value": "v",
+        "rules": policy["rules"],
+        "description": name,
+        "path": str(tmp_path / "secret-or-snapshot"),
+    }
+    answers = []
+    for function in sorted((FORMER | OURS) - {"acl_delete", "acl_token_delete", "agent_leave"}):
+        accepted = inspect.signature(salt[f"consul.{function}"]).parameters
+        given = {key: value for key, value in arguments.items() if key in accepted}
+        answers += [function, salt[f"consul.{function}"](**given)]
+        answers += [salt[f"consul.{function}"](token=wrong, **given)]
+    text = json.dumps(answers) + caplog.text
+    secrets = {consul_server.token, wrong, (tmp_path / "secret").read_text()}
+    assert not [secret for secret in secrets if secret in text]
+    assert len(text) > 10000
