@@ -4,16 +4,20 @@ The SecretIDs come from the master's pillar: they were made before Consul was, s
 token before the cluster knows it, and no token ever travels back from Consul.
 """
 
+import os
+
 import omega_consul
 import omega_consul_acl
 import omega_consul_policies
+import omega_files
 import omega_site
 
 
-def cluster_tokens(name, timeout=120):
+def cluster_tokens(name, marker, timeout=120):
     """Have a policy and a token for every node of the site. Runs on the master only.
 
     :param name: a label
+    :param marker: path of the file that will say from now on that the cluster exists: no other may be started
     :param timeout: seconds to wait for Consul to have a leader
     :return: Salt's state return; ``changes`` maps a node's name to what changed for it, never a token
     """
@@ -30,6 +34,10 @@ def cluster_tokens(name, timeout=120):
             changed = _node(client, site, node, tokens[node])
             if changed:
                 ret["changes"][node] = changed
+        if not os.path.exists(marker):
+            ret["changes"]["marker"] = marker
+            if not __opts__["test"]:
+                omega_files.write(marker, f"{client.leader()}\n", 0o600)
     except omega_consul.ConsulError as error:
         # Before the first start there is nothing to compare with: everything would be made.
         if __opts__["test"] and error.kind in ("unreachable", "no_leader"):

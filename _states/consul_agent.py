@@ -4,23 +4,20 @@ The configuration holds secrets, so it is built here from the node's own pillar 
 rendered SLS, a file diff or a return.
 """
 
-import contextlib
 import os
-import socket
 
 import omega_consul
 import omega_consul_agent
 import omega_files
 import omega_site
 
-SERVER_PORT = 8300
 
-
-def configured(name, image):
+def configured(name, image, marker):
     """Have the agent's configuration folder as the site and this node's secrets say.
 
     :param name: path of the folder on the node, mode 0700, files 0600
     :param image: the agent's container image; its version decides the syntax
+    :param marker: path of the file that says the cluster exists (see ``consul_acl.cluster_tokens``)
     :return: Salt's state return; ``changes`` names files, never their text
 
     .. code-block:: yaml
@@ -29,6 +26,7 @@ def configured(name, image):
           consul_agent.configured:
             - name: /etc/rpiomega/consul
             - image: hashicorp/consul:1.21.5
+            - marker: /etc/rpiomega/secrets/consul/bootstrapped
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is as it should be"}
     node, site = __opts__["id"], __pillar__.get("rpiomega") or {}
@@ -38,7 +36,7 @@ def configured(name, image):
         return {**ret, "result": False, "comment": problem}
     management = secrets.get("management_token")
     config = omega_consul_agent.build(
-        site, node, image, secrets["consul"], management, bootstrap=_may_bootstrap(name, site, node)
+        site, node, image, secrets["consul"], management, bootstrap=_may_bootstrap(name, site, node, marker)
     )
     wanted = omega_consul_agent.files(config, secrets["consul"])
     stale = [file for file, text in wanted.items() if not _is(os.path.join(name, file), text)]
@@ -87,25 +85,19 @@ def _missing(node, site, secrets):
     return None
 
 
-def _may_bootstrap(folder, site, node):
-    """Only the master starts a cluster, and only while no other server answers.
+def _may_bootstrap(folder, site, node, marker):
+    """Only the master starts a cluster, and only once in the life of its secrets.
 
-    A re-imaged master with ``bootstrap_expect`` 1 would elect itself beside the living cluster, so it
-    joins instead when a peer is there. What the folder says already stays: Consul ignores it once it has data.
+    A re-imaged master with ``bootstrap_expect`` 1 would elect itself beside the living cluster; once the
+    cluster exists a marker stands with the secrets, so a master whose secrets were restored joins instead.
+    What the folder says already stays: Consul ignores it once it has data.
     """
     if node != omega_site.master(site):
         return False
     present = omega_files.read(os.path.join(folder, "consul.json"))
     if present is not None:
         return '"bootstrap_expect"' in present
-    peers = [omega_site.address(site, peer) for peer in omega_site.consul_servers(site) if peer != node]
-    return not any(_answers(peer) for peer in peers)
-
-
-def _answers(address):
-    with contextlib.suppress(OSError), socket.create_connection((address, SERVER_PORT), timeout=2):
-        return True
-    return False
+    return not os.path.exists(marker)
 
 
 def _is(path, text):

@@ -16,6 +16,7 @@ consul.config:
   consul_agent.configured:
     - name: {{ omega.consul.config_dir }}
     - image: {{ omega.consul.image }}
+    - marker: {{ omega.consul.marker }}
 
 consul.agent:
   container.running:
@@ -38,6 +39,7 @@ consul.agent:
 consul.tokens:
   consul_acl.cluster_tokens:
     - name: consul
+    - marker: {{ omega.consul.marker }}
     - timeout: {{ omega.consul.ready_timeout }}
     - require:
       - container: consul.agent
