@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def _over_ssh(command):
 
 def _ready(site_file: Path, nodes: tuple[str, ...], ssh_config: Path | None, log_dir: Path | None, jobs: int):
     """Return the site, its connection pool and the rows; end with exit code 2 if an argument is wrong."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # ends in order, as Ctrl-C does
     site = read_site(site_file)
     wrong = unknown_node(site, nodes)
     if wrong:

@@ -98,8 +98,11 @@ def classify(stderr: str, at: str, settings: Settings) -> SshError:
             values = {"at": at, "user": settings.user, "known": known}
             return SshError(kind, cause.format(**values), cure.format(**values))
     lines = [line for line in stderr.splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else "no word from ssh"
-    return SshError("other", f"ssh to {at} failed: {last}", f"try `ssh {settings.user}@{at}` by hand")
+    if lines:
+        cure = f"try `ssh {settings.user}@{at}` by hand"
+        return SshError("other", f"ssh to {at} failed: {lines[-1].strip()}", cure)
+    # A shared connection that breaks takes its words along.
+    return classify("Connection closed", at, settings)
 
 
 class Pool:
@@ -273,7 +276,11 @@ class Remote:
             out, err = process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
+            # Not communicate(): the shared connection holds the other ends until the remote command ends.
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream:
+                    stream.close()
             raise SshError("timeout", f"{self.at} did not answer within {timeout:.0f} s", "try it by hand") from None
         finally:
             self.ended(process)

@@ -17,7 +17,7 @@ from rpiomega.node.step import Cancelled, StepError
 from rpiomega.node.steps import STEPS
 
 LOCK = "/run/rpiomega-bootstrap.lock"
-LOCK_BOUND = 30.0
+LOCK_BOUND = 120.0
 
 _lock = threading.Lock()
 # Credentials inside a URL (a package mirror's) go to no log.

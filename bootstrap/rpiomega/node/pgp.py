@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
+
+PUBLIC_KEY = 6
 
 
 def dearmor(data: bytes) -> bytes:
@@ -16,25 +19,52 @@ def dearmor(data: bytes) -> bytes:
     return base64.b64decode("".join(line for line in body if not line.startswith("=")))
 
 
-def primary_fingerprint(data: bytes) -> str:
-    """Return the fingerprint (40 capital hex digits) of a file's first key, a version 4 public key packet.
+def fingerprints(data: bytes) -> list[str]:
+    """Return the fingerprints (40 capital hex digits) of all primary keys in a file: apt trusts every one of them.
 
-    Raise ValueError if it does not start with one. RFC 9580, sections 4.2 (packet headers) and 5.5.4 (fingerprint).
+    Raise ValueError if the data is cut off or holds another key version than 4. RFC 9580, section 5.5.4.
     """
-    packets = dearmor(data)
-    try:
-        first = packets[0]
-        if first & 0x40:  # current format
-            tag, length, start = first & 0x3F, packets[1], 2
-            if length >= 192:
-                length, start = ((length - 192) << 8) + packets[2] + 192, 3
-        else:
-            size = 1 << (first & 3)
-            tag, start = (first & 0x3C) >> 2, 1 + size
-            length = int.from_bytes(packets[1:start], "big")
-        body = packets[start : start + length]
-        if tag != 6 or body[0] != 4:
+    found = []
+    for tag, body in _packets(dearmor(data)):
+        if tag != PUBLIC_KEY:
+            continue
+        if body[:1] != b"\x04":
             raise ValueError("not a version 4 public key")
-    except IndexError:
-        raise ValueError("not an OpenPGP key") from None
-    return hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body, usedforsecurity=False).hexdigest().upper()
+        prefix = b"\x99" + len(body).to_bytes(2, "big")
+        found.append(hashlib.sha1(prefix + body, usedforsecurity=False).hexdigest().upper())
+    return found
+
+
+def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (tag, body) of each packet; headers as in RFC 9580, section 4.2."""
+    at = 0
+    while at < len(data):
+        first = data[at]
+        if not first & 0x80:
+            raise ValueError("not an OpenPGP packet")
+        tag, start, length = _current(data, at) if first & 0x40 else _legacy(data, at)
+        if start + length > len(data):
+            raise ValueError("cut off in the middle of a packet")
+        yield tag, data[start : start + length]
+        at = start + length
+
+
+def _legacy(data: bytes, at: int) -> tuple[int, int, int]:
+    kind = data[at] & 3
+    if kind == 3:
+        raise ValueError("a packet of unknown length")
+    size = 1 << kind
+    return (data[at] & 0x3C) >> 2, at + 1 + size, int.from_bytes(data[at + 1 : at + 1 + size], "big")
+
+
+def _current(data: bytes, at: int) -> tuple[int, int, int]:
+    tag, octets = data[at] & 0x3F, data[at + 1 : at + 7]
+    if not octets:
+        raise ValueError("cut off in a packet's header")
+    if octets[0] < 192:
+        return tag, at + 2, octets[0]
+    if octets[0] < 224 and len(octets) > 1:
+        return tag, at + 3, ((octets[0] - 192) << 8) + octets[1] + 192
+    if octets[0] == 255 and len(octets) > 4:
+        return tag, at + 6, int.from_bytes(octets[1:5], "big")
+    raise ValueError("a packet of unknown length")

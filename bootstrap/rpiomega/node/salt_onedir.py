@@ -108,12 +108,12 @@ class Onedir:
         try:
             with urllib.request.urlopen(KEY_URL, timeout=30) as answer:
                 key = answer.read(1_000_000)
-            found = pgp.primary_fingerprint(key)
+            found = pgp.fingerprints(key)
         except (OSError, ValueError) as error:
             raise StepError(f"Salt's signing key cannot be fetched: {error}", _NETWORK) from None
-        if found != FINGERPRINT:
+        if found != [FINGERPRINT]:
             cure = "do not go on: somebody may be in the way; compare with Salt's install guide"
-            raise StepError(f"Salt's signing key is {found}, expected {FINGERPRINT}", cure)
+            raise StepError(f"Salt's signing key is {' '.join(found) or 'empty'}, expected {FINGERPRINT}", cure)
         files.write(self.board.path(KEYRING), pgp.dearmor(key), 0o644)
         return True
 

@@ -35,14 +35,14 @@ class Document:
                 self.problems.append(Problem((), "Jinja in the site file", allowed, number))
         if self.problems:
             return
-        loader = yaml.SafeLoader(text)
         try:
+            loader = yaml.SafeLoader(text)
             node = loader.get_single_node()
-            if node is None:
+            if node is not None:
+                self._walk(node, (), set())
+                self.data = loader.construct_document(node)
+            if self.data is None:
                 self.problems.append(Problem((), "the file is empty", f"it needs the top-level key `{TOP}`"))
-                return
-            self._walk(node, (), set())
-            self.data = loader.construct_document(node)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             cause = " ".join(part for part in (error.context, error.problem) if part)
@@ -51,8 +51,6 @@ class Document:
             )
         except (yaml.YAMLError, ValueError) as error:
             self.problems.append(Problem((), f"not YAML: {' '.join(str(error).split())}"))
-        finally:
-            loader.dispose()
 
     def _walk(self, node: yaml.Node, path: tuple, parents: set[int]) -> None:
         self.lines.setdefault(path, node.start_mark.line + 1)

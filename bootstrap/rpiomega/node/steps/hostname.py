@@ -11,7 +11,9 @@ from rpiomega.node.step import Diff, Step, StepError
 
 BEGIN = "# rpiomega: begin (nodes of the cluster, written by the bootstrap)"
 END = "# rpiomega: end"
-_BLOCK = re.compile(r"^# rpiomega: begin.*?^# rpiomega: end[^\n]*\n?", re.MULTILINE | re.DOTALL)
+# Only what the bootstrap writes may stand between the marks: a lost mark must not cost anybody's lines.
+_BLOCK = re.compile(r"^# rpiomega: begin.*\n(?:[\d.]+\t\S+\n)*# rpiomega: end.*\n?", re.MULTILINE)
+_STRAY = re.compile(r"^# rpiomega: (?:begin|end).*\n?", re.MULTILINE)
 # Raspberry Pi Imager asks cloud-init to write /etc/hosts from the old name at every boot.
 _MANAGES_HOSTS = re.compile(r"^\s*manage_etc_hosts:\s*[\"']?(true|template|yes|on)\b", re.MULTILINE | re.IGNORECASE)
 _USER_DATA = ("/boot/firmware/user-data", "/boot/user-data", "/var/lib/cloud/instance/user-data.txt")
@@ -26,7 +28,7 @@ def edit_hosts(text: str, name: str, old: str, others: dict[str, str]) -> str:
 
     `others` is name -> address. All other lines and aliases stay as they are.
     """
-    text = _BLOCK.sub("", text)
+    text = _STRAY.sub("", _BLOCK.sub("", text))
     lines, placed = [], False
     for line in text.splitlines():
         words = line.partition("#")[0].split()

@@ -1,0 +1,85 @@
+"""Edits of files a board boots with: one line stays one line, nothing is lost, a second edit changes nothing."""
+
+from hypothesis import example, given
+from hypothesis import strategies as some
+from rpiomega.node.steps.cmdline import FLAGS, edit_armbian, edit_cmdline
+from rpiomega.node.steps.hostname import BEGIN, END, edit_hosts
+
+WORDS = some.text(some.characters(codec="ascii", min_codepoint=33, exclude_characters='"'), min_size=1, max_size=12)
+QUOTED = some.builds('{}="{}"'.format, WORDS.filter(lambda w: w != "--"), some.sampled_from(["a b", "x", " "]))
+LINES = some.lists(WORDS | QUOTED, max_size=12)
+
+
+@given(words=LINES, gap=some.sampled_from([" ", "  ", "\t", "\n", "\r\n"]), end=some.sampled_from(["", "\n", "\0\n"]))
+@example(words=["root=/dev/mmcblk0p2", "rootwait"], gap="\n", end="\n")
+def test_cmdline_is_one_line_with_both_flags_and_all_it_had(words, gap, end):
+    text = edit_cmdline(gap.join(words) + end)
+    assert text.count("\n") == 1
+    assert text.endswith("\n")
+    kept = [word for word in words if word != "cgroup_disable=memory"]
+    rest = text.rstrip("\n")
+    for word in kept:  # in their order, each still there
+        assert word in rest
+        rest = rest[rest.index(word) + len(word) :]
+    assert edit_cmdline(text) == text
+
+
+def test_cmdline_flags_are_added_once_and_understood_in_lists():
+    assert edit_cmdline("root=a") == f"root=a {' '.join(FLAGS)}\n"
+    assert edit_cmdline("cgroup_enable=cpuset,memory cgroup_memory=1").count("cgroup_enable") == 1
+    assert edit_cmdline("cgroup_memory=0 cgroup_memory=1 cgroup_enable=memory").count("cgroup_memory=1") == 1
+    # The last one counts for the kernel.
+    assert edit_cmdline("cgroup_memory=1 cgroup_memory=0").split()[-2:] == ["cgroup_enable=memory", "cgroup_memory=1"]
+
+
+def test_cmdline_keeps_inits_arguments_behind_the_dashes():
+    assert edit_cmdline("quiet -- single").endswith("-- single\n")
+    assert edit_cmdline("quiet -- single").startswith("quiet cgroup_enable=memory")
+
+
+def test_cmdline_no_longer_switches_the_memory_cgroup_off():
+    assert "cgroup_disable" not in edit_cmdline("a cgroup_disable=memory b")
+
+
+def test_armbian_adds_to_extraargs_and_leaves_the_rest():
+    old = "verbosity=1\nextraargs=net.ifnames=0\nrootdev=UUID=1\n"
+    new = edit_armbian(old)
+    assert new.splitlines() == ["verbosity=1", f"extraargs=net.ifnames=0 {' '.join(FLAGS)}", "rootdev=UUID=1"]
+    assert edit_armbian(new) == new
+    assert edit_armbian("verbosity=1\n") == f"verbosity=1\nextraargs={' '.join(FLAGS)}\n"
+
+
+HOSTS = some.lists(
+    some.sampled_from(
+        [
+            "127.0.0.1 localhost",
+            "127.0.1.1 raspberrypi",
+            "127.0.1.1\traspberrypi.lan raspberrypi # mine",
+            "::1 localhost ip6-localhost",
+            "# a remark",
+            "",
+            "10.0.0.9 nas files",
+            BEGIN,
+            END,
+        ]
+    ),
+    max_size=10,
+)
+OTHERS = some.dictionaries(some.sampled_from(["pi2", "pi3"]), some.just("192.168.1.12"))
+
+
+@given(lines=HOSTS, others=OTHERS)
+def test_hosts_name_the_node_once_keep_all_else_and_settle(lines, others):
+    text = edit_hosts("\n".join(lines) + "\n", "pi1", "raspberrypi", others)
+    entries = [line.partition("#")[0].split() for line in text.splitlines()]
+    assert sum(words[:1] == ["127.0.1.1"] and "pi1" in words for words in entries) == 1
+    assert not any("raspberrypi" in words for words in entries)
+    for line in ("10.0.0.9 nas files", "# a remark", "::1 localhost ip6-localhost"):
+        assert text.splitlines().count(line) == lines.count(line)
+    assert all([address, name] in entries for name, address in others.items())
+    assert edit_hosts(text, "pi1", "pi1", others) == text
+
+
+def test_hosts_keep_other_aliases_and_remarks_of_the_nodes_own_line():
+    text = edit_hosts("127.0.1.1 raspberrypi pihole # mine\n", "pi1", "raspberrypi", {})
+    assert text == "127.0.1.1\tpi1 pihole # mine\n"

@@ -1,0 +1,159 @@
+"""The site file: what is wrong with it is said once, with file, line, key path and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as some
+from rpiomega.site import SiteError, checks, load
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {
+    "cluster": "omega",
+    "nodes": {
+        "pi1": {"address": "192.168.1.10", "roles": ["master", "manager"]},
+        "pi2": {"address": "192.168.1.11", "roles": ["worker"]},
+    },
+}
+
+
+def errors(tmp_path, text):
+    """Return the lines a site file is refused with."""
+    path = tmp_path / "site.sls"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SiteError) as caught:
+        load(path)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{path}") for line in lines)
+    return [line.removeprefix(f"{path}") for line in lines]
+
+
+def changed(*keys, value):
+    """Return the good site with one value set, as YAML."""
+    site = yaml.safe_load(yaml.safe_dump(GOOD))
+    place = site
+    for key in keys[:-1]:
+        place = place.setdefault(key, {})
+    place[keys[-1]] = value
+    return yaml.safe_dump({"rpiomega": site}, sort_keys=False)
+
+
+def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
+    site = load(ROOT / "pillar/site.sls")
+    assert site.master.name == "rpiomega-master"
+    bare = type(site).model_validate(
+        {"cluster": site.cluster, "nodes": {name: node.model_dump() for name, node in site.nodes.items()}}
+    )
+    for section in set(type(site).model_fields) - {"cluster", "nodes", "network"}:
+        assert getattr(site, section) == getattr(bare, section)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("nodes", "pi2", "adress"), "1.2.3.4", "rpiomega.nodes.pi2.adress: unknown key; did you mean `address`?"),
+        (("salt", "sourse"), "pip", "rpiomega.salt.sourse: unknown key; did you mean `source`?"),
+        (("zzz",), 1, "rpiomega.zzz: unknown key; allowed: cluster, nodes, network"),
+        (("nodes", "pi2", "address"), "192.168.1.300", 'nodes.pi2.address: "192.168.1.300" is not an IPv4 address'),
+        (("nodes", "pi2", "address"), "192.168.1.10", "192.168.1.10 is the address of pi1 too"),
+        (("nodes", "pi2", "address"), "192.168.2.10", "not in the network of pi1; 192.168.1.0/24 holds 192.168.1.1"),
+        (("nodes", "pi2", "address"), "192.168.1.255", "no host address of 192.168.1.0/24"),
+        (("network", "gateway"), "192.168.1.11", "192.168.1.11 is network.gateway"),
+        (("network", "gateway"), "10.0.0.1", "network.gateway: 10.0.0.1 is not in the nodes' network"),
+        (("network", "prefix"), "24", "network.prefix: '24' has the wrong type; write a whole number"),
+        (("network", "prefix"), 64, "network.prefix: 64: input should be less than or equal to 30"),
+        (("nodes", "pi1", "roles"), ["manager"], "rpiomega.nodes: no node has the role master"),
+        (("nodes", "pi2", "roles"), ["master", "worker"], "pi2.roles: a second master (pi1 is one already)"),
+        (("nodes", "pi2", "roles"), ["manager", "worker"], "pi2.roles: manager and worker exclude each other"),
+        (("nodes", "pi1", "roles"), ["master"], "pi1.roles: neither manager nor worker"),
+        (("nodes", "pi1", "roles"), ["master", "worker"], "no node has the role manager"),
+        (("nodes", "pi2", "roles"), ["boss"], "'boss' is not known; allowed: 'master', 'manager' or 'worker'"),
+        (("nodes", "pi2", "roles"), [], "nodes.pi2.roles: empty"),
+        (("nodes", "pi2", "name"), "pi3", "nodes.pi2.name: unknown key; the node's name is its key, `pi2`"),
+        (("nodes", "Pi_2"), {"address": "192.168.1.12"}, 'nodes.Pi_2: "Pi_2" is not a host name'),
+        (("nodes",), {}, "rpiomega.nodes: no nodes"),
+        (("salt", "version"), 3008, 'salt.version: 3008 has the wrong type; write text here; put it in quotes: "3008"'),
+        (("salt", "version"), "latest", '"latest" is not a Salt release'),
+        (("consul", "archive"), "none.tar", "consul.archive: there is no file"),
+        (("sources", "apt_proxy"), "proxy:3142", '"proxy:3142" is not a web address'),
+        (("packages", "extra"), ["Vim!"], '"Vim!" is not a Debian package name'),
+        (("cluster",), None, "cluster: None has the wrong type"),
+    ],
+)
+def test_each_defect_names_its_key_and_what_is_allowed(tmp_path, keys, value, said):
+    lines = errors(tmp_path, changed(*keys, value=value))
+    assert any(said in line for line in lines)
+
+
+def test_a_defect_carries_its_line(tmp_path):
+    text = "rpiomega:\n  cluster: o\n  nodes:\n    pi1:\n      address: 1.2.3.4\n      x: 1\n"
+    assert errors(tmp_path, text)[0].startswith(":6: rpiomega.nodes.pi1.x: unknown key")
+
+
+def test_a_node_named_twice_is_not_silently_lost(tmp_path):
+    text = changed("cluster", value="omega") + "    pi2: {address: 192.168.1.12}\n"
+    assert yaml.safe_load(text)["rpiomega"]["nodes"]["pi2"]["address"] == "192.168.1.12"  # YAML's own answer
+    (line,) = errors(tmp_path, text)
+    assert "rpiomega.nodes.pi2: `pi2` is there twice (first in line" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ": the file is empty"),
+        ("a: [1", ":1: not YAML: while parsing a flow sequence"),
+        ("nodes: {}\n", ": the top-level key `rpiomega` is missing"),
+        ("rpiomega:\n  cluster: {{ x }}\n", ":2: Jinja in the site file"),
+        ("rpiomega: &a\n  cluster: *a\n", "an alias contains itself"),
+        ("rpiomega:\n\t- x\n", ":2: not YAML"),
+        ("rpiomega: 3\n", "rpiomega: 3 has the wrong type"),
+        ("rpiomega:\n  ? [a]\n  : 1\n", "a key must be a plain word"),
+    ],
+)
+def test_what_is_no_site_at_all_gets_one_line(tmp_path, text, said):
+    (line,) = errors(tmp_path, text)
+    assert said in line
+
+
+def test_every_defect_is_reported_at_once(tmp_path):
+    text = "rpiomega:\n  clutser: x\n  nodes:\n    pi1: {address: 1.2.3}\n    pi2: {addres: 1.2.3.4}\n"
+    assert len(errors(tmp_path, text)) == 5
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    with pytest.raises(SiteError, match=r"none\.sls: cannot be read: No such file"):
+        load(tmp_path / "none.sls")
+
+
+@pytest.mark.parametrize(("managers", "remark"), [(1, False), (2, True), (3, False), (4, True), (9, True)])
+def test_manager_counts_that_gain_nothing_are_remarked(tmp_path, managers, remark):
+    nodes = {f"pi{i}": {"address": f"192.168.1.{i}", "roles": ["manager"]} for i in range(1, managers + 1)}
+    nodes["pi1"]["roles"].append("master")
+    path = tmp_path / "site.sls"
+    path.write_text(yaml.safe_dump({"rpiomega": {"cluster": "o", "nodes": nodes}}), encoding="utf-8")
+    assert bool(checks.warnings(load(path))) is remark
+
+
+SCALARS = some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=12)
+VALUES = some.recursive(
+    SCALARS, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=8), inner, max_size=3)
+)
+
+
+@given(section=some.sampled_from(["nodes", "network", "users", "salt", "docker", "sources", "cluster"]), value=VALUES)
+def test_no_value_anywhere_ends_in_a_traceback(tmp_path_factory, section, value):
+    path = tmp_path_factory.mktemp("site") / "site.sls"
+    path.write_text(yaml.safe_dump({"rpiomega": {**GOOD, section: value}}), encoding="utf-8")
+    try:
+        load(path)
+    except SiteError as error:
+        assert str(path) in str(error)
+
+
+@given(text=some.text(max_size=80))
+def test_no_text_ends_in_a_traceback(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("site") / "site.sls"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(SiteError):
+        load(path)

@@ -1,0 +1,193 @@
+"""SSH against a real server: it works, or it says which of its many failures it was and what to do."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from rpiomega import agent
+from rpiomega.errors import NodeError, Stopped
+from rpiomega.ssh import SshError
+
+HERE = "127.0.0.1"
+
+
+def refusal(remote, bound=0.0):
+    """Return the error a connection ends in."""
+    with pytest.raises(SshError) as caught:
+        remote.connect(bound)
+    return caught.value
+
+
+def test_a_command_runs_with_its_input_and_bytes_come_back(sshd, pool):
+    sshd.start()
+    remote = pool(sshd.settings()).remote([HERE])
+    assert remote.connect(0) == HERE
+    result = remote.run('cat; echo "it\'s" >&2; exit 3', stdin=b"\0\xff")
+    assert (result.returncode, result.stdout, result.stderr) == (3, b"\0\xff", b"it's\n")
+
+
+def test_files_go_there_and_back_unharmed_and_private(sshd, pool, tmp_path):
+    sshd.start()
+    remote = pool(sshd.settings()).remote([HERE])
+    remote.connect(0)
+    source, there, back = tmp_path / "a", tmp_path / "new folder" / "b", tmp_path / "c"
+    source.write_bytes(bytes(range(256)) * 1000)
+    remote.upload(source, str(there))
+    remote.download(f"'{there}'", back)
+    assert back.read_bytes() == source.read_bytes()
+    assert there.stat().st_mode & 0o077 == 0
+
+
+def test_a_board_that_still_boots_is_waited_for(sshd, pool):
+    said = []
+    remote = pool(sshd.settings()).remote([HERE], said.append)
+    threading.Timer(1.2, sshd.start).start()
+    assert remote.connect(20) == HERE
+    assert "waiting for SSH at 127.0.0.1" in said[0]
+
+
+def test_the_second_destination_is_tried_when_the_first_is_silent(sshd, pool):
+    sshd.start()
+    remote = pool(sshd.settings()).remote(["no-such-host.invalid", HERE])
+    assert remote.connect(0) == HERE
+
+
+def test_nobody_listens(sshd, pool):
+    error = refusal(pool(sshd.settings()).remote([HERE]))
+    assert error.kind == "refused"
+    assert HERE in error.cause
+    assert "switch SSH on" in error.cure
+
+
+def test_an_unknown_name_keeps_its_own_cause_after_the_bound(sshd, pool):
+    error = refusal(pool(sshd.settings()).remote(["no-such-host.invalid"]), bound=0.1)
+    assert error.kind == "unreachable"
+    assert "does not resolve (waited 0 s)" in error.cause
+
+
+def test_wrong_user_is_refused_at_once_and_named(sshd, pool):
+    sshd.start()
+    began = time.monotonic()
+    error = refusal(pool(sshd.settings(user="nobody-here")).remote([HERE]), bound=30)
+    assert time.monotonic() - began < 10
+    assert error.kind == "auth"
+    assert "nobody-here" in error.cause
+    assert "ssh-copy-id nobody-here@127.0.0.1" in error.cure
+
+
+def test_a_changed_host_key_stops_everything_and_names_the_file(sshd, pool):
+    sshd.start()
+    pool(sshd.settings()).remote([HERE]).connect(0)  # known from now on
+    sshd.stop()
+    sshd.new_host_key()
+    sshd.start()
+    error = refusal(pool(sshd.settings()).remote([HERE]), bound=30)
+    assert error.kind == "host key"
+    assert f"ssh-keygen -R 127.0.0.1 -f {sshd.folder}/known_hosts" in error.cure
+
+
+def test_a_lost_connection_is_said_to_be_lost(sshd, pool):
+    sshd.start()
+    remote = pool(sshd.settings()).remote([HERE])
+    remote.connect(0)
+    threading.Timer(0.5, sshd.cut).start()
+    with pytest.raises(SshError) as caught:
+        remote.run("sleep 20", timeout=25)
+    assert caught.value.kind == "lost"
+
+
+def test_a_command_that_hangs_is_ended(sshd, pool):
+    sshd.start()
+    remote = pool(sshd.settings()).remote([HERE])
+    remote.connect(0)
+    with pytest.raises(SshError, match="did not answer within 1 s"):
+        remote.run("sleep 30", timeout=1)
+
+
+def test_the_boards_part_runs_and_reports(sshd, pool):
+    sshd.start()
+    remote = pool(sshd.settings()).remote([HERE])
+    remote.connect(0)
+    events = []
+    done = agent.run(remote, [{"step": "finger", "args": {}}], events.append)
+    assert done["finger"]["status"] == "ok"
+    assert done["facts"]["python"].startswith("3.")
+    assert [event["event"] for event in events][-2:] == ["start", "done"]
+
+
+def test_a_failing_step_is_an_error_with_step_cause_and_cure(sshd, pool):
+    sshd.start()
+    remote = pool(sshd.settings()).remote([HERE])
+    remote.connect(0)
+    with pytest.raises(NodeError) as caught:
+        agent.run(remote, [{"step": "sources", "args": {"ca": "no certificate"}}], lambda event: None, dry_run=True)
+    assert (caught.value.step, caught.value.cure) == ("sources", "give a PEM file")
+
+
+def test_cancelling_ends_the_boards_part_and_leaves_no_file(sshd, pool, tmp_path):
+    sshd.start()
+    connections = pool(sshd.settings())
+    remote = connections.remote([HERE])
+    remote.connect(0)
+    waiting = threading.Event()
+
+    def on_event(event):
+        if event["event"] == "log" and "waiting for the minions' keys" in event["text"]:
+            waiting.set()
+
+    failures = []
+
+    def work():
+        try:
+            steps = [{"step": "keys", "args": {"fingers": {"nobody": "aa"}, "bound": 60}}]
+            agent.run(remote, steps, on_event, dry_run=True)
+        except Stopped as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert waiting.wait(10)
+    connections.cancel()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert failures
+    with pytest.raises(Stopped):
+        remote.run("true")
+
+
+def launch(path, **options):
+    """Run the launcher as a board's login shell would, with commands from `path` alone."""
+    script = agent.LAUNCHER.format(size=len(agent.zipapp()), **agent._CODES)
+    job = b'{"steps": []}\n'
+    return subprocess.run(
+        ["/bin/sh", "-c", script], input=agent.zipapp() + job, env={"PATH": str(path)}, capture_output=True, **options
+    )
+
+
+def tools(folder, *names):
+    """Fill a folder with links to these commands and nothing else."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    for name in names:
+        (folder / name).symlink_to(sys.executable if name == "python3" else shutil.which(name))
+    return folder
+
+
+def test_launcher_without_python_says_so(tmp_path):
+    assert launch(tools(tmp_path / "bin", "id", "mktemp", "head", "rm")).returncode == agent.NO_PYTHON
+
+
+def test_launcher_without_sudo_rights_says_so():
+    assert launch("/usr/bin:/bin", user="nobody", cwd="/").returncode == agent.NO_SUDO
+
+
+def test_launcher_removes_what_it_brought(tmp_path):
+    scratch = tmp_path / "seen"
+    folder = tools(tmp_path / "bin", "id", "head", "rm", "python3")
+    (folder / "mktemp").write_text(f"#!/bin/sh\n/bin/mkdir {scratch} && echo {scratch}\n", encoding="utf-8")
+    (folder / "mktemp").chmod(0o755)
+    assert launch(folder).returncode == 0
+    assert not scratch.exists()
