@@ -6,6 +6,8 @@ developer.hashicorp.com/consul/docs/install/ports (8300 to 8302).
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -78,7 +80,7 @@ def judge(tried: dict[str, list[dict]], held: dict[str, dict], listened: dict[st
                     "error",
                     f"cannot reach {result['to']} at {port}/{protocol}: {said}",
                     _WHY[port],
-                    _cure(result, said),
+                    _cure(result, said, source),
                 )
     for node, listen in listened.items():
         for protocol, port, why in listen["problems"]:
@@ -99,6 +101,8 @@ def explain(result: dict, source: str, held: dict | None, target: dict, sender: 
         return ""
     if said == "refused":
         return "refused: a firewall rejects it"
+    if said == os.strerror(errno.EPERM):
+        return f"{source}'s own firewall drops it on the way out"
     if said != "silent":
         return said
     if result["protocol"] == "tcp" or not busy:
@@ -119,8 +123,10 @@ def _holds(flows: list, own: set[str], result: dict) -> bool:
     return any(source in own and [sport, port] == [result["sport"], result["port"]] for source, sport, port in flows)
 
 
-def _cure(result: dict, said: str) -> str:
+def _cure(result: dict, said: str, source: str) -> str:
     port, protocol, to = result["port"], result["protocol"], result["to"]
+    if "own firewall" in said:
+        return f"on {source}: find the rule of the OUTPUT chain with `sudo iptables -S OUTPUT; sudo nft list ruleset`"
     if "host" in said.lower() or "network is" in said.lower():
         return f"check the route from here to {result['address']}: `ping {result['address']}`, `ip route`"
     return f"on {to}: sudo ufw allow {port}/{protocol}, or find the rule with `sudo iptables -S; sudo nft list ruleset`"

@@ -44,7 +44,9 @@ def clock(board, args: dict) -> dict:
 def servers(board) -> list[str]:
     """Return the time servers the board is configured for, in order of preference."""
     found = []
-    shown = _properties(board, "show-timesync")
+    # Asked while the service is off, timedatectl waits for it in vain.
+    running = board.shell.run(["systemctl", "is-active", "-q", "systemd-timesyncd"], timeout=5).code == 0
+    shown = _properties(board, "show-timesync") if running else {}
     for key in ("ServerName", "LinkNTPServers", "SystemNTPServers", "FallbackNTPServers"):
         found += shown.get(key, "").split()
     chrony = ["/etc/chrony/chrony.conf", *glob.glob(board.path("/etc/chrony/sources.d/*.sources"))]
