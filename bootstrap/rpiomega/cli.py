@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import rpiomega
-from rpiomega import report
+from rpiomega import address, report
 from rpiomega.accept import accept as accept_keys
 from rpiomega.bootstrap import Bootstrap, Options
 from rpiomega.bulk import Bulk
@@ -162,4 +162,5 @@ def _add_lab() -> None:
 
 
 main.add_command(doctor.command(_over_ssh, _ready))
+main.add_command(address.command(_over_ssh, _ready))
 _add_lab()

@@ -20,13 +20,8 @@ def bootstrap(bulk: Bulk, run, error: NodeError | None) -> None:
     """Print diffs (dry run), notes, keys, failures, and what comes next."""
     out = bulk.console
     if run.options.dry_run:
-        _diffs(bulk)
-    notes: dict[str, list[str]] = {}
-    for row in bulk.rows.values():
-        for note in row.notes:
-            notes.setdefault(note, []).append(row.name)
-    for note, names in notes.items():
-        _plain(out, f"note: {note} ({', '.join(names)})")
+        diffs(bulk)
+    notes(bulk)
     keys(out, run.keys)
     failures(bulk, error)
     if error or bulk.failed():
@@ -67,7 +62,18 @@ def failures(bulk: Bulk, error: NodeError | None) -> None:
         _plain(bulk.console, f"{error.step or 'master'}: {error.cause}\n  next: {error.cure}")
 
 
-def _diffs(bulk: Bulk) -> None:
+def notes(bulk: Bulk) -> None:
+    """Print each note once, with the nodes it is about."""
+    found: dict[str, list[str]] = {}
+    for row in bulk.rows.values():
+        for note in row.notes:
+            found.setdefault(note, []).append(row.name)
+    for note, names in found.items():
+        _plain(bulk.console, f"note: {note} ({', '.join(names)})")
+
+
+def diffs(bulk: Bulk) -> None:
+    """Print the unified diffs of all nodes."""
     for row in bulk.rows.values():
         for step, lines in row.diffs.items():
             _plain(bulk.console, f"--- {row.name}: {step}")

@@ -115,13 +115,28 @@ class Pool:
         # Short, because a socket's path must fit in 108 bytes.
         self.folder = tempfile.mkdtemp(prefix="rpo-", dir="/tmp")
         self.stop = threading.Event()
+        self.known_hosts_lock = threading.Lock()
         self._remotes: list[Remote] = []
 
-    def remote(self, destinations: list[str], log: Callable[[str], None] = lambda line: None) -> Remote:
-        """Return a Remote for a board that is at one of `destinations`."""
-        remote = Remote(self, destinations, log)
+    def remote(
+        self, destinations: list[str], log: Callable[[str], None] = lambda line: None, alias: str = ""
+    ) -> Remote:
+        """Return a Remote for a board that is at one of `destinations`; `alias`: whose host key it must show.
+
+        The last of them is the board's own address: once that is known, what comes before it may be another board's.
+        """
+        if len(destinations) > 1 and self._known(destinations[-1]):
+            destinations = [destinations[-1], *destinations[:-1]]
+        remote = Remote(self, destinations, log, alias=alias)
         self._remotes.append(remote)
         return remote
+
+    def _known(self, address: str) -> bool:
+        """Return whether the known hosts hold a key for an address."""
+        name = address if self.settings.port == 22 else f"[{address}]:{self.settings.port}"
+        line = ["ssh-keygen", "-F", name]
+        line += ["-f", str(self.settings.known_hosts)] if self.settings.known_hosts else []
+        return subprocess.run(line, capture_output=True, timeout=15, check=False).returncode == 0
 
     def cancel(self) -> None:
         """Ask everything under way to end; the boards finish what must not be cut short."""
@@ -151,6 +166,7 @@ class Remote:
     destinations: list[str]
     log: Callable[[str], None]
     at: str = ""
+    alias: str = ""
     _running: list[subprocess.Popen] = field(default_factory=list)
 
     def argv(self, *command: str, at: str = "") -> list[str]:
@@ -169,6 +185,8 @@ class Remote:
         }
         if settings.known_hosts:
             options["UserKnownHostsFile"] = f'"{settings.known_hosts}"'
+        if self.alias:
+            options["HostKeyAlias"] = self.alias
         if settings.identity:
             options["IdentitiesOnly"] = "yes"
         line = ["ssh", "-T"]

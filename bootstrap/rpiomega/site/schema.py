@@ -46,6 +46,9 @@ def _url(value: str) -> str:
 Address = Annotated[str, AfterValidator(_address)]
 Name = Annotated[str, _matches(_LABEL, "a host name", "1 to 63 small letters, digits and hyphens, no hyphen at an end")]
 Host = Annotated[str, _matches(_HOST, "a host name or address", "what you would give to ssh, without the user")]
+Interface = Annotated[str, _matches(re.compile(r"[A-Za-z0-9._-]{0,15}"), "an interface", "write eth0 or wlan0")]
+Ssid = Annotated[str, _matches(re.compile(r"[^\0\r\n]{1,32}"), "a network's name", "1 to 32 characters")]
+Country = Annotated[str, _matches(re.compile(r"([A-Z]{2})?"), "a country code", "two capitals, as GB or DE")]
 Login = Annotated[str, _matches(_LOGIN, "a login name", "small letters, digits, _ and -, as in /etc/passwd")]
 Package = Annotated[str, _matches(_PACKAGE, "a Debian package name", "small letters, digits, + . and -")]
 SaltVersion = Annotated[str, _matches(_SALT, "a Salt release", 'write "3008" for its newest, or "3008.3" for one')]
@@ -65,11 +68,15 @@ class Section(BaseModel):
 
 
 class Node(Section):
-    """One board. `name` comes from its key in the file; `host` is how SSH reaches it before it has its address."""
+    """One board. `name` comes from its key in the file; `host` is how SSH reaches it before it has its address.
+
+    `interface` is which one gets the address, where the board's default route does not tell.
+    """
 
     name: Name = ""
     host: Host = ""
     address: Address
+    interface: Interface = ""
     roles: Annotated[list[Role], Field(min_length=1)] = ["worker"]
 
     @property
@@ -78,13 +85,26 @@ class Node(Section):
         return list(dict.fromkeys(filter(None, [self.host, self.address])))
 
 
+class Wifi(Section):
+    """The wireless network; its secret stands in a file only its owner reads, or in RPIOMEGA_WIFI_SECRET."""
+
+    ssid: Ssid
+    country: Country = ""
+    secret_file: str = ""
+
+
 class Network(Section):
-    """The network all nodes are in."""
+    """The network all nodes are in. With `manage` the bootstrap gives each board its static address.
+
+    `rollback`: seconds after which a board goes back to its old address if the new one was not confirmed.
+    """
 
     prefix: Annotated[int, Field(ge=8, le=30)] = 24
     gateway: Address | None = None
     dns: list[Address] = []
     manage: bool = True
+    wifi: Wifi | None = None
+    rollback: Annotated[int, Field(ge=20, le=900)] = 120
 
 
 class Users(Section):

@@ -10,6 +10,7 @@ from rpiomega.node.steps.keys import Accept, Finger, Keys
 from rpiomega.node.steps.master import Master
 from rpiomega.node.steps.minion import Minion
 from rpiomega.node.steps.modules import Modules
+from rpiomega.node.steps.network import Confirm, Network, Status
 from rpiomega.node.steps.salt import Salt
 from rpiomega.node.steps.sources import Sources
 
@@ -17,5 +18,6 @@ STEPS = {
     step.name: step
     for step in (Hostname, Cmdline, Clock, Sources, Inventory, Salt, Formula, Master, Minion, Keys, Finger, Accept)
 }
+STEPS |= {step.name: step for step in (Network, Confirm, Status)}
 # The doctor's: the first four change nothing.
 STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}

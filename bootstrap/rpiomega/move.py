@@ -1,0 +1,200 @@
+"""Brings a board to its static address: never without a way back, and never without coming back to see.
+
+The board writes the new configuration and starts a timer that undoes it. Over a new connection, to the new address
+and to the very host key known from the old one, the timer is taken away. Whatever else happens, the board goes back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rpiomega import agent
+from rpiomega.errors import NodeError
+from rpiomega.site import Node, Site
+from rpiomega.ssh import Remote, SshError
+
+SECRET = "RPIOMEGA_WIFI_SECRET"
+# Kept of the board's bound for the confirmation itself.
+MARGIN = 5.0
+# How long a board may take to undo the change after its bound has passed.
+UNDO = 90.0
+Event = Callable[[dict], None]
+
+
+def step(site: Site, node: Node, base: Path) -> dict:
+    """Return the job's step for a node; `base` is the site file's folder. Raise NodeError if Wi-Fi lacks its secret."""
+    network = site.network
+    arguments = {
+        "address": node.address,
+        "prefix": network.prefix,
+        "gateway": network.gateway or "",
+        "dns": network.dns,
+        "interface": node.interface,
+        "wifi": _wifi(site, base),
+        "others": {name: other.address for name, other in site.nodes.items() if other is not node},
+        "bound": network.rollback,
+    }
+    return {"step": "network", "args": arguments}
+
+
+def naming(site: Site, node: Node) -> dict:
+    """Return the job's step that gives a node its host name."""
+    nodes = {name: other.address for name, other in site.nodes.items()}
+    return {"step": "hostname", "args": {"name": node.name, "nodes": nodes}}
+
+
+def settle(
+    remote: Remote, on_event: Event, job: dict, dry_run: bool = False, first: list[dict] | None = None
+) -> tuple[Remote, str]:
+    """Run the `network` step (after the steps in `first`), and if it arms a change, see it through.
+
+    Return the connection to go on with and a sentence for the user (empty if nothing changed). Raise NodeError saying
+    which of the outcomes it was: refused before anything changed, taken back by the board, or no answer at all.
+    """
+    address = job["args"]["address"]
+    armed = time.monotonic()
+    data = agent.run(remote, [*(first or []), job], on_event, dry_run)["network"]["data"]
+    if not data.get("pending"):
+        if not dry_run:
+            _remember(remote, address)
+        return remote, ""
+    before = ", ".join(data["before"]) or "none"
+    try:
+        new = _go(remote, address, data["go"], armed + data["bound"] - MARGIN)
+        agent.run(new, [{"step": "network_confirm", "args": {"token": data["pending"]}}], on_event)
+    except NodeError as error:
+        raise _undone(remote, job, data, error, armed + data["bound"] + UNDO, on_event) from None
+    _remember(remote, address)
+    if address in data["before"]:
+        return new, f"address {address} is static now ({data['stack']}), confirmed"
+    return new, f"address {before} -> {address} ({data['stack']}), confirmed there"
+
+
+def _go(remote: Remote, address: str, command: str, deadline: float) -> Remote:
+    """Set the change off and return a connection to the new address, to the same host key."""
+    alias = _names(remote)[0]
+    try:
+        done = remote.run(remote.as_root(command), timeout=15)
+    except SshError as error:
+        remote.log(f"no word after setting off ({error}): looking at the new address all the same")
+    else:
+        if done.returncode:
+            last = done.stderr.decode(errors="replace").strip() or "no reason given"
+            raise NodeError(f"the change could not be set off: {last}", "run the bootstrap again")
+    remote.end_master()
+    new = remote.pool.remote([address], remote.log, alias=alias)
+    new.connect(max(deadline - time.monotonic(), 1.0))
+    return new
+
+
+def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: float, on_event: Event) -> NodeError:
+    """Wait for the board at its old address; return the error that says which way it went."""
+    address, log = job["args"]["address"], remote.log
+    remote.end_master()
+    at = remote.at
+    old = remote.pool.remote([at], log, alias=_names(remote)[0])
+    log(f"{address} was not confirmed ({error}): waiting for the board to go back to {at}")
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            old.connect(max(left, 1.0))
+            asked = {"step": "network_status", "args": {"token": data["pending"], "interface": data["interface"]}}
+            status = agent.run(old, [asked], on_event)["network_status"]["data"]
+        except NodeError as failure:
+            log(f"looking at {at}: {failure}")
+            if left <= 0:
+                cause = f"it answers neither at {address} ({error.cause}) nor at {at} ({failure.cause})"
+                cure = "switch the board off and on: it starts with the configuration it had before"
+                return NodeError(cause, cure, "network")
+        else:
+            if status["outcome"]:
+                break
+        if old.pool.stop.wait(1.0):
+            return error
+    outcome = status["outcome"]
+    cause = f"{address} not confirmed ({error.cause}); the board went back to {at} by itself: {outcome['why']}"
+    if outcome["failure"]:
+        cause += f" (on the way back: {outcome['failure']})"
+    cure = f"see that this machine can reach {address} (same network, no firewall), correct the site file, run again"
+    return NodeError(cause, cure, "network")
+
+
+def _wifi(site: Site, base: Path) -> dict | None:
+    """Return the wireless settings with the key derived here: the passphrase itself goes nowhere.
+
+    The derivation is IEEE 802.11i's (PBKDF2 with HMAC-SHA1, the SSID as salt, 4096 rounds, 256 bits).
+    """
+    wifi = site.network.wifi
+    if wifi is None:
+        return None
+    secret = os.environ.get(SECRET) or _secret_file(base, wifi.secret_file)
+    if len(secret) == 64 and all(letter in "0123456789abcdefABCDEF" for letter in secret):
+        psk = secret.lower()
+    elif 8 <= len(secret) <= 63:
+        psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), wifi.ssid.encode(), 4096, 32).hex()
+    else:
+        cause = f"the Wi-Fi secret has {len(secret)} characters"
+        raise NodeError(cause, "a passphrase has 8 to 63, a key 64 hexadecimal digits", "network")
+    return {"ssid": wifi.ssid, "psk": psk, "country": wifi.country}
+
+
+def _secret_file(base: Path, name: str) -> str:
+    path = base / Path(name).expanduser()
+    if not name:
+        raise NodeError(f"no Wi-Fi secret: {SECRET} is empty", "name a file in network.wifi.secret_file", "network")
+    try:
+        mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
+    except OSError as error:
+        cause = f"{path} cannot be read: {error.strerror}"
+        raise NodeError(cause, "check network.wifi.secret_file", "network") from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise NodeError(f"{path} can be read by others", f"chmod 600 {path}", "network")
+    return text.rstrip("\r\n")
+
+
+def _names(remote: Remote) -> tuple[str, list[str]]:
+    """Return the name under which ssh knows the board's host key, and the files of known hosts."""
+    line = remote.argv()
+    line[1:1] = ["-G"]
+    shown = subprocess.run(line, capture_output=True, text=True, timeout=15, check=False).stdout
+    values = dict(item.split(" ", 1) for item in shown.splitlines() if " " in item)
+    host, port = values.get("hostname", remote.at), values.get("port", "22")
+    alias = values.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
+    paths = values.get("userknownhostsfile", "~/.ssh/known_hosts").split()
+    return alias, [str(Path(path).expanduser()) for path in paths]
+
+
+def _remember(remote: Remote, address: str) -> None:
+    """Write the board's host key down for its address too; an older key of another machine there goes."""
+    alias, paths = _names(remote)
+    port = remote.pool.settings.port
+    name = address if port == 22 else f"[{address}]:{port}"
+    if alias == name:
+        return
+    keys: set[tuple[str, str]] = set()
+    for path in paths:
+        keys |= _keys(alias, path)
+    path = paths[0]
+    if not keys or _keys(name, path) >= keys:
+        return
+    with remote.pool.known_hosts_lock:
+        if _keys(name, path):
+            subprocess.run(["ssh-keygen", "-R", name, "-f", path], capture_output=True, timeout=15, check=False)
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.writelines(f"{name} {kind} {key}\n" for kind, key in sorted(keys))
+    remote.log(f"known host: {name} has the key of {alias}")
+
+
+def _keys(name: str, path: str) -> set[tuple[str, str]]:
+    """Return the (type, key) pairs that a file of known hosts holds for a name, hashed or not."""
+    found = subprocess.run(
+        ["ssh-keygen", "-F", name, "-f", path], capture_output=True, text=True, timeout=15, check=False
+    ).stdout
+    lines = [line.split() for line in found.splitlines() if line and not line.startswith(("#", "@"))]
+    return {(words[1], words[2]) for words in lines if len(words) > 2}

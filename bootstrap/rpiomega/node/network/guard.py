@@ -1,0 +1,103 @@
+"""The way back: a program that stays on the board until the new address is confirmed. Standard library only, alone.
+
+guard.py activate    make the new configuration effective; go back at once if a command of it fails
+guard.py rollback    go back, unless the new address was confirmed (a timer calls this)
+guard.py boot        the same before the network starts: power was lost before the confirmation
+
+Beside it: pending.json (what was there, what to run), lock, outcome.json (how it ended).
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+
+UNIT = "/etc/systemd/system/rpiomega-network-guard.service"
+WANTS = "/etc/systemd/system/multi-user.target.wants/rpiomega-network-guard.service"
+BOUND = 90
+
+
+def main(mode, folder):
+    """Run one of the modes; return the exit code."""
+    with open(os.path.join(folder, "lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = os.path.join(folder, "pending.json")
+        try:
+            with open(path, encoding="utf-8") as handle:
+                pending = json.load(handle)
+        except FileNotFoundError:
+            return 0
+        if mode == "activate":
+            failure = run(pending["activate"], True)
+            if not failure:
+                return 0
+            why = f"the new configuration could not be made effective ({failure})"
+        elif mode == "boot":
+            why = "the board lost power, or was started anew, before the new address was confirmed"
+        else:
+            why = f"nobody confirmed the new address within {pending['bound']} s"
+        restore(pending)
+        failure = run(pending["boot" if mode == "boot" else "restore"], False)
+        outcome = {"token": pending["token"], "why": why, "failure": failure, "when": time.time()}
+        write(os.path.join(folder, "outcome.json"), json.dumps(outcome), 0o600)
+        os.unlink(path)
+        disarm()
+    return 0
+
+
+def restore(pending):
+    """Write every file back as it was; what was not there is removed."""
+    for item in pending["files"]:
+        path = item["path"]
+        if item["text"] is None:
+            if os.path.lexists(path):
+                os.unlink(path)
+        else:
+            write(path, item["text"], item["mode"], item["uid"], item["gid"])
+    os.sync()
+
+
+def write(path, text, mode, uid=0, gid=0):
+    """Replace a file whole."""
+    temporary = os.path.join(os.path.dirname(path), "." + os.path.basename(path) + ".rpiomega")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(text.encode("utf-8", "surrogateescape"))
+        stream.flush()
+        os.fchown(stream.fileno(), uid, gid)
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def run(commands, stop):
+    """Run commands one after the other; return the first failure as one line, empty if there is none."""
+    failure = ""
+    for argv in commands:
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=BOUND
+            )
+            code, output = done.returncode, done.stdout.decode("utf-8", "replace").strip()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            code, output = -1, str(error)
+        print("$", " ".join(argv), "->", code, output, flush=True)
+        if code:
+            last = output.splitlines()[-1] if output else f"exit code {code}"
+            failure = failure or " ".join(argv[:3]) + ": " + last
+            if stop:
+                break
+    return failure
+
+
+def disarm():
+    """Remove the unit that runs this program at boot; should power fail before, it finds nothing pending."""
+    for path in (WANTS, UNIT):
+        if os.path.lexists(path):
+            os.unlink(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], os.path.dirname(os.path.abspath(__file__))))

@@ -1,0 +1,251 @@
+"""The address: static, as the site file says, and never at the price of losing the board.
+
+Three steps make one change. `network` looks (also at the wire), writes, and arms the way back; the workstation sets the
+change off and comes back at the new address with `network_confirm`. `network_status` tells what became of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+from rpiomega.node.files import File, apply_all
+from rpiomega.node.network import arp, links, rollback
+from rpiomega.node.network.dhcpcd import Dhcpcd
+from rpiomega.node.network.netplan import Netplan
+from rpiomega.node.network.networkd import Networkd
+from rpiomega.node.network.networkmanager import NetworkManager
+from rpiomega.node.network.stack import MARK, Stack, Wanted, Wifi
+from rpiomega.node.step import Diff, Step, StepError
+
+STACKS = (NetworkManager, Netplan, Networkd, Dhcpcd)
+CLOUD = "/etc/cloud/cloud.cfg.d/99-rpiomega-network.cfg"
+RANGE = (20, 900)
+
+
+def owner(board, interface: str) -> Stack:
+    """Return what configures an interface now; raise StepError if nothing known does, or two do."""
+    found = [stack for stack in (kind(board, interface) for kind in STACKS) if stack.owns()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = " and ".join(stack.name for stack in found)
+        raise StepError(f"{names} both configure {interface}", "disable one of them (`systemctl disable --now ...`)")
+    known = ", ".join(kind.name for kind in STACKS)
+    cause = f"{interface} is configured by none of {known}"
+    if interface in (board.read("/etc/network/interfaces") or ""):
+        cause = f"{interface} is configured in /etc/network/interfaces (ifupdown), which is not supported"
+    cure = "hand it to one of them, or write `network.manage: false` into the site file and set the address yourself"
+    raise StepError(cause, cure)
+
+
+def refuse_nonsense(wanted: Wanted, others: dict[str, str]) -> None:
+    """Raise StepError if the wanted values cannot be right, whatever the board is."""
+    address, gateway = ipaddress.ip_address(wanted.address), ipaddress.ip_address(wanted.gateway)
+    network = wanted.network
+    span = f"{network} holds {network[1]} to {network[-2]}"
+    for what, value in (("address", address), ("gateway", gateway)):
+        if value not in network:
+            raise StepError(f"the {what} {value} is not in {network}", f"correct network.prefix or the {what}")
+        if value in (network.network_address, network.broadcast_address):
+            raise StepError(f"the {what} {value} is no host address", f"{span}: correct the site file")
+    if address == gateway:
+        raise StepError(f"{address} is the gateway's address", "give the node another one in the site file")
+    for name, other in others.items():
+        if other == wanted.address:
+            raise StepError(f"{address} is the address of {name} too", "give each node its own in the site file")
+
+
+class Network(Step):
+    """Arguments: `address`, `prefix`, `gateway`, `dns`, `interface` (may be empty), `wifi` ({"ssid", "psk", "country"}
+    or None), `others` (name -> address of all other nodes), `bound` (seconds until the board goes back).
+
+    `data`: ``stack``, ``interface``, ``before`` (addresses), ``pending`` (token of an armed change), ``go``.
+    """
+
+    name = "network"
+
+    def __init__(self, board, args: dict):
+        super().__init__(board, args)
+        self.stack: Stack | None = None
+        self.wanted: Wanted | None = None
+
+    def check(self) -> Diff:
+        self._prepare()
+        diff = Diff()
+        for file in self._files():
+            diff += file.diff(self.board)
+        have = links.addresses(self.board, self.wanted.interface)
+        diff += self._effective(have, bool(diff))
+        if rollback.pending(self.board) and not diff:
+            diff.add("confirm the address that is in force already")
+        self.data["before"] = [found.address for found in have]
+        if diff and not any(found.address == self.wanted.address for found in have):
+            self._ask_the_wire(have)
+        elif diff:
+            self._gateway_answers({})
+        return diff
+
+    def _prepare(self) -> None:
+        args, board = self.args, self.board
+        interface = links.choose(board, args.get("interface", ""), args["address"])
+        gateway = args.get("gateway") or next(
+            (via for via, name in links.default_routes(board) if name == interface), ""
+        )
+        if not gateway:
+            raise StepError("no gateway is known", "write `gateway:` into section network of the site file")
+        wifi = Wifi(**args["wifi"]) if args.get("wifi") and links.wireless(interface) else None
+        self.wanted = Wanted(
+            interface, args["address"], args["prefix"], gateway, tuple(args.get("dns") or [gateway]),
+            links.wireless(interface), wifi,
+        )  # fmt: skip
+        refuse_nonsense(self.wanted, args.get("others", {}))
+        self.stack = owner(board, interface)
+        self.data.update(stack=self.stack.name, interface=interface)
+
+    def _files(self) -> list[File]:
+        wanted = self.stack.files(self.wanted)
+        if self.board.exists("/etc/cloud"):
+            # Else cloud-init writes its own again when the card meets another board or a new instance.
+            wanted.append(File(CLOUD, f"{MARK}\nnetwork: {{config: disabled}}\n"))
+        return wanted
+
+    def _effective(self, have: list[links.Address], anyway: bool) -> Diff:
+        """Return how the kernel's addresses differ; `anyway`: the files differ too."""
+        diff, wanted = Diff(), self.wanted
+        fits = any((found.address, found.prefix) == (wanted.address, wanted.prefix) for found in have)
+        leased = [found for found in have if found.dynamic]
+        routed = (wanted.gateway, wanted.interface) in links.default_routes(self.board)
+        if not fits or leased:
+            now = ", ".join(map(str, have)) or "none"
+            diff.add(f"address of {wanted.interface} ({self.stack.name}): {now} -> {wanted.cidr}")
+        elif not routed:
+            diff.add(f"default route by {wanted.gateway} through {wanted.interface}")
+        elif anyway:
+            diff.add(f"{wanted.interface} stays at {wanted.cidr}")
+        return diff
+
+    def _ask_the_wire(self, have: list[links.Address]) -> None:
+        wanted = self.wanted
+        for found in have:
+            same = (
+                ipaddress.ip_address(wanted.address)
+                in ipaddress.ip_interface(f"{found.address}/{found.prefix}").network
+            )
+            if found.dynamic and same and found.prefix != wanted.prefix:
+                cause = f"the network's DHCP server says /{found.prefix}, the site file says /{wanted.prefix}"
+                raise StepError(cause, f"write `prefix: {found.prefix}`, or correct the DHCP server")
+        self.board.log(f"asking the wire for {wanted.address} and {wanted.gateway} (ARP)")
+        held = self._look([wanted.address, wanted.gateway], False)
+        if wanted.address in held:
+            cause = f"{wanted.address} is in use already, by {held[wanted.address]}"
+            raise StepError(
+                cause, f"give the node another address, or find that device (`ip neigh show {wanted.address}`)"
+            )
+        self._gateway_answers(held)
+
+    def _gateway_answers(self, held: dict[str, str]) -> None:
+        gateway = self.wanted.gateway
+        if gateway not in held and gateway not in self._look([gateway], True, self.data["before"][:1]):
+            cause = f"nothing answers for the gateway {gateway} on {self.wanted.interface}"
+            now = [via for via, name in links.default_routes(self.board) if name == self.wanted.interface]
+            hint = f"the board uses {now[0]} now" if now and now[0] != gateway else "is the router on?"
+            raise StepError(cause, f"correct network.gateway of the site file; {hint}")
+
+    def _look(self, wanted: list[str], early: bool, own: list[str] | None = None) -> dict[str, str]:
+        interface = self._window()
+        if not interface:
+            self.notes.append(f"{self.wanted.interface} has no link yet: nobody asked whether {wanted[0]} is free")
+            return {self.wanted.gateway: ""}
+        try:
+            return arp.look(interface, links.mac(interface), wanted, (own or [arp.NOBODY])[0], early)
+        except OSError as error:
+            cause = f"{interface} takes no ARP packets: {error.strerror}"
+            raise StepError(cause, "is the cable in, is the Wi-Fi connected?") from None
+
+    def _window(self) -> str:
+        """Return the interface that sees the wanted network: a radio not yet connected lets another one look."""
+        if links.carrier(self.wanted.interface) or not self.wanted.wifi:
+            return self.wanted.interface
+        for name in sorted(os.listdir("/sys/class/net")):
+            have = links.addresses(self.board, name) if links.carrier(name) else []
+            if any(ipaddress.ip_address(found.address) in self.wanted.network for found in have):
+                return name
+        return ""
+
+    def apply(self) -> None:
+        waiting = rollback.pending(self.board)
+        if waiting and waiting["target"].partition("/")[0] == links.reached_at():
+            # The workstation lost its way between setting off and confirming; it is here at the new address now.
+            Confirm(self.board, {"token": waiting["token"]}).apply()
+            if not self.check():
+                return
+        elif waiting:
+            self.board.log("an unconfirmed change of an earlier run is taken back first")
+            rollback.back(self.board)
+        low, high = RANGE
+        bound = min(max(int(self.args.get("bound", 120)), low), high)
+        files = [file for file in self._files() if file.diff(self.board)]
+        self.data["pending"] = rollback.arm(self.board, self.stack, self.wanted, files, bound)
+        self.data.update(go=rollback.go_command(), bound=bound)
+        apply_all(self.board, files)
+        os.sync()
+
+    def verify(self) -> None:
+        """Nothing is effective before the workstation sets it off: see that the way back stands."""
+        if "pending" not in self.data:
+            return
+        for file in self._files():
+            if file.diff(self.board):
+                rollback.back(self.board)
+                raise StepError(f"{file.path} is not what was written", "see this node's log")
+        timer = self.board.shell.run(["systemctl", "is-active", f"{rollback.TIMER}.timer"])
+        if timer.code:
+            rollback.back(self.board)
+            raise StepError(f"the timer that would go back does not run ({timer.last})", "see this node's log")
+
+
+class Confirm(Step):
+    """Argument: `token`. Run over a connection to the new address: that is the proof. Takes the way back away."""
+
+    name = "network_confirm"
+
+    def check(self) -> Diff:
+        diff = Diff()
+        diff.add("keep the new address")
+        return diff
+
+    def apply(self) -> None:
+        with rollback.held():
+            waiting = rollback.pending(self.board)
+            if not waiting or waiting["token"] != self.args["token"]:
+                why = rollback.outcome(self.board).get("why", "another run has taken the change over")
+                raise StepError(f"too late: {why}", "run the bootstrap again")
+            address, _, prefix = waiting["target"].partition("/")
+            came = links.reached_at()
+            if came and came != address:
+                raise StepError(f"the board was reached at {came}, not at {address}", "see this node's log")
+            have = links.addresses(self.board, waiting["interface"])
+            if not any((found.address, found.prefix) == (address, int(prefix)) for found in have):
+                now = ", ".join(map(str, have)) or "none"
+                raise StepError(f"{waiting['interface']} has {now}, not {waiting['target']}", "see this node's log")
+            rollback.disarm(self.board)
+
+    def verify(self) -> None:
+        if rollback.pending(self.board):
+            raise StepError("the change is still not confirmed", "see this node's log")
+
+
+class Status(Step):
+    """Changes nothing. Argument: `token` (or empty). `data`: ``hostname``, ``addresses``, ``pending``, ``outcome``."""
+
+    name = "network_status"
+
+    def check(self) -> Diff:
+        waiting, outcome = rollback.pending(self.board), rollback.outcome(self.board)
+        self.data["hostname"] = os.uname().nodename
+        self.data["pending"] = waiting["token"] if waiting else ""
+        self.data["outcome"] = outcome if outcome.get("token") == self.args.get("token") else {}
+        interface = links.choose(self.board, self.args.get("interface", ""), self.args.get("address", ""))
+        self.data["addresses"] = [found.address for found in links.addresses(self.board, interface)]
+        return Diff()

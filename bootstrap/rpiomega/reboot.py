@@ -1,0 +1,61 @@
+"""A reboot that is waited for: the board must come back under its own name, at its own address."""
+
+from __future__ import annotations
+
+import time
+
+from rpiomega import agent
+from rpiomega.errors import NodeError, Stopped
+from rpiomega.move import Event
+from rpiomega.site import Node
+from rpiomega.ssh import Remote, SshError
+
+BOUND = 300.0
+PAUSE = 1.0
+# The boot's id, and when process 1 began: a container has its host's boot id, a board its process 1 always at once.
+IDENTITY = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f22 /proc/1/stat"
+
+
+def reboot(remote: Remote, node: Node, on_event: Event, bound: float = BOUND, named: bool = True) -> Remote:
+    """Reboot a board and wait until it is back, at most `bound` seconds; return the new connection.
+
+    Raise NodeError if it does not come back, or (`named`) under another name, or without the address of the site file.
+    """
+    before = _identity(remote)
+    done = remote.run(remote.as_root("systemd-run --quiet --collect --on-active=1 systemctl reboot"), timeout=30)
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip() or "no reason given"
+        raise NodeError(f"it does not reboot: {last}", "run `sudo systemctl reboot` on the board", "reboot")
+    remote.end_master()
+    began = time.monotonic()
+    new = remote.pool.remote([node.address], remote.log)
+    seen = "still the boot of before"
+    while True:
+        left = bound - (time.monotonic() - began)
+        try:
+            new.connect(max(left, 1.0))
+            if _identity(new) != before:
+                break
+            seen = "still the boot of before"
+        except SshError as error:
+            seen = error.cause
+        if left <= 0:
+            cause = f"not back at {node.address} {bound:.0f} s after its reboot; last seen: {seen}"
+            raise NodeError(cause, "look at its screen, or switch it off and on", "reboot")
+        new.end_master()
+        if new.pool.stop.wait(PAUSE):
+            raise Stopped
+    remote.log(f"back {time.monotonic() - began:.0f} s after its reboot")
+    status = {"step": "network_status", "args": {"address": node.address, "interface": node.interface}}
+    found = agent.run(new, [status], on_event)["network_status"]["data"]
+    if node.address not in found["addresses"]:
+        have = ", ".join(found["addresses"]) or "none"
+        raise NodeError(f"after its reboot it has {have}, not {node.address}", "run the bootstrap again", "reboot")
+    if named and found["hostname"] != node.name:
+        cause = f"after its reboot it is called {found['hostname']}"
+        raise NodeError(cause, "something restores the old name at boot: see `journalctl -b` on the board", "reboot")
+    return new
+
+
+def _identity(remote: Remote) -> bytes:
+    return remote.run(IDENTITY, timeout=30).stdout
