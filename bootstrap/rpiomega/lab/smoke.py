@@ -39,8 +39,8 @@ def service(lab: Lab) -> Iterator[None]:
             lab,
             master,
             f"sudo docker service create --quiet --detach --name {NAME} --mode global --network {NAME} "
-            f"--endpoint-mode dnsrr --stop-grace-period 1s --publish mode=host,published={PORT},target=8080 --no-resolve-image "
-            f"--hostname '{{{{.Node.Hostname}}}}' {archives.SMOKE} sh -c {remote.quote(_SERVE)}",
+            f"--endpoint-mode dnsrr --publish mode=host,published={PORT},target=8080 --stop-grace-period 1s "
+            f"--no-resolve-image --hostname '{{{{.Node.Hostname}}}}' {archives.SMOKE} sh -c {remote.quote(_SERVE)}",
         )
         yield
     finally:
