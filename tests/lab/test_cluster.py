@@ -8,9 +8,11 @@ from rpiomega.lab import demo, facts, remote, smoke
 
 
 def changed(returned):
-    """Return node -> ids of the states that reported changes."""
+    """Return node -> what each state with changes reported."""
     return {
-        node: [key for key, state in states.items() if state.get("changes")] if isinstance(states, dict) else states
+        node: [{key: state["changes"]} for key, state in states.items() if state.get("changes")]
+        if isinstance(states, dict)
+        else states
         for node, states in returned.items()
     }
 
