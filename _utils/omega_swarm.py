@@ -22,7 +22,6 @@ from omega_swarm_record import INITIALIZING, READY, VACANT
 log = logging.getLogger(__name__)
 
 POLL = 0.5
-RENEW = 10.0
 CONTEND = 5.0  # seconds in one attempt for the lock; then the record is looked at again
 JOINED_EVENT = "rpiomega/swarm/joined"
 
@@ -94,7 +93,7 @@ class Member:
         self.engine, self.store, self.want = engine, store, want
         self.bounds, self.notify = bounds or Bounds(), notify or (lambda node: None)
         self.changes, self.notes, self.warnings = {}, [], []
-        self._since, self._renewed, self._bootstrapped = {}, 0.0, None
+        self._since, self._appeared, self._bootstrapped = {}, False, None
         self._join_notes, self._said_first = [], None
 
     # -- looking -------------------------------------------------------------------------------------------
@@ -236,7 +235,7 @@ class Member:
             names = " or ".join(self.want.others) or "a manager"
             return f"; it has joined as a worker; apply the state on {names}, that promotes it"
         if step.kind == "settle":
-            problems = [check.manager_unreachable(address) for address in facts.local.managers]
+            problems = check.managers_unreachable(facts.local.managers).values()
             return "; " + ("; ".join(filter(None, problems)) or "see `journalctl -u docker`")
         if step.kind == "wait_bootstrap":
             return "; see the result of the state on the managers, then run again"
@@ -246,16 +245,11 @@ class Member:
         """Show the other managers that this run goes on: they wait for it and promote this node."""
         if self.want.role != MANAGER:
             return
-        if not self._renewed:
+        if not self._appeared:
+            self._appeared = True
             self.store.appear()
-            if not facts.local.control:
-                self._said_first = facts.own.role_now or None
-                self.store.publish(plan.entry_of(facts))
-        elif time.monotonic() - self._renewed > RENEW:
-            self.store.renew()
-        else:
-            return
-        self._renewed = time.monotonic()
+            self._said_first = facts.own.role_now or None
+            self.store.publish(facts.own if facts.local.control else plan.entry_of(facts))
 
     # -- acting --------------------------------------------------------------------------------------------
 
@@ -358,8 +352,9 @@ class Member:
         self._precheck(facts)
         token = self.store.token(facts.record.cluster_id)
         self._join_notes = []
-        for address in self._addresses(facts) if token else ():
-            problem = check.manager_unreachable(address) or self._join_through(address, token)
+        addresses = self._addresses(facts) if token else []
+        for address, closed in check.managers_unreachable(addresses).items():
+            problem = closed or self._join_through(address, token)
             if not problem:
                 self.changes["swarm"] = {
                     "old": "inactive",

@@ -39,6 +39,15 @@ def manager_unreachable(address, timeout=CONNECT_TIMEOUT):
     return unreachable(address, port, timeout) or unreachable(address, GOSSIP, timeout)
 
 
+def managers_unreachable(addresses, timeout=CONNECT_TIMEOUT):
+    """Return {address: why no node can join through it, or ""} in the given order; all are tried side by side."""
+    if not addresses:
+        return {}
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        problems = pool.map(lambda address: manager_unreachable(address, timeout), addresses)
+        return dict(zip(addresses, problems))
+
+
 def answering(addresses, timeout=1.0):
     """Return the keys of {name: address} whose address takes connections on the swarm port."""
     if not addresses:

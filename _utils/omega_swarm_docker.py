@@ -15,6 +15,7 @@ Facts of the engine that shape this file:
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from dataclasses import dataclass, field
@@ -177,8 +178,14 @@ def certificate(root_dir):
         "node_id": subject(NameOID.COMMON_NAME),
         "role": subject(NameOID.ORGANIZATIONAL_UNIT_NAME).replace("swarm-", ""),
         "cluster_id": subject(NameOID.ORGANIZATION_NAME),
-        "expires": cert.not_valid_after,
+        "expires": _expiry(cert),
     }
+
+
+def _expiry(cert):
+    if hasattr(cert, "not_valid_after_utc"):  # cryptography 42 and later
+        return cert.not_valid_after_utc
+    return cert.not_valid_after.replace(tzinfo=datetime.timezone.utc)
 
 
 def local_of(info, cert):

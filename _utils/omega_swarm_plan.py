@@ -224,7 +224,7 @@ def _bootstrapper(facts):
 
 def _other_initializer(facts):
     by = facts.record.by
-    if facts.holder == by != facts.node:
+    if facts.holder == by != facts.node or (by in facts.published and facts.published[by].present):
         return Step("wait_bootstrap", f"waiting for bootstrap by {by}")
     message = (
         f"{by} may hold a swarm: it recorded that it initialises one and has not finished; recover {by} and "

@@ -10,17 +10,22 @@ known to have formed nothing. The worker token is the only secret here; no manag
 from __future__ import annotations
 
 import datetime
+import logging
+import threading
 from dataclasses import dataclass
 
 import omega_lock
 from omega_consul import ConsulError
+
+log = logging.getLogger(__name__)
 
 PREFIX = "rpiomega/swarm/"
 LOCK = PREFIX + "lock"
 RECORD = PREFIX + "record"
 TOKEN = PREFIX + "worker-token"
 NODES = PREFIX + "nodes/"
-PRESENCE_TTL = 60  # seconds; longer than the longest single call of a run, so no renewing thread is needed
+PRESENCE_TTL = 10  # seconds, Consul's minimum: a run that was killed is gone for the others after at most twice that
+PRESENCE_RENEW = 4
 INITIALIZING, READY, VACANT = "initializing", "ready", "vacant"
 
 
@@ -138,7 +143,7 @@ class Store:
 
     def __init__(self, client, node):
         self.client, self.node = client, node
-        self._session = None
+        self._session, self._over = None, threading.Event()
 
     def snapshot(self, stale_allowed=False):
         """
@@ -187,17 +192,15 @@ class Store:
         if self._session is None:
             name = f"{NODES}{self.node}"
             self._session = self.client.session_create(name, ttl=PRESENCE_TTL, lock_delay=0)
+            arguments = (self.client.clone(), self._session)
+            threading.Thread(target=self._renew, args=arguments, name=f"renew {name}", daemon=True).start()
 
-    def renew(self):
-        """Keep `appear` in force: to be called at least every PRESENCE_TTL seconds."""
-        if self._session is None:
-            return
-        try:
-            self.client.session_renew(self._session)
-        except ConsulError as error:
-            if error.kind != "lost":
-                raise
-            self._session = None
+    def _renew(self, client, session):
+        while not self._over.wait(PRESENCE_RENEW):
+            try:
+                client.session_renew(session)
+            except ConsulError as error:
+                log.info("%s: its presence is not renewed: %s", self.node, error)
 
     def publish(self, published):
         """Write this node's entry."""
@@ -208,6 +211,7 @@ class Store:
 
     def vanish(self):
         """End what `appear` began; the entry stays."""
+        self._over.set()
         if self._session:
             session, self._session = self._session, None
             entry = self.client.get(f"{NODES}{self.node}")

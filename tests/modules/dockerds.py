@@ -147,6 +147,12 @@ class Daemon:
         self.stop()
         self.start()
 
+    def wipe(self) -> None:
+        """Restart the daemon as one that never was in a swarm."""
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.root / "data" / "swarm", ignore_errors=True)
+        self.start()
+
     def unplug(self) -> None:
         """Take the node off the network; the daemon goes on."""
         self.run("ip", "link", "set", "eth0", "down")

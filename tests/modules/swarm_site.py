@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
+import omega_consul_policies as policies
 import yaml
 from dockerds import Daemon, Dockerds
+from omega_swarm_docker import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_BOUND = 400.0  # seconds; above every bound of the states that tests use
@@ -44,10 +47,10 @@ class Site:
     """
     :param dockerds: started Dockerds
     :param roles: {name: role} in the order of the site file
-    :param consul_url: of the Consul that all nodes use
+    :param consul: started ConsulServer with ACLs; each node gets a token with the least policy of its role
     """
 
-    def __init__(self, dockerds: Dockerds, roles: dict[str, str], consul_url: str, root: Path) -> None:
+    def __init__(self, dockerds: Dockerds, roles: dict[str, str], consul, root: Path) -> None:
         self.dockerds, self.roles, self.root = dockerds, roles, root
         self.pillar = {
             "rpiomega": {
@@ -56,9 +59,16 @@ class Site:
             }
         }
         for name in roles:
-            self._configure(dockerds[name], consul_url)
+            self._configure(dockerds[name], consul.url, self._token(consul, name))
 
-    def _configure(self, daemon: Daemon, consul_url: str) -> None:
+    def _token(self, consul, name: str) -> str:
+        """A new token of the node. Sessions belong to the agent asked, which is the one server for all here."""
+        rules = policies.rules(self.pillar["rpiomega"], name) + f'session "{consul.name}" {{ policy = "write" }}\n'
+        client, policy = consul.client(), f"{policies.policy_name(name)}-{uuid.uuid4().hex[:8]}"
+        client.request("put", "/v1/acl/policy", data={"Name": policy, "Rules": rules})
+        return client.request("put", "/v1/acl/token", data={"Policies": [{"Name": policy}]})[1]["SecretID"]
+
+    def _configure(self, daemon: Daemon, consul_url: str, token: str) -> None:
         base = self.root / daemon.name
         for folder in ("pillar", "states"):
             (base / folder).mkdir(parents=True, exist_ok=True)
@@ -74,8 +84,9 @@ class Site:
             "enable_fqdns_grains": False,
             "enable_gpu_grains": False,
             "log_level": "info",
-            "log_level_logfile": "info",
+            "log_level_logfile": "debug",
             "consul.url": consul_url,
+            "consul.token": token,
             "swarm.docker_url": daemon.base_url,
         }
         (base / "minion").write_text(yaml.safe_dump(minion))
@@ -103,20 +114,28 @@ class Site:
         runs = {name: self.member(name, **kwargs) for name in names or self.roles}
         return {name: run.result() for name, run in runs.items()}
 
-    def forget(self) -> None:
-        """Every daemon out of any swarm, as newly installed."""
+    def sockets(self) -> dict[str, str]:
+        return {name: self.dockerds[name].base_url for name in self.roles}
+
+    def set_role(self, name: str, role: str) -> None:
+        """Change a node's role in the site file of every node."""
+        self.pillar["rpiomega"]["nodes"][name]["roles"] = [role]
+        for node in self.roles:
+            (self.root / node / "pillar" / "site.sls").write_text(yaml.safe_dump(self.pillar))
+
+    def restore(self) -> None:
+        """Every daemon out of any swarm, as newly installed; the site file as it was."""
+        for name, role in self.roles.items():
+            self.set_role(name, role)
         self.dockerds.forget_swarm()
 
+    def logs(self) -> str:
+        """All that Salt has logged on all nodes."""
+        return "".join(path.read_text(errors="replace") for path in self.root.glob("*/root/var/log/salt/*"))
+
     def clusters(self) -> set[str]:
-        """ClusterIDs of all swarms there are, by the daemons' own certificates."""
-        script = "import omega_swarm_docker as d, sys; print(d.Engine(sys.argv[1]).local().cluster_id)"
-        code = f"import sys; sys.path.insert(0, {str(ROOT / '_utils')!r}); {script}"
-        found = set()
-        for name in self.roles:
-            url = self.dockerds[name].base_url
-            done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=True)
-            found.add(done.stdout.strip())
-        return found - {""}
+        """ClusterIDs of all swarms there are, by what the daemons say."""
+        return {Engine(url).local().cluster_id for url in self.sockets().values()} - {""}
 
     def roles_now(self, seen_by: str) -> dict[str, str]:
         """{hostname: role} in the swarm's node list, only of nodes that are ready."""
@@ -126,7 +145,9 @@ class Site:
         finally:
             client.close()
         return {
-            node["Description"]["Hostname"]: node["Spec"]["Role"] for node in nodes if node["Status"]["State"] == "ready"
+            node["Description"]["Hostname"]: node["Spec"]["Role"]
+            for node in nodes
+            if node["Status"]["State"] == "ready"
         }
 
     def close(self) -> None:

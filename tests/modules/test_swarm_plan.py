@@ -57,6 +57,11 @@ CASES = {
         "wait_initializer",
         "pi1 may hold a swarm",
     ),
+    "the initialiser has come back and is at it": (
+        at("pi2", record=INITIALIZING, alive=frozenset({"pi1"}), published={"pi1": Published(present=True)}),
+        "wait_bootstrap",
+        "by pi1",
+    ),
     "the initialiser is dead": (at("pi2", record=INITIALIZING, alive=frozenset({"pi2"})), "refuse", "recover pi1"),
     "a third one holds the lock meanwhile": (
         at("pi2", record=INITIALIZING, holder="pi3", alive=frozenset({"pi3"})),

@@ -1,0 +1,83 @@
+"""What a host must have before it is taken into a swarm (F43, F44), on trees of files as the kernel shows them."""
+
+import os
+import socket
+
+import pytest
+from omega_swarm_check import answering, host_problems, manager_unreachable, split, unreachable
+from omega_swarm_docker import Local, local_of
+
+RELEASE = os.uname().release
+
+
+def modules(root, name, text):
+    folder = root / "lib/modules" / RELEASE
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_f44_a_kernel_without_vxlan_is_refused_with_the_cure(tmp_path):
+    modules(tmp_path, "modules.dep", "kernel/net/bridge/bridge.ko.xz:\n")
+    problems, _ = host_problems(Local(), str(tmp_path))
+    assert len(problems) == 1
+    assert "linux-modules-extra-raspi" in problems[0]
+    assert "reboot" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("modules.dep", "kernel/drivers/net/vxlan/vxlan.ko.xz: kernel/net/ipv4/udp_tunnel.ko.xz\n"),
+        ("modules.builtin", "kernel/drivers/net/vxlan/vxlan.ko\n"),
+    ],
+)
+def test_vxlan_is_found_as_a_module_and_built_in(tmp_path, name, text):
+    modules(tmp_path, name, text)
+    assert host_problems(Local(), str(tmp_path)) == ([], [])
+
+
+def test_vxlan_that_is_in_use_needs_no_module_list(tmp_path):
+    modules(tmp_path, "modules.dep", "")
+    (tmp_path / "sys/module/vxlan").mkdir(parents=True)
+    assert host_problems(Local(), str(tmp_path))[0] == []
+
+
+def test_a_host_whose_modules_are_not_to_be_seen_is_not_refused(tmp_path):
+    assert host_problems(Local(), str(tmp_path))[0] == []
+
+
+def test_f44_a_missing_memory_cgroup_is_a_warning_with_the_flags(tmp_path):
+    local = local_of({"MemoryLimit": False, "Swarm": {}}, {})
+    problems, warnings = host_problems(local, str(tmp_path))
+    assert problems == []
+    assert "cgroup_enable=memory cgroup_memory=1" in warnings[0]
+    assert "reboot" in warnings[0]
+
+
+def test_f43_the_nftables_backend_is_refused(tmp_path):
+    local = local_of({"FirewallBackend": {"Driver": "nftables"}, "Swarm": {}}, {})
+    assert "Swarm needs the iptables backend" in host_problems(local, str(tmp_path))[0][0]
+    local = local_of({"FirewallBackend": {"Driver": "iptables"}, "Swarm": {}}, {})
+    assert host_problems(local, str(tmp_path))[0] == []
+
+
+def test_a_port_is_open_or_named_with_the_reason():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert unreachable("127.0.0.1", port) == ""
+        assert answering({"pi1": f"127.0.0.1:{port}", "pi2": "127.0.0.1:1"}) == ("pi1",)
+        assert "127.0.0.1:7946/tcp refused" in manager_unreachable(f"127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}/tcp refused the connection" in unreachable("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("192.0.2.1", ("192.0.2.1", 2377)),
+        ("192.0.2.1:2400", ("192.0.2.1", 2400)),
+        ("fd00::1", ("fd00::1", 2377)),
+        ("[fd00::1]:2400", ("fd00::1", 2400)),
+    ],
+)
+def test_addresses_carry_their_port_or_the_default(address, expected):
+    assert split(address) == expected

@@ -1,0 +1,409 @@
+"""`swarm.member` and `swarm.absent` on four real daemons and a real Consul; F01.. are rows of the list of faults."""
+
+import contextlib
+import json
+import re
+import signal
+import time
+
+import pytest
+from consul_server import ConsulServer
+from dockerds import Dockerds, missing
+from omega_swarm_docker import Engine, SwarmError
+from omega_swarm_record import LOCK, NODES, PREFIX, RECORD, TOKEN
+from swarm_site import Site
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
+
+ROLES = {"pi1": "manager", "pi2": "manager", "pi3": "manager", "pi4": "worker"}
+MANAGERS = ["pi1", "pi2", "pi3"]
+KILL = "import os, signal; kill = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)"
+KILL_BEFORE_INTENT = f"{KILL}; import omega_swarm_record as r; r.Store.write_record = kill"
+SHORT_LOCK = (
+    "import omega_lock as l; hold = l.hold; l.hold = lambda *a, **k: hold(*a, ttl=10, renew=3, lock_delay=0, **k)"
+)
+KILL_AFTER_INIT = (
+    f"{KILL}; {SHORT_LOCK}; import omega_swarm_docker as d; init = d.Engine.init; "
+    "d.Engine.init = lambda *a, **k: (init(*a, **k), kill())"
+)
+
+
+@pytest.fixture(scope="module")
+def consul():
+    with ConsulServer(acl=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kv(consul):
+    return consul.client()
+
+
+@pytest.fixture(scope="module")
+def started(consul, tmp_path_factory):
+    with Dockerds(list(ROLES)) as dockerds:
+        yield Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture
+def site(started, kv):
+    """Four fresh daemons, nothing in Consul, all nodes alive."""
+    started.restore()
+    kv.delete(PREFIX, recurse=True)
+    for name in ROLES:
+        set_alive(kv, started, name)
+    return started
+
+
+@pytest.fixture
+def formed(site):
+    """The finished swarm: three managers and a worker."""
+    results = site.apply()
+    assert all(result["result"] for result in results.values()), comments(results)
+    return site
+
+
+def set_alive(kv, site, name, status="passing"):
+    """Let Consul's catalog see a node as a member of its own: only the server itself runs here."""
+    check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": status}
+    body = {"Node": name, "Address": site.dockerds[name].address, "Check": check}
+    kv.request("put", "/v1/catalog/register", data=body)
+
+
+def comments(results):
+    return {name: (result["result"], result["comment"]) for name, result in results.items()}
+
+
+def until(condition, bound, what):
+    end = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < end, f"waited {bound} s for {what}"
+        time.sleep(0.1)
+
+
+def state_of(kv):
+    """All that Consul holds for the swarm, and its sessions."""
+    sessions = kv.request("get", "/v1/session/list")[1]
+    return [(entry.key, entry.value, entry.modify_index) for entry in kv.list(PREFIX)], sessions
+
+
+def writes(site):
+    return {name: site.dockerds[name].writes() for name in ROLES}
+
+
+# -- forming ------------------------------------------------------------------------------------------------
+
+
+def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(site, kv):
+    results = site.apply()
+    assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
+    cluster = kv.get(RECORD).json()["cluster_id"]
+    assert site.clusters() == {cluster}
+    assert site.roles_now("pi1") == ROLES
+    made = [name for name, result in results.items() if "initialised here" in result["changes"]["swarm"]["new"]]
+    assert made == [kv.get(RECORD).json()["by"]]
+
+    before, logged = (state_of(kv)[0], writes(site)), len(site.dockerds["pi2"].log.read_text())
+    again = site.apply()
+    assert [(result["result"], result["changes"]) for result in again.values()] == [(True, {})] * 4, comments(again)
+    assert (state_of(kv)[0], writes(site)) == before
+    asked = re.findall(r"Calling (\S+ \S+?)\"", site.dockerds["pi2"].log.read_text()[logged:])
+    assert len([request for request in asked if request.endswith("/info")]) == 1, asked
+    assert all(request.endswith(("/info", "/_ping", "/version")) for request in asked), asked
+
+    client = Engine(site.dockerds["pi1"].base_url)
+    tokens = client.api.inspect_swarm()["JoinTokens"]
+    said = json.dumps([*results.values(), *again.values()]) + site.logs()
+    assert "SWMTKN" not in said
+    stored = {entry.key: entry.text() for entry in kv.list("")}
+    assert not any(tokens["Manager"] in text for text in stored.values())
+    assert [key for key, text in stored.items() if "SWMTKN" in text] == [TOKEN]
+    assert json.loads(stored[TOKEN])["token"] == tokens["Worker"]
+
+
+def test_a_manager_that_comes_later_is_promoted_when_a_manager_looks(site, kv):
+    assert site.apply("pi1", gather_timeout=0)["pi1"]["result"] is True
+    late = site.apply("pi2", promote_timeout=1)["pi2"]
+    assert late["result"] is False
+    assert "waiting to be promoted" in late["comment"]
+    assert "apply the state on pi1 or pi3" in late["comment"]
+    assert site.call("pi2", "swarm.promote_waiting").result()["promoted"] == []
+    assert site.call("pi1", "swarm.promote_waiting").result()["promoted"] == ["pi2"]
+    until(lambda: Engine(site.dockerds["pi2"].base_url).local().control, 30, "pi2 to be a manager")
+    after = site.apply("pi2")["pi2"]
+    assert (after["result"], after["changes"]["role"]) == (True, {"old": "worker", "new": "manager"})
+
+
+def test_test_mode_predicts_and_writes_nothing(site, kv):
+    before = state_of(kv)
+    results = site.apply(test=True)
+    assert {name: result["result"] for name, result in results.items()} == dict.fromkeys(ROLES), comments(results)
+    assert results["pi4"]["changes"] == {
+        "swarm": {"old": "inactive", "new": "member of (new)"},
+        "published": {"old": None, "new": "worker"},
+    }
+    assert (state_of(kv), writes(site)) == (before, {name: [] for name in ROLES})
+
+    site.apply("pi1", gather_timeout=0)
+    ahead, done = site.apply("pi4", test=True)["pi4"], site.apply("pi4")["pi4"]
+    assert ahead["result"] is None
+    assert set(ahead["changes"]) == set(done["changes"])
+    assert site.apply("pi4", test=True)["pi4"]["result"] is True
+
+
+def test_a_worker_waits_only_within_its_bound(site):
+    result = site.apply("pi4", bootstrap_timeout=1)["pi4"]
+    assert result["result"] is False
+    assert "waiting for bootstrap by one of pi1, pi2, pi3" in result["comment"]
+
+
+# -- interrupted --------------------------------------------------------------------------------------------
+
+
+def test_f02_holder_killed_before_its_intent(site, kv):
+    site.member("pi1", patch=KILL_BEFORE_INTENT).process.wait(60)
+    fence = kv.get(LOCK).modify_index
+    start = time.monotonic()
+    results = site.apply("pi2", "pi3")
+    assert [result["result"] for result in results.values()] == [True, True], comments(results)
+    assert time.monotonic() - start < 60
+    record = kv.get(RECORD).json()
+    assert (record["state"], record["by"] in ("pi2", "pi3"), record["fence"] > fence) == ("ready", True, True)
+    assert len(site.clusters()) == 1
+
+
+def test_f03_f04_holder_killed_between_init_and_ready(site, kv):
+    site.member("pi1", patch=KILL_AFTER_INIT).process.wait(60)
+    assert kv.get(RECORD).json()["state"] == "initializing"
+    start = time.monotonic()
+    results = site.apply("pi2", "pi4", initializer_timeout=2)
+    assert time.monotonic() - start < 60
+    for result in results.values():
+        assert result["result"] is False
+        assert "pi1 may hold a swarm" in result["comment"]
+        assert "swarm.bootstrap_takeover pi1" in result["comment"]
+    own = site.clusters()
+    assert len(own) == 1
+
+    set_alive(kv, site, "pi1")
+    results = site.apply()
+    assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
+    assert site.clusters() == own == {kv.get(RECORD).json()["cluster_id"]}
+    assert site.roles_now("pi1") == ROLES
+
+
+def test_a_node_lost_after_its_intent_is_given_up_only_by_name(site, kv):
+    kv.put(RECORD, {"state": "initializing", "by": "pi1", "fence": 1, "cluster_id": None, "at": ""})
+    set_alive(kv, site, "pi1", "critical")
+    refused = site.apply("pi2")["pi2"]
+    assert (refused["result"], refused["seconds"] < 20) == (False, True)
+    assert "pi1 may hold a swarm" in refused["comment"]
+    wrong = site.call("pi2", "swarm.bootstrap_takeover", "pi3")
+    with pytest.raises(AssertionError, match="the open attempt is of pi1, not of pi3"):
+        wrong.result()
+    assert site.call("pi2", "swarm.bootstrap_takeover", "pi1").result()["new"]["state"] == "vacant"
+    assert site.apply("pi2", gather_timeout=0)["pi2"]["result"] is True
+
+
+def test_an_init_that_fails_leaves_the_way_free_for_others(site, kv):
+    failed = site.apply("pi1", address="192.0.2.300")["pi1"]
+    assert failed["result"] is False
+    assert kv.get(RECORD).json()["state"] == "vacant"
+    assert site.apply("pi2", gather_timeout=0)["pi2"]["result"] is True
+
+
+def test_consul_that_lost_its_keys_gets_the_same_swarm_recorded_again(formed, kv):
+    own = formed.clusters()
+    kv.delete(PREFIX, recurse=True)
+    formed.dockerds["pi3"].stop(signal.SIGKILL)
+    results = formed.apply("pi1", "pi2", "pi4")
+    assert [result["result"] for result in results.values()] == [True] * 3, comments(results)
+    assert {kv.get(RECORD).json()["cluster_id"]} == own
+
+
+def test_a_new_manager_does_not_initialise_beside_an_unrecorded_swarm(formed, kv):
+    kv.delete(PREFIX, recurse=True)
+    formed.dockerds["pi3"].wipe()
+    result = formed.apply("pi3", bootstrap_timeout=1)["pi3"]
+    assert result["result"] is False
+    assert "pi1, pi2 already runs a swarm manager" in result["comment"]
+    assert formed.dockerds["pi3"].info()["LocalNodeState"] == "inactive"
+
+
+# -- joining ------------------------------------------------------------------------------------------------
+
+
+def test_f27_dead_first_manager(formed):
+    formed.dockerds["pi1"].unplug()
+    formed.dockerds["pi4"].wipe()
+    result = formed.apply("pi4")["pi4"]
+    assert (result["result"], result["seconds"] < 60) == (True, True), result["comment"]
+    assert "passed over: 10.98.76.11:2377/tcp" in result["comment"]
+
+
+def test_f20_a_blocked_port_is_named(formed):
+    for name in MANAGERS:
+        formed.dockerds[name].block(7946)
+    formed.dockerds["pi4"].wipe()
+    result = formed.apply("pi4", join_timeout=1)["pi4"]
+    assert result["result"] is False
+    assert "10.98.76.12:7946/tcp gave no answer" in result["comment"]
+    assert formed.dockerds["pi4"].info()["LocalNodeState"] == "inactive"
+
+
+def test_f28_another_swarm_is_refused_with_both_ids(formed, kv):
+    pi4 = formed.dockerds["pi4"]
+    pi4.wipe()
+    foreign = pi4.client().swarm.init(advertise_addr=pi4.address) and pi4.info()["Cluster"]["ID"]
+    result = formed.apply("pi4")["pi4"]
+    assert result["result"] is False
+    assert foreign in result["comment"]
+    assert kv.get(RECORD).json()["cluster_id"] in result["comment"]
+    assert pi4.info()["Cluster"]["ID"] == foreign
+
+
+def test_f28_a_worker_of_another_swarm_is_told_too(formed):
+    pi3, pi4 = formed.dockerds["pi3"], formed.dockerds["pi4"]
+    pi3.wipe()
+    pi4.wipe()
+    pi3.client().swarm.init(advertise_addr=pi3.address)
+    foreign, token = pi3.info()["Cluster"]["ID"], pi3.client().swarm.attrs["JoinTokens"]["Worker"]
+    pi4.client(40).swarm.join([f"{pi3.address}:2377"], token, advertise_addr=pi4.address)
+    result = formed.apply("pi4")["pi4"]
+    assert (result["result"], foreign in result["comment"]) == (False, True), result["comment"]
+
+
+def test_f29_locked_error_and_pending_are_told_apart(formed):
+    pi3, pi4 = formed.dockerds["pi3"], formed.dockerds["pi4"]
+    swarm = pi3.client().swarm
+    spec = {**swarm.attrs["Spec"], "EncryptionConfig": {"AutoLockManagers": True}}
+    pi3.client().api.update_swarm(swarm.attrs["Version"]["Index"], spec)
+    pi3.restart()
+    assert "docker swarm unlock" in formed.apply("pi3")["pi3"]["comment"]
+
+    pi4.stop()
+    (pi4.root / "data/swarm/certificates/swarm-node.crt").write_text("not a certificate")
+    pi4.start()
+    result = formed.apply("pi4")["pi4"]
+    assert (result["result"], "broken" in result["comment"]) == (False, True), result["comment"]
+
+    pi4.wipe()
+    token = formed.dockerds["pi1"].client().swarm.attrs["JoinTokens"]["Worker"]
+    with contextlib.suppress(OSError):
+        pi4.client(1).swarm.join([f"{formed.dockerds.subnet}.99:2377"], token, advertise_addr=pi4.address)
+    assert pi4.info()["LocalNodeState"] == "pending"
+    result = formed.apply("pi4", join_timeout=0)["pi4"]
+    assert result["result"] is False
+    assert "still trying to join" in result["comment"]
+    assert f"{formed.dockerds.subnet}.99:2377/tcp" in result["comment"]
+
+
+def test_f41_daemon_restarted_in_the_middle_of_a_join(formed, tmp_path):
+    pi4, reached, go_on = formed.dockerds["pi4"], tmp_path / "reached", tmp_path / "go_on"
+    pi4.wipe()
+    seen = Engine(formed.dockerds["pi1"].base_url)
+    before = len(seen.nodes())
+    patch = (
+        "import omega_swarm_docker as d, pathlib, time; join = d.Engine.join; "
+        f"stop = lambda: (pathlib.Path({str(reached)!r}).touch(), "
+        f"[time.sleep(.05) for _ in iter(pathlib.Path({str(go_on)!r}).exists, True)]); "
+        "d.Engine.join = lambda *a: (stop(), join(*a))"
+    )
+    run = formed.member("pi4", patch=patch)
+    until(reached.exists, 60, "the run to join")
+    pi4.stop(signal.SIGKILL)
+    go_on.touch()
+    pi4.start()
+    result = run.result()
+    assert result["result"] is True, result["comment"]
+    assert len(seen.nodes()) == before + 1
+
+
+def test_no_daemon_is_one_clear_line_within_the_bound(site):
+    site.dockerds["pi4"].stop()
+    result = site.apply("pi4", engine_timeout=2)["pi4"]
+    assert (result["result"], result["seconds"] < 20) == (False, True)
+    assert "no Docker Engine answers" in result["comment"]
+    assert "journalctl -u docker" in result["comment"]
+
+
+def test_no_consul_is_one_clear_line_within_the_bound(site, consul):
+    with consul.frozen():
+        result = site.apply("pi4", consul_timeout=4)["pi4"]
+    assert (result["result"], result["seconds"] < 20) == (False, True)
+    assert "Consul" in result["comment"]
+
+
+# -- roles and leaving --------------------------------------------------------------------------------------
+
+
+def test_a_role_changed_in_the_site_is_carried_out_both_ways(formed):
+    formed.set_role("pi3", "worker")
+    ahead, done = formed.apply("pi3", test=True)["pi3"], formed.apply("pi3")["pi3"]
+    assert ahead["changes"]["role"] == done["changes"]["role"] == {"old": "manager", "new": "worker"}
+    until(lambda: formed.roles_now("pi1").get("pi3") == "worker", 30, "pi3 to be a worker")
+    formed.set_role("pi3", "manager")
+    results = formed.apply()
+    assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
+    assert formed.roles_now("pi1") == ROLES
+
+
+def test_f30_a_demotion_that_costs_the_quorum_is_refused_before_the_call(formed):
+    formed.dockerds["pi2"].stop(signal.SIGKILL)
+    seen = Engine(formed.dockerds["pi1"].base_url)
+    until(lambda: not seen.find("pi2").reachable, 60, "pi2 to be seen as unreachable")
+    before = writes(formed)
+    formed.set_role("pi3", "worker")
+    result = formed.apply("pi3")["pi3"]
+    assert (result["result"], "1 of 2 managers" in result["comment"]) == (False, True), result["comment"]
+    with pytest.raises(AssertionError, match="1 of 2 managers"):
+        formed.call("pi1", "swarm.demote", "pi3").result()
+    assert writes(formed) == before
+
+
+def test_absent_takes_a_worker_and_a_manager_out_in_order(formed, kv):
+    before = writes(formed), state_of(kv)[0]
+    ahead = formed.call("pi3", "state.single", "swarm.absent", "omega", test=True).result()
+    assert (ahead["result"], "drained, demoted and leave" in ahead["comment"]) == (None, True)
+    assert (writes(formed), state_of(kv)[0]) == before
+    for name in ("pi4", "pi3"):
+        result = formed.call(name, "state.single", "swarm.absent", "omega").result()
+        assert result["result"] is True, result["comment"]
+        assert formed.dockerds[name].info()["LocalNodeState"] == "inactive"
+        assert kv.get(NODES + name) is None
+    assert not [line for name in ROLES for line in formed.dockerds[name].writes() if "force=1" in line]
+    until(lambda: set(formed.roles_now("pi1")) == {"pi1", "pi2"}, 30, "the list of nodes to be down to two")
+    again = formed.call("pi4", "state.single", "swarm.absent", "omega").result()
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_absent_refuses_the_last_manager(site):
+    site.apply("pi1", gather_timeout=0)
+    result = site.call("pi1", "state.single", "swarm.absent", "omega").result()
+    assert (result["result"], "last manager" in result["comment"]) == (False, True)
+    assert site.dockerds["pi1"].info()["LocalNodeState"] == "active"
+
+
+# -- the execution module -----------------------------------------------------------------------------------
+
+
+def test_node_update_keeps_what_it_is_not_asked_to_change(formed):
+    first = formed.call("pi1", "swarm.node_update", "pi4", labels={"disk": "ssd"}, availability="drain").result()
+    assert first["availability"] == {"old": "active", "new": "drain"}
+    formed.call("pi2", "swarm.node_update", "pi4", labels={"zone": "attic"}).result()
+    spec = formed.call("pi3", "swarm.node_inspect", "pi4").result()["Spec"]
+    assert spec == {"Role": "worker", "Availability": "drain", "Labels": {"disk": "ssd", "zone": "attic"}}
+
+
+def test_errors_of_the_module_say_what_this_node_is(site):
+    site.apply("pi1", "pi4", gather_timeout=0)
+    engine = Engine(site.dockerds["pi4"].base_url)
+    with pytest.raises(SwarmError, match="this node is a worker of swarm") as caught:
+        engine.nodes()
+    assert caught.value.kind == "not_manager"
+    with pytest.raises(SwarmError, match="in no swarm") as caught:
+        Engine(site.dockerds["pi2"].base_url).nodes()
+    assert caught.value.kind == "inactive"
+    with pytest.raises(SwarmError) as caught:
+        Engine("unix:///nowhere/docker.sock").nodes()
+    assert caught.value.kind == "no_daemon"
