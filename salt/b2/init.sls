@@ -1,5 +1,8 @@
 {% from 'rpiomega/map.jinja' import omega, roles with context %}
 
+include:
+  - packages
+
 b2.cli:
   python_venv.installed:
     - name: {{ omega.b2.venv }}

@@ -1,0 +1,98 @@
+"""The formula on the Salt master follows a branch or tag of its git remote.
+
+A revision is used only if it comes after the one in use, is signed where the site asks for that, and renders for every
+node of the site. It is checked out beside the old one, and one rename makes it the one in use: see
+`_utils/omega_formula_release.py` for why a power cut cannot leave half of it.
+"""
+
+import omega_formula
+import omega_formula_git
+from salt.exceptions import CommandExecutionError
+
+# The master's workers keep these loaded as long as they live.
+LOADED_BY_MASTER = ("_pillar/", "_utils/", "_runners/")
+
+
+def followed(
+    name,
+    remote,
+    rev,
+    signers=None,
+    allow_rewrite=False,
+    master_config="/etc/salt/master",
+    master_service="salt-master",
+):
+    """Have the master's formula at the commit where a branch or tag of its remote is.
+
+    :param name: path of the formula, which the master's file_roots name; a symbolic link after the first update
+    :param remote: address of the repository, as git takes it
+    :param rev: branch or tag
+    :param signers: list of public keys (ssh allowed-signers lines or armored OpenPGP keys), one of which must have
+        signed the commit; none: no signature is asked for
+    :param allow_rewrite: take a revision that does not come after the one in use
+    :param master_config: the master's configuration file; the revision is rendered with its roots
+    :param master_service: service to restart when modules that the master keeps loaded have changed; empty: none
+    :return: Salt's state return; ``changes`` maps ``name`` to ``{old, new}`` commits. When anything stands against the
+        update, ``result`` is False, the tree is as it was, and the comment says what to do
+
+    .. code-block:: yaml
+
+        repo.formula:
+          formula.followed:
+            - name: /srv/rpiomega/formula
+            - remote: https://example.com/rpiomega.git
+            - rev: main
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    test = __opts__["test"]
+    try:
+        with omega_formula.planned(name, remote, rev, signers or (), allow_rewrite, master_config, rehearse=test) as (
+            step,
+            releases,
+        ):
+            if step.new is None:
+                return {**ret, "comment": f"{name} is at {step.old[:12]}, where {rev} of {remote} is"}
+            ret["changes"] = {name: {"old": step.old, "new": step.new}}
+            restart = master_service and _master_is_stale(releases.store, step)
+            if test:
+                after = f" and restart {master_service}" if restart else ""
+                return {**ret, "result": None, "comment": f"would switch {name} to {step.new[:12]}{after}"}
+            kept = releases.switch(step.path, step.new, rev)
+    except omega_formula_git.FormulaError as error:
+        at = omega_formula_git.head(name)
+        stays = f" ({name} stays at {at[:12]})" if at else ""
+        return {**ret, "result": False, "changes": {}, "comment": f"{error}{stays}"}
+    except (omega_formula_git.GitFailed, OSError) as error:
+        return {
+            **ret,
+            "result": False,
+            "changes": {},
+            "comment": f"{name} cannot be updated: {error}; see `df` and git",
+        }
+    comment = f"{name} switched to {step.new[:12]}"
+    if kept:
+        comment += f"; the first checkout is kept at {kept}"
+    return {**ret, "comment": comment + _tell_master(master_config, master_service if restart else "")}
+
+
+def _master_is_stale(store, step):
+    try:
+        changed = omega_formula_git.run(store, "diff", "--name-only", step.old, step.new).splitlines()
+    except omega_formula_git.GitFailed:
+        return True
+    return any(path.startswith(LOADED_BY_MASTER) for path in changed)
+
+
+def _tell_master(master_config, service):
+    """Drop the master's list of files, which lives 20 s (fileserver_list_cache_time), and restart it if need be."""
+    import salt.config
+    import salt.fileserver
+
+    salt.fileserver.Fileserver(salt.config.master_config(master_config)).clear_file_list_cache({"saltenv": None})
+    if not service:
+        return ""
+    try:
+        restarted = __salt__["service.restart"](service)
+    except CommandExecutionError:
+        restarted = False
+    return f"; restarted {service}" if restarted else f"; {service} still has the old modules loaded: restart it"
