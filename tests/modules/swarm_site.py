@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import omega_consul
 import omega_consul_policies as policies
+import omega_swarm
 import yaml
 from dockerds import Daemon, Dockerds
 from omega_swarm_docker import Engine
+from omega_swarm_record import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_BOUND = 400.0  # seconds; above every bound of the states that tests use
@@ -58,8 +62,10 @@ class Site:
                 "nodes": {name: {"address": dockerds[name].address, "roles": [role]} for name, role in roles.items()},
             }
         }
+        self.tokens = {name: self._token(consul, name) for name in roles}
+        self.consul_url = consul.url
         for name in roles:
-            self._configure(dockerds[name], consul.url, self._token(consul, name))
+            self._configure(dockerds[name], consul.url, self.tokens[name])
 
     def _token(self, consul, name: str) -> str:
         """A new token of the node. Sessions belong to the agent asked, which is the one server for all here."""
@@ -113,6 +119,17 @@ class Site:
         """swarm.member on these nodes (all by default) at the same moment; returns their results."""
         runs = {name: self.member(name, **kwargs) for name in names or self.roles}
         return {name: run.result() for name, run in runs.items()}
+
+    def form(self) -> None:
+        """What `apply` does on all nodes, without a salt-call: for tests whose subject comes after it."""
+        with ThreadPoolExecutor(len(self.roles)) as pool:
+            for done, comment in pool.map(self._form, self.roles):
+                assert done, comment
+
+    def _form(self, name: str) -> tuple[bool, str]:
+        store = Store(omega_consul.connect(self.consul_url, self.tokens[name]), name)
+        want = omega_swarm.wanted(self.pillar["rpiomega"], name)
+        return omega_swarm.Member(Engine(self.dockerds[name].base_url), store, want).run()
 
     def sockets(self) -> dict[str, str]:
         return {name: self.dockerds[name].base_url for name in self.roles}

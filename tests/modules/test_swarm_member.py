@@ -58,8 +58,7 @@ def site(started, kv):
 @pytest.fixture
 def formed(site):
     """The finished swarm: three managers and a worker."""
-    results = site.apply()
-    assert all(result["result"] for result in results.values()), comments(results)
+    site.form()
     return site
 
 
