@@ -79,9 +79,15 @@ rpiomega:
     extra: []
 
   # Where the master's checkout of this formula follows from. Without a remote it holds what the bootstrap brought.
+  # branch   a branch or a tag
+  # signers  public keys, one of which must have signed a commit before it is used; each is a line as ssh-keygen's
+  #          allowed signers have it (`NAME ssh-ed25519 AAAA...`) or an armored OpenPGP public key. Empty: not asked for
+  # every    minutes between two looks at the remote; 0: only with `state.apply`
   formula:
     remote: ""
     branch: main
+    signers: []
+    every: 0
 
   swarm:
     enabled: true

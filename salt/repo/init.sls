@@ -1,17 +1,30 @@
 {% from 'rpiomega/map.jinja' import omega with context %}
 
-{#- No force option: local edits or a rewritten history stop the update and leave the tree as it is. -#}
-repo.checkout:
-  git.latest:
-    - name: {{ omega.formula.remote or omega.formula.local_remote }}
-    - target: {{ omega.formula.path }}
-    - branch: {{ omega.formula.branch }}
-    - rev: {{ omega.formula.branch }}
-    - user: root
+{#- Local edits, a rewritten history, a revision that does not render: the tree stays as it is, and the state says why. -#}
+repo.formula:
+  formula.followed:
+    - name: {{ omega.formula.path }}
+    - remote: {{ omega.formula.remote or omega.formula.local_remote }}
+    - rev: {{ omega.formula.branch | json }}
+    - signers: {{ omega.formula.signers | json }}
 
 repo.modules:
-  module.run:
-    - saltutil.sync_all:
-      - refresh: True
+  saltutil.sync_all:
+    - refresh: True
     - onchanges:
-      - git: repo.checkout
+      - formula: repo.formula
+
+{% if omega.formula.every %}
+repo.schedule:
+  schedule.present:
+    - name: rpiomega-formula
+    - function: state.apply
+    - job_args: [repo]
+    - minutes: {{ omega.formula.every }}
+    - splay: 30
+    - maxrunning: 1
+{% elif 'rpiomega-formula' in salt['schedule.list'](return_yaml=False, offline=True) %}
+repo.schedule:
+  schedule.absent:
+    - name: rpiomega-formula
+{% endif %}

@@ -43,6 +43,15 @@ def _url(value: str) -> str:
     return value
 
 
+def _signer(value: str) -> str:
+    if "-----BEGIN PGP PUBLIC KEY BLOCK-----" in value or re.match(
+        r"[^\s#]+\s.*\b(ssh|sk-ssh|ecdsa)-\S+\s+AAAA", value
+    ):
+        return value
+    allowed = "write `NAME ssh-ed25519 AAAA...` in one line, or an armored OpenPGP public key"
+    raise ValueError(f'"{value[:40]}" is not a public key of a signer|{allowed}')
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Name = Annotated[str, _matches(_LABEL, "a host name", "1 to 63 small letters, digits and hyphens, no hyphen at an end")]
 Host = Annotated[str, _matches(_HOST, "a host name or address", "what you would give to ssh, without the user")]
@@ -57,6 +66,7 @@ Branch = Annotated[str, _matches(re.compile(r"[A-Za-z0-9][\w./-]*"), "a branch n
 FileName = Annotated[str, _matches(_FILE, "a bare file name", "letters, digits, . _ and -, no folder")]
 BucketName = Annotated[str, _matches(_BUCKET, "a bucket name", "6 to 63 letters, digits and hyphens")]
 KeyName = Annotated[str, _matches(_KEY, "a key name", "1 to 100 letters, digits and hyphens")]
+Signer = Annotated[str, AfterValidator(_signer)]
 Url = Annotated[str, AfterValidator(_url)]
 Role = Literal["master", "manager", "worker"]
 
@@ -178,10 +188,16 @@ class Packages(Section):
 
 
 class Formula(Section):
-    """Where the master's checkout follows from; without a remote, what the bootstrap brings."""
+    """Where the master's formula follows from; without a remote, what the bootstrap brings.
+
+    `branch` may be a tag as well. With `signers` (public keys) only commits signed by one of them are used. The master
+    looks `every` so many minutes, and at each `state.apply`.
+    """
 
     remote: str = ""
     branch: Branch = "main"
+    signers: list[Signer] = []
+    every: Annotated[int, Field(ge=0, le=10080)] = 0
 
 
 class Swarm(Section):
