@@ -51,5 +51,8 @@ class Dhcpcd(Stack):
         return [*wifi.country_commands(self.board, wanted.wifi), *start, *self.restore()]
 
     def restore(self) -> list[list[str]]:
+        return self.restart()
+
+    def restart(self) -> list[list[str]]:
         # A rebind (`dhcpcd -n`) would keep the lease's address beside the new one.
         return [["systemctl", "restart", UNIT]]

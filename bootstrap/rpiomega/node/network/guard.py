@@ -17,6 +17,8 @@ import time
 UNIT = "/etc/systemd/system/rpiomega-network-guard.service"
 WANTS = "/etc/systemd/system/multi-user.target.wants/rpiomega-network-guard.service"
 BOUND = 90
+# A DHCP server may take its time.
+SETTLE = 20
 
 
 def main(mode, folder):
@@ -40,6 +42,9 @@ def main(mode, folder):
             why = f"nobody confirmed the new address within {pending['bound']} s"
         restore(pending)
         failure = run(pending["boot" if mode == "boot" else "restore"], False)
+        if mode != "boot" and not has_address(pending):
+            failure = (failure + "; " if failure else "") + "no address came back before a restart of the service"
+            run(pending["restart"], False)
         outcome = {"token": pending["token"], "why": why, "failure": failure, "when": time.time()}
         write(os.path.join(folder, "outcome.json"), json.dumps(outcome), 0o600)
         os.unlink(path)
@@ -90,6 +95,20 @@ def run(commands, stop):
             if stop:
                 break
     return failure
+
+
+def has_address(pending):
+    """Wait for an address of the interface that is not the one given up; return whether there is one."""
+    for _ in range(SETTLE):
+        shown = subprocess.run(
+            ["ip", "-4", "-o", "addr", "show", "dev", pending["interface"], "scope", "global"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ).stdout.decode().split()  # fmt: skip
+        found = [word for word in shown if "/" in word]
+        if any(word in pending["before"] or word != pending["target"] for word in found):
+            return True
+        time.sleep(1)
+    return False
 
 
 def disarm():

@@ -15,7 +15,7 @@ import tempfile
 
 from rpiomega.node import files
 from rpiomega.node.files import File
-from rpiomega.node.network import networkd, wifi
+from rpiomega.node.network import links, networkd, wifi
 from rpiomega.node.network.networkmanager import NetworkManager
 from rpiomega.node.network.stack import MARK, Concealed, Stack, Wanted, kept
 from rpiomega.node.step import StepError
@@ -186,11 +186,24 @@ class Netplan(Stack):
             ]
         return "\n".join(lines) + "\n"
 
+    def _renderer(self) -> Stack:
+        """Return what holds the interface for netplan."""
+        _, file = networkd.status(self.board, self.interface)
+        return (networkd.Networkd if "-netplan-" in file else NetworkManager)(self.board, self.interface)
+
     def activate(self, wanted: Wanted) -> list[list[str]]:
-        return self.restore()
+        return [*wifi.country_commands(self.board, wanted.wifi), *self.restore()]
 
     def restore(self) -> list[list[str]]:
-        return [["netplan", "generate"], ["netplan", "apply"]]
+        # Not `netplan apply`: it handles all interfaces, and where it fails half-way it leaves NetworkManager stopped.
+        commands = [["netplan", "generate"], ["systemctl", "daemon-reload"]]
+        unit = f"netplan-wpa-{self.interface}.service"
+        if links.wireless(self.interface) and isinstance(self._renderer(), networkd.Networkd):
+            commands.append(["systemctl", "restart", unit])
+        return commands + self._renderer().restore()
+
+    def restart(self) -> list[list[str]]:
+        return self._renderer().restart()
 
     def boot(self) -> list[list[str]]:
         # systemd ran netplan's generator on the files that have just been taken back.

@@ -83,5 +83,8 @@ class Networkd(Stack):
         running = self.board.has("systemctl") and not self.board.shell.run(["systemctl", "is-active", unit]).code
         return [*([["systemctl", "restart", unit]] if running else []), *self._reload()]
 
+    def restart(self) -> list[list[str]]:
+        return [["systemctl", "restart", "systemd-networkd.service"]]
+
     def _reload(self) -> list[list[str]]:
         return [["networkctl", "reload"], ["networkctl", "reconfigure", self.interface]]

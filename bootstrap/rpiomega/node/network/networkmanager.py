@@ -103,6 +103,9 @@ class NetworkManager(Stack):
         target = ["connection", "up", "uuid", connection, "ifname"] if connection else ["device", "connect"]
         return [*commands, ["nmcli", "--wait", WAIT, *target, self.interface]]
 
+    def restart(self) -> list[list[str]]:
+        return [["systemctl", "restart", "NetworkManager.service"]]
+
 
 def sections(text: str, names: tuple[str, ...]) -> list[str]:
     """Return the lines of some sections of a keyfile, as they are."""

@@ -11,7 +11,7 @@ import stat
 from contextlib import contextmanager
 
 from rpiomega.node import files
-from rpiomega.node.network import guard
+from rpiomega.node.network import guard, links
 
 FOLDER = "/var/lib/rpiomega/network"
 TIMER = "rpiomega-network-rollback"
@@ -56,9 +56,11 @@ def arm(board, stack, wanted, changed: list[files.File], bound: int) -> str:
         "target": wanted.cidr,
         "interface": wanted.interface,
         "bound": bound,
+        "before": [f"{found.address}/{found.prefix}" for found in links.addresses(board, wanted.interface)],
         "files": [_snapshot(board, file.path) for file in changed],
         "activate": stack.activate(wanted),
         "restore": stack.restore(),
+        "restart": stack.restart(),
         "boot": stack.boot(),
     }
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)

@@ -69,6 +69,10 @@ class Stack:
         """Return the commands that make the files of before effective again; called while those are in force."""
         raise NotImplementedError
 
+    def restart(self) -> list[list[str]]:
+        """Return what starts the owner of the interface anew: the last resort when it does not come back by itself."""
+        raise NotImplementedError
+
     def boot(self) -> list[list[str]]:
         """Return the commands that must follow a change of files at boot, before the network starts."""
         return []
