@@ -373,8 +373,6 @@ class Client:
         errors = answer.get("Errors") or [] if isinstance(answer, dict) else []
         details = [(ops[item["OpIndex"]], item.get("What", "")) for item in errors]
         cause = "; ".join(f"{op['verb']} {op['key']}: {text}" for op, text in details) or str(answer)
-        if any("Permission denied" in text for _, text in details):
-            raise self.failure(what, 403, cause)
         raise self.failure(what, 409, cause)
 
     # -- sessions ------------------------------------------------------------------------------------------

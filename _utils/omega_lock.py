@@ -120,6 +120,7 @@ class Lock:
             raise
 
     def _guard(self):
+        """What makes Consul refuse a transaction of a former holder; the index also tells of a plain PUT."""
         return [
             {"verb": "check-session", "key": self.key, "session": self.session},
             {"verb": "check-index", "key": self.key, "index": self.fence},

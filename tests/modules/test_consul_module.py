@@ -2,10 +2,12 @@
 
 import base64
 import inspect
+import io
 import json
 import logging
 import os
 import stat
+import tarfile
 import time
 import uuid
 
@@ -432,6 +434,19 @@ def test_damaged_snapshot_is_never_sent(consul, refused, name, tmp_path):
     assert refused("snapshot_restore", path=str(path), force=True)["kind"] == "bad_request"
     assert refused("snapshot_restore", path=str(tmp_path / "none"), force=True)["kind"] == "not_found"
     assert refused("snapshot_save", path=str(tmp_path / "none" / "x"))["kind"] == "bad_request"
+
+
+def test_snapshot_whose_content_was_changed_is_never_sent(consul, refused, tmp_path):
+    path, changed = tmp_path / "consul.snap", tmp_path / "changed.snap"
+    consul("snapshot_save", path=str(path))
+    with tarfile.open(path, "r:gz") as old, tarfile.open(changed, "w:gz") as new:
+        for member in old.getmembers():
+            content = old.extractfile(member).read()
+            if member.name == "state.bin":
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            new.addfile(member, io.BytesIO(content))
+    answer = refused("snapshot_restore", path=str(changed), force=True)
+    assert "state.bin does not match its checksum" in answer["message"]
 
 
 # -- secrets -----------------------------------------------------------------------------------------------
