@@ -99,8 +99,27 @@ class Formula(Step):
                 f"{TREE} holds {only_here} commits found nowhere else", "push them somewhere, then reset it"
             )
         self.board.shell.must([*git, "fetch", "--quiet", "origin"], "see this node's log", timeout=300)
+        if os.path.islink(TREE):
+            self._switch()
+            return
         target = f"origin/{self.args['branch']}"
         self.board.shell.must([*git, "checkout", "--quiet", "-B", self.args["branch"], target], "see this node's log")
+
+    def _switch(self) -> None:
+        """Put a link to a new worktree in the place of the old one, as state `formula.followed` does from then on."""
+        path = f"{TREE}.releases/{self._wanted()[:12]}"
+        if os.path.realpath(TREE) == path:
+            path += ".again"
+        cure = "see this node's log"
+        shutil.rmtree(path, ignore_errors=True)
+        self.board.shell.must(["git", "-C", TREE, "worktree", "prune"], cure)
+        add = ["git", "-C", TREE, "worktree", "add", "--quiet", "--detach", path, self._wanted()]
+        self.board.shell.must(add, cure, timeout=300)
+        os.sync()
+        if os.path.lexists(f"{TREE}.next"):
+            os.unlink(f"{TREE}.next")
+        os.symlink(os.path.relpath(path, os.path.dirname(TREE)), f"{TREE}.next")
+        os.replace(f"{TREE}.next", TREE)
 
     def _site(self) -> File:
         # Salt's packages run the master as user salt.

@@ -1,0 +1,107 @@
+"""The bootstrap makes the formula's tree and brings commits to it; the state follows. Both on the same tree."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from test_formula_followed import FILES, NODES, Remote, head
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bootstrap"))
+
+
+@pytest.fixture
+def srv(tmp_path):
+    folder = tmp_path / "srv"
+    (folder / "pillar").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def person(tmp_path, srv):
+    """A checkout on the workstation, and its first commit."""
+    person = Remote(tmp_path)
+    person.commit({**FILES, "pillar/site.sls": f"rpiomega:\n  cluster: omega\n  nodes: {NODES}\n"})
+    return person
+
+
+@pytest.fixture
+def bootstrap(srv, person, tmp_path, monkeypatch):
+    """Run the bootstrap's real step for what the workstation's checkout holds."""
+    from rpiomega.node import formula_tree
+    from rpiomega.node.board import Board
+    from rpiomega.node.steps import formula as step
+
+    for module in (formula_tree, step):
+        monkeypatch.setattr(module, "BARE", str(srv / "formula.git"))
+    monkeypatch.setattr(step, "TREE", str(srv / "formula"))
+    monkeypatch.setattr(step, "SITE", str(srv / "pillar/site.sls"))
+    monkeypatch.setattr(step.apt, "install", lambda board, packages: None)
+
+    def run():
+        bundle = tmp_path / "bundle"
+        person.git("bundle", "create", "-q", str(bundle), "main")
+        commit = person.git("rev-parse", "HEAD")
+        site = (person.clone / "pillar/site.sls").read_text()
+        arguments = {"branch": "main", "commit": commit, "bundle": str(bundle), "site": site}
+        made = step.Formula(Board(), arguments)
+        if made.check():
+            made.apply()
+        assert not made.check()
+        return commit
+
+    return run
+
+
+@pytest.fixture
+def follow(srv, states, tmp_path):
+    config = tmp_path / "master"
+    tree = srv / "formula"
+    config.write_text(
+        f"root_dir: {tmp_path}/root\nfile_roots: {{base: [{tree}/salt]}}\n"
+        f"pillar_roots: {{base: [{srv}/pillar, {tree}/pillar]}}\nmodule_dirs: [{tree}]\n"
+    )
+
+    def follow():
+        with states() as loaded:
+            return loaded["formula.followed"](
+                str(tree), remote=str(srv / "formula.git"), rev="main", master_config=str(config), master_service=""
+            )
+
+    return follow
+
+
+def test_the_state_has_nothing_to_do_after_a_bootstrap(bootstrap, follow, srv):
+    bootstrap()
+    answer = follow()
+    assert (answer["result"], answer["changes"]) == (True, {}), answer
+    assert not (srv / "formula").is_symlink()
+
+
+def test_a_bootstrap_after_the_state_has_switched_keeps_the_link(bootstrap, follow, person, srv):
+    tree = srv / "formula"
+    bootstrap()
+    person.commit({"salt/pushed.txt": "1"})
+    subprocess.run(["git", "-C", str(person.clone), "push", "-q", str(srv / "formula.git"), "main"], check=True)
+    assert follow()["changes"]
+    assert tree.is_symlink()
+    person.commit({"salt/brought.txt": "2"})
+    brought = bootstrap()
+    assert tree.is_symlink()
+    assert head(tree) == brought
+    assert (tree / "salt/brought.txt").exists()
+    assert follow()["changes"] == {}
+    person.commit({"salt/pushed.txt": "3"})
+    subprocess.run(["git", "-C", str(person.clone), "push", "-q", str(srv / "formula.git"), "main"], check=True)
+    assert follow()["result"] is True
+    assert (tree / "salt/pushed.txt").read_text() == "3"
+
+
+def test_a_bootstrap_may_bring_a_history_that_was_rewritten_on_the_workstation(bootstrap, follow, person, srv):
+    bootstrap()
+    person.commit({"salt/a.txt": "1"})
+    bootstrap()
+    person.git("commit", "-q", "--amend", "-m", "other")
+    amended = bootstrap()
+    assert head(srv / "formula") == amended
+    assert follow()["changes"] == {}
