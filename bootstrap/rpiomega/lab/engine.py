@@ -97,4 +97,6 @@ def _bounding_set(status: Path) -> int:
 
 
 def _last_cause(text: str) -> str:
-    return text.rstrip(")'\" ").rsplit("(", 1)[-1].strip("'\" ")[:160] or text[:160]
+    """The innermost message of nested exceptions, which print as First('...', Second(2, 'No such file'))."""
+    quoted = re.findall(r"'([^']+)'", text)
+    return (quoted[-1] if quoted else text)[:160]

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tarfile
@@ -130,6 +131,14 @@ def _built(version: str) -> Binary:
                 check=False,
             )
             if done.returncode:
-                cause = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                raise LabError(f"`{' '.join(command[:2])}` of Consul {version} failed: {cause}")
+                cause = _first_error(done.stderr)
+                raise LabError(f"`{' '.join(command[:2])}` of Consul {version} failed: {cause}; unset the variable")
     return Binary(path, version)
+
+
+def _first_error(text: str) -> str:
+    """Return what stopped Go: it reports downloads and warnings on the same stream, and causes at a chain's end."""
+    lines = [
+        line.strip() for line in text.splitlines() if not re.match(r"go: (downloading|warning|added|upgraded)", line)
+    ]
+    return next((line for line in lines if " reading http" in line), lines[0] if lines else "no message")
