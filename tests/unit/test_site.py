@@ -54,6 +54,17 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
     [
         (("nodes", "pi2", "adress"), "1.2.3.4", "rpiomega.nodes.pi2.adress: unknown key; did you mean `address`?"),
         (("salt", "sourse"), "pip", "rpiomega.salt.sourse: unknown key; did you mean `source`?"),
+        (("b2", "credentials"), {"pi9": "backup"}, "b2.credentials.pi9: there is no node pi9"),
+        (("b2", "credentials"), {"pi1": "../key"}, '"../key" is not a bare file name'),
+        (("b2", "buckets"), {"short": {}}, '"short" is not a bucket name'),
+        (("b2", "buckets"), {"omega-backup": {}}, "kept by pi1, which has no credentials; add `pi1: FILE`"),
+        (
+            ("b2", "application_keys"),
+            {"reader": {"capabilities": ["readFiles"], "file": "reader"}},
+            "b2.application_keys.reader: it opens every bucket; give one of `bucket: NAME` and `all_buckets: true`",
+        ),
+        (("formula", "signers"), ["AAAAC3Nz"], '"AAAAC3Nz" is not a public key of a signer'),
+        (("formula", "every"), -1, "rpiomega.formula.every"),
         (("zzz",), 1, "rpiomega.zzz: unknown key; allowed: cluster, nodes, network"),
         (("nodes", "pi2", "address"), "192.168.1.300", 'nodes.pi2.address: "192.168.1.300" is not an IPv4 address'),
         (("nodes", "pi2", "address"), "192.168.1.10", "192.168.1.10 is the address of pi1 too"),
