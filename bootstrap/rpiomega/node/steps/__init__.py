@@ -7,12 +7,18 @@ from rpiomega.node.steps.formula import Formula
 from rpiomega.node.steps.hostname import Hostname
 from rpiomega.node.steps.inventory import Inventory
 from rpiomega.node.steps.keys import Accept, Finger, Keys
+from rpiomega.node.steps.locale import Locale
+from rpiomega.node.steps.machineid import Identity, MachineId
 from rpiomega.node.steps.master import Master
 from rpiomega.node.steps.minion import Minion
 from rpiomega.node.steps.modules import Modules
 from rpiomega.node.steps.network import Confirm, Network, Status
+from rpiomega.node.steps.rootfs import Rootfs
 from rpiomega.node.steps.salt import Salt
 from rpiomega.node.steps.sources import Sources
+from rpiomega.node.steps.sshd import Sshd
+from rpiomega.node.steps.swap import Swap
+from rpiomega.node.steps.timezone import Timezone
 
 STEPS = {
     step.name: step
@@ -21,3 +27,4 @@ STEPS = {
 STEPS |= {step.name: step for step in (Network, Confirm, Status)}
 # The doctor's: the first four change nothing.
 STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
+STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
