@@ -33,7 +33,7 @@ def zipapp() -> bytes:
     """Return the board's part as a zip archive Python can run. The same sources give the same bytes."""
     package = Path(__file__).parent
     sources = {"__main__.py": package / "node" / "__main__.py", "rpiomega/__init__.py": package / "__init__.py"}
-    for path in sorted((package / "node").rglob("*.py")):
+    for path in sorted([*(package / "node").rglob("*.py"), *(package / "node" / "boards").glob("*.json")]):
         sources[f"rpiomega/{path.relative_to(package)}"] = path
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
