@@ -67,6 +67,10 @@ FileName = Annotated[str, _matches(_FILE, "a bare file name", "letters, digits, 
 BucketName = Annotated[str, _matches(_BUCKET, "a bucket name", "6 to 63 letters, digits and hyphens")]
 KeyName = Annotated[str, _matches(_KEY, "a key name", "1 to 100 letters, digits and hyphens")]
 Signer = Annotated[str, AfterValidator(_signer)]
+Timezone = Annotated[str, _matches(re.compile(r"|[A-Za-z_]+(/[A-Za-z0-9_+-]+)*"), "a time zone", "write Europe/Berlin")]
+Locale = Annotated[
+    str, _matches(re.compile(r"|C(\.UTF-8)?|[a-z]{2,3}_[A-Z]{2}(\.[\w-]+)?(@\w+)?"), "a locale", "write en_GB.UTF-8")
+]
 Url = Annotated[str, AfterValidator(_url)]
 Role = Literal["master", "manager", "worker"]
 
@@ -124,6 +128,15 @@ class Users(Section):
     identity: str = ""
     known_hosts: str = ""
     port: Annotated[int, Field(ge=1, le=65535)] = 22
+
+
+class System(Section):
+    """The board's own settings; empty or ``keep`` leaves them as they are."""
+
+    timezone: Timezone = ""
+    locale: Locale = ""
+    swap: Literal["keep", "off", "zram"] = "keep"
+    ssh_passwords: Literal["keep", "off"] = "keep"
 
 
 class Salt(Section):
@@ -221,6 +234,7 @@ class Site(Section):
     nodes: Annotated[dict[str, Node], Field(min_length=1)]
     network: Network = Network()
     users: Users = Users()
+    system: System = System()
     salt: Salt = Salt()
     docker: Docker = Docker()
     consul: Consul = Consul()
