@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpiomega import agent, formula
+from rpiomega import agent, formula, prepare
 from rpiomega.bulk import Bulk, Row
 from rpiomega.cache import Cache
 from rpiomega.errors import NodeError, Stopped
@@ -31,6 +31,7 @@ class Options:
     dry_run: bool = False
     new_master: bool = False
     wait: float = 60.0
+    renew_identity: bool = False
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Bootstrap:
         self.fingers: dict[str, str] = {}
         self.keys: list[Key] = []
         self.reboots: dict[str, str] = {}
+        self.identities = prepare.Identities()
         self._failed_builds: dict[str, list[str]] = {}
 
     def run(self, bulk: Bulk) -> bool:
@@ -70,6 +72,7 @@ class Bootstrap:
         master = self.site.master.name
         if master not in bulk.rows:
             threading.Thread(target=self._ask_master, daemon=True).start()
+        self.identities.ask(self.pool, [node for name, node in self.site.nodes.items() if name not in bulk.rows])
         finished = bulk.run(self._node, self._stop)
         if finished and not self.options.dry_run and self.fingers and not self.master_finger.exception():
             self._compare(bulk)
@@ -95,8 +98,10 @@ class Bootstrap:
         remote.connect(self.options.wait)
         is_master = node is self.site.master
         done = self._job(remote, row, self._first_steps(node))
-        if "reboot" in done["cmdline"]["data"]:
-            self.reboots[row.name] = done["cmdline"]["data"]["reboot"]
+        done |= self._prepare(remote, row, done["identity"]["data"])
+        reasons = [event["data"]["reboot"] for step, event in done.items() if "reboot" in event.get("data", {})]
+        if reasons:
+            self.reboots[row.name] = "; ".join(reasons)
         found = done["inventory"]["data"]
         steps = self._salt(remote, row, found["salt"], is_master)
         if is_master:
@@ -121,6 +126,19 @@ class Bootstrap:
         if is_master:
             self.master_finger.set_result(done["master"]["data"].get("master_finger", ""))
 
+    def _prepare(self, remote: Remote, row: Row, own: dict) -> dict[str, dict]:
+        """Give a copied card an identity of its own, and switch password logins off where the site says so."""
+
+        def job(steps: list[dict]) -> dict[str, dict]:
+            return self._job(remote, row, steps)
+
+        done, same = {}, self.identities.claim(row.name, own)
+        if same or not own["machine_id"] or not own["host_keys"]:
+            done["machineid"] = prepare.renew(job, remote, same, self.options.renew_identity)
+        if self.site.system.ssh_passwords == "off":
+            prepare.harden(job, remote, self.site.users.admin)
+        return done
+
     def _first_steps(self, node: Node) -> list[dict]:
         site, base = self.site, self.site_file.parent
         ca = (base / Path(site.sources.ca_bundle).expanduser()).read_text() if site.sources.ca_bundle else ""
@@ -130,8 +148,11 @@ class Bootstrap:
         return [
             _step("hostname", name=node.name, nodes={name: other.address for name, other in site.nodes.items()}),
             _step("cmdline"),
+            _step("identity"),
+            *prepare.steps(site),
             _step("clock"),
             _step("sources", apt_proxy=site.sources.apt_proxy, pip_index=site.sources.pip_index, ca=ca),
+            *prepare.late_steps(site),
             _step("inventory", **inventory),
         ]
 
