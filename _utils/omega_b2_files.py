@@ -43,13 +43,18 @@ def key_id(path):
 
 
 def write(path, key_id, key):
-    """Write a secret file with mode 0600 that belongs to whom its folder does."""
+    """Write a secret file with mode 0600 that belongs to whom its folder does, as does a folder made for it."""
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         os.makedirs(folder, mode=0o700)
+        _give(folder, os.path.dirname(folder))
     omega_files.write(os.path.abspath(path), f"key_id: {json.dumps(key_id)}\nkey: {json.dumps(key)}\n", 0o600)
-    owner = os.stat(folder)
+    _give(path, folder)
+
+
+def _give(path, folder):
     # Salt's packages run the master as a user of its own, and that user has to read what lies in its folder.
+    owner = os.stat(folder)
     os.chown(path, owner.st_uid, owner.st_gid)
 
 

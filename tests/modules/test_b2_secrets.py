@@ -1,5 +1,6 @@
 """Which node gets which B2 account, from the master's secrets through the ext_pillar."""
 
+import os
 import pathlib
 
 import omega_b2
@@ -87,6 +88,15 @@ def test_a_secret_file_is_closed_and_keeps_any_text(tmp_path):
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert omega_b2_files.read(path) == {"key_id": "id", "key": 'k"ey: #\\'}
     assert yaml.safe_load(path.read_text())["key_id"] == "id"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+def test_a_secret_file_belongs_to_whom_the_masters_secrets_do(tmp_path):
+    secrets = tmp_path / "secrets"
+    secrets.mkdir(mode=0o700)
+    os.chown(secrets, 65534, 65534)
+    omega_b2_files.write(secrets / "b2/key", "id", "key")
+    assert {(secrets / "b2").stat().st_uid, (secrets / "b2/key").stat().st_uid} == {65534}
 
 
 def test_an_environment_file_is_read_back(tmp_path):
