@@ -43,23 +43,15 @@ def step(site: Site, node: Node, base: Path) -> dict:
     return {"step": "network", "args": arguments}
 
 
-def naming(site: Site, node: Node) -> dict:
-    """Return the job's step that gives a node its host name."""
-    nodes = {name: other.address for name, other in site.nodes.items()}
-    return {"step": "hostname", "args": {"name": node.name, "nodes": nodes}}
-
-
-def settle(
-    remote: Remote, on_event: Event, job: dict, dry_run: bool = False, first: list[dict] | None = None
-) -> tuple[Remote, str]:
-    """Run the `network` step (after the steps in `first`), and if it arms a change, see it through.
+def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) -> tuple[Remote, str]:
+    """Run the `network` step, and if it arms a change, see it through.
 
     Return the connection to go on with and a sentence for the user (empty if nothing changed). Raise NodeError saying
     which of the outcomes it was: refused before anything changed, taken back by the board, or no answer at all.
     """
     address = job["args"]["address"]
     armed = time.monotonic()
-    data = agent.run(remote, [*(first or []), job], on_event, dry_run)["network"]["data"]
+    data = agent.run(remote, [job], on_event, dry_run)["network"]["data"]
     if not data.get("pending"):
         if not dry_run:
             _remember(remote, address)

@@ -1,0 +1,235 @@
+"""A board's address: refused, taken back, lost with the power, and moved - on virtual Pis of every network stack.
+
+`make test` takes NetworkManager on trixie, `make lab-stacks` all. RPIOMEGA_STACKS: "stack-release ..." or "all".
+"""
+
+import ipaddress
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from rpiomega.lab import engine, image, lifecycle, pi, state
+
+pytestmark = pytest.mark.slow
+NODE = "rpiomega-master"
+ROLLBACK = 20
+# How long after its bound a board may take until it is back (a DHCP lease included).
+BACK = 45
+
+
+def _chosen():
+    every = [f"{stack}-{release}" for release in image.RELEASES for stack in image.STACKS]
+    asked = os.environ.get("RPIOMEGA_STACKS", "networkmanager-trixie")
+    return every if asked == "all" else asked.split()
+
+
+class Board:
+    """A virtual Pi fresh from the card, and the command that gives it its address."""
+
+    def __init__(self, lab, container, router):
+        self.lab, self.container, self.router = lab, container, router
+        self.leased = lab.node_address(NODE)
+        self.address = lab.address(111)
+        self.site = lab.folder / "static.sls"
+
+    def write_site(self, **network):
+        site = yaml.safe_load(self.lab.site_file.read_text())
+        site["rpiomega"].pop("consul", None)
+        site["rpiomega"]["nodes"][NODE].update(host=self.leased, address=self.address)
+        site["rpiomega"]["network"].update({"rollback": ROLLBACK, **network})
+        self.site.write_text(yaml.safe_dump(site))
+
+    def start(self, *arguments, **network):
+        """Start `rpiomega address` with a site file that has the given values in section network."""
+        self.write_site(**network)
+        line = [sys.executable, "-m", "rpiomega", "address", "--site", str(self.site), "--wait", "20"]
+        line += ["--log-dir", str(self.lab.folder / "logs"), *arguments]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, *arguments, **network):
+        """Run it; return exit code and output."""
+        process = self.start(*arguments, **network)
+        output, _ = process.communicate(timeout=400)
+        return process.returncode, output
+
+    def has(self):
+        """Return the addresses of eth0."""
+        shown = engine.run(self.container, "ip -4 -o addr show dev eth0 scope global", check=False)
+        return [word.partition("/")[0] for word in shown.split() if "/" in word]
+
+    def files(self):
+        """Return the sum of all files below /etc, and what waits for a confirmation. One line: long ones get cut."""
+        etc = "find /etc -type f -not -name .pwd.lock -print0 | sort -z | xargs -0 sha256sum | sha256sum"
+        return engine.run(self.container, f"{etc}; find /var/lib/rpiomega -name pending.json 2>/dev/null || true")
+
+    def hide(self, hidden=True):
+        """Let nothing reach the new address: a firewall, a switch port, a wrong VLAN."""
+        engine.run(self.container, f"iptables {'-I' if hidden else '-D'} INPUT -d {self.address} -p tcp -j DROP")
+
+
+@pytest.fixture(scope="module", params=_chosen())
+def board(request):
+    """One virtual Pi of a stack and release."""
+    stack, _, release = request.param.rpartition("-")
+    name = f"s{''.join(part[:4] for part in stack.split('-'))}{release[0]}"
+    docker = engine.connect()
+    lifecycle.down(docker, name)
+    lab = lifecycle.up(docker, state.Lab(name, release, 1, stack=stack), print)
+    try:
+        router = docker.containers.get(f"{lab.network}-router")
+        yield Board(lab, pi.find(docker, lab, NODE), router)
+    finally:
+        if not os.environ.get("RPIOMEGA_KEEP_LAB"):
+            lifecycle.down(docker, name)
+
+
+@pytest.fixture
+def untouched(board):
+    """The test must leave the board as it was, at the address it had."""
+    before = board.files()
+    yield
+    assert board.has() == [board.leased]
+    assert board.files() == before
+
+
+def _wait(what, look, bound):
+    deadline = time.monotonic() + bound
+    while not look():
+        assert time.monotonic() < deadline, f"waited {bound} s for {what}"
+        time.sleep(0.3)
+
+
+def test_a_dry_run_shows_the_diff_and_touches_nothing(board, untouched):
+    code, output = board.run("--dry-run")
+    assert code == 0, output
+    assert f"{board.leased}/24 (DHCP) -> {board.address}/24" in output
+    assert any(line.startswith("+") and board.address in line for line in output.splitlines())
+
+
+def test_an_address_in_use_is_refused(board, untouched):
+    engine.run(board.router, f"ip addr add {board.address}/24 dev eth0")
+    try:
+        code, output = board.run()
+    finally:
+        engine.run(board.router, f"ip addr del {board.address}/24 dev eth0")
+    assert code == 1
+    owner = engine.run(board.router, "cat /sys/class/net/eth0/address")
+    assert f"{board.address} is in use already, by {owner}" in output
+
+
+def test_a_gateway_that_nobody_is_is_refused(board, untouched):
+    code, output = board.run(gateway=board.lab.address(250))
+    assert code == 1
+    assert f"nothing answers for the gateway {board.lab.address(250)}" in output
+    assert f"the board uses {board.lab.address(1)} now" in output
+
+
+def test_another_prefix_than_the_network_has_is_refused(board, untouched):
+    code, output = board.run(prefix=25)
+    assert code == 1
+    assert "DHCP server says /24, the site file says /25" in output
+
+
+def test_a_gateway_outside_the_network_never_reaches_a_board(board, untouched):
+    code, output = board.run(gateway=str(ipaddress.ip_address(board.lab.address(1)) + 256))
+    assert code == 2
+    assert "rpiomega.network.gateway" in output
+
+
+def test_an_unreachable_address_is_taken_back_within_the_bound(board, untouched):
+    board.hide()
+    began = time.monotonic()
+    try:
+        code, output = board.run()
+    finally:
+        board.hide(False)
+    took = time.monotonic() - began
+    assert code == 1
+    assert f"the board went back to {board.leased} by itself" in output
+    assert f"nobody confirmed the new address within {ROLLBACK} s" in output
+    assert "on the way back" not in output
+    assert took < ROLLBACK + BACK
+    assert board.address not in board.lab.known_hosts.read_text()
+
+
+def test_a_power_cut_before_the_confirmation_starts_with_the_old_address(board, untouched):
+    board.hide()
+    process = board.start(rollback=300)
+    try:
+        _wait("the new address on the board", lambda: board.has() == [board.address], 60)
+        pi.kill(board.container)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    board.container.start()
+    pi.wait_booted(board.lab, NODE, board.container)
+    pi.wait_login(board.lab, NODE)
+    why = engine.run(board.container, "cat /var/lib/rpiomega/network/outcome.json")
+    assert "lost power" in why
+    assert "guard" not in engine.run(board.container, "ls /etc/systemd/system")
+
+
+def test_the_next_run_moves_the_board_and_a_reboot_keeps_it(board):
+    code, output = board.run("--reboot")
+    assert code == 0, output
+    assert f"address {board.leased} -> {board.address}" in output
+    assert board.has() == [board.address]
+    assert engine.run(board.container, "hostname") == NODE
+    assert "guard" not in engine.run(board.container, "ls /etc/systemd/system")
+    routes = engine.run(board.container, "ip route show default")
+    assert routes.startswith(f"default via {board.lab.address(1)} dev eth0") and len(routes.splitlines()) == 1
+    assert engine.run(board.container, "getent ahostsv4 deb.debian.org", check=False), "no DNS"
+    assert board.address in board.lab.known_hosts.read_text()
+
+
+def test_a_second_run_changes_nothing(board):
+    before = board.files()
+    began = time.monotonic()
+    code, output = board.run()
+    assert code == 0 and "changed" not in output, output
+    assert time.monotonic() - began < 15
+    assert board.files() == before
+
+
+def test_the_old_address_is_a_stranger_now(board):
+    """Once the board's own address is known, the one it was found at first is not asked: it may be anybody's."""
+    board.write_site()
+    log = board.lab.folder / "logs" / f"{NODE}.log"
+    size = log.stat().st_size
+    assert board.run()[0] == 0
+    assert not re.search(rf"\b{re.escape(board.leased)}\b", log.read_text()[size:])
+
+
+def test_a_run_that_died_before_its_confirmation_is_finished_by_the_next(board):
+    was, board.address = board.address, board.lab.address(112)
+    board.hide()
+    process = board.start(rollback=300)
+    try:
+        _wait("the new address on the board", lambda: board.has() == [board.address], 60)
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+        board.hide(False)
+    assert "pending" in engine.run(board.container, "ls /var/lib/rpiomega/network")
+    code, output = board.run()
+    assert code == 0, output
+    assert board.has() == [board.address] != [was]
+    assert not engine.run(board.container, "ls /var/lib/rpiomega/network | grep pending || true")
+
+
+def test_no_key_of_the_wifi_is_ever_shown(board):
+    """The key goes to the board on standard input, and into a file of mode 0600; eth0 has no use for it."""
+    secret = board.lab.folder / "wifi"
+    secret.write_text("correct horse battery\n")
+    secret.chmod(0o644)
+    code, output = board.run(wifi={"ssid": "home", "country": "GB", "secret_file": str(secret)})
+    assert code == 1 and "can be read by others" in output
+    secret.chmod(0o600)
+    code, output = board.run("--dry-run", wifi={"ssid": "home", "country": "GB", "secret_file": str(secret)})
+    assert code == 0, output
+    logs = (board.lab.folder / "logs" / f"{NODE}.log").read_text()
+    assert "correct horse" not in output + logs and "psk" not in output + logs
