@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pwd
+import re
 import sys
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
@@ -248,6 +249,9 @@ def _kind(error):
 
 
 def _text(error):
+    cause = re.search(r"\[Errno -?\d+\] ([^\"')]+)", str(error))
+    if cause and _kind(error) == "unreachable":
+        return f"no connection to B2 ({cause[1]})"  # of five lines by three libraries, what tells
     return " ".join(str(error).split()) or type(error).__name__
 
 

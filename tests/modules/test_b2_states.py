@@ -1,5 +1,6 @@
 """States and functions of B2, through Salt's loader and the real b2sdk, against a stand-in for the service."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -8,8 +9,10 @@ import sys
 import tempfile
 
 import b2_server
+import omega_b2_files
 import pytest
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = [{"fileNamePrefix": "", "daysFromHidingToDeleting": 7}]
 WRITES = ("create", "update", "delete", "upload")
 
@@ -272,6 +275,7 @@ def test_a_wrong_key_and_a_dead_service_are_told_apart(run, service, states):
     service.server_close()
     dead = run("b2.bucket_present", "omega-backup")
     assert dead["result"] is False
+    assert "no connection to B2 (Connection refused)" in dead["comment"]
     assert "way to the internet" in dead["comment"]
 
 
@@ -380,3 +384,38 @@ def test_no_secret_is_in_an_argument_list_or_environment(run, service, bucket, t
     run("b2.application_key_present", "reader", secret_file=str(tmp_path / "k"), **READER)
     assert len(seen) >= 3
     assert not any(service.key in each for each in seen)
+
+
+def test_no_secret_is_in_the_return_or_the_log_of_a_real_run(service, tmp_path):
+    """`salt-call` with everything logged, the account through the ext_pillar, the endpoint through the site file."""
+    secrets = tmp_path / "secrets"
+    omega_b2_files.write(secrets / "b2/admin", service.key_id, service.key)
+    site = {"nodes": {"m": {"address": "10.0.0.1", "roles": ["master"]}}}
+    site["b2"] = {"credentials": {"m": "admin"}, "endpoint": service.url}
+    (tmp_path / "pillar").mkdir()
+    (tmp_path / "pillar/top.sls").write_text("base: {'*': [site]}")
+    (tmp_path / "pillar/site.sls").write_text(json.dumps({"rpiomega": site}))
+    options = {"id": "m", "root_dir": str(tmp_path / "root"), "file_client": "local", "module_dirs": [str(ROOT)]}
+    options["pillar_roots"] = {"base": [str(tmp_path / "pillar")]}
+    options["pillar_dirs"] = [str(ROOT / "_pillar")]
+    options["ext_pillar"] = [{"rpiomega": {"secrets": str(secrets)}}]
+    (tmp_path / "minion").write_text(json.dumps(options))
+    log = tmp_path / "log"
+    salt = [pathlib.Path(sys.executable).parent / "salt-call", "-c", tmp_path, "--local", "--out=json"]
+    logged = ["--log-level=trace", f"--log-file={log}", "--log-file-level=trace"]
+    key = ["capabilities=[readFiles]", "bucket=omega-backup", f"secret_file={tmp_path}/k"]
+    states = [
+        ["state.single", "b2.bucket_present", "omega-backup"],
+        ["state.single", "b2.application_key_present", "reader", *key],
+    ]
+    said = ""
+    for state in states:
+        done = subprocess.run([*salt, *logged, *state], capture_output=True, text=True, check=False)
+        assert '"result": true' in done.stdout, done.stdout
+        said += done.stdout + done.stderr
+    said += log.read_text()
+    made = service.simulator.all_application_keys[0].key
+    assert made in (tmp_path / "k").read_text()
+    assert "omega-backup" in said
+    assert service.key not in said
+    assert f'"{made}"' not in said.replace("'", '"')
