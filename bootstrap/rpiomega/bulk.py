@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import traceback
@@ -134,6 +135,18 @@ class Bulk:
     def failed(self) -> list[Row]:
         """Return the rows that did not end well."""
         return [row for row in self.rows.values() if row.state != "done"]
+
+    def aside(self, names: Iterable[str] = ()) -> Bulk:
+        """Close this one and return another that shows its progress on standard error, all nodes at once.
+
+        For commands whose standard output is their result, or whose nodes depend on each other.
+        """
+        folder = next(iter(self.rows.values())).log_file.parent
+        self.close()
+        terminal = sys.stderr.isatty()
+        console = Console(stderr=True) if terminal else Console(stderr=True, width=200, force_terminal=False)
+        names = list(names or self.rows)
+        return Bulk(names, folder, len(names), console)
 
     def close(self) -> None:
         """Close all logs."""

@@ -20,6 +20,7 @@ from rpiomega.errors import NodeError
 from rpiomega.site import Site, SiteError, checks, load
 from rpiomega.site.load import unknown_node
 from rpiomega.ssh import Pool, Settings
+from rpiomega.status import cli as status
 
 SITE = click.option(
     "--site",
@@ -163,5 +164,6 @@ def _add_lab() -> None:
 
 
 main.add_command(doctor.command(_over_ssh, _ready))
+main.add_command(status.command(_over_ssh, _ready))
 main.add_command(address.command(_over_ssh, _ready))
 _add_lab()

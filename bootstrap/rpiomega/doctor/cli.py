@@ -6,7 +6,6 @@ import sys
 import time
 
 import click
-from rich.console import Console
 
 from rpiomega.bulk import Bulk
 from rpiomega.doctor import report
@@ -30,7 +29,7 @@ def command(over_ssh, ready) -> click.Command:
         also a warning) or a node could not be examined, 2 bad input, 130 interrupted.
         """
         site, pool, bulk = ready(site_file, nodes, ssh_config, log_dir, jobs)
-        out, bulk = bulk.console, _aside(bulk)
+        out, bulk = bulk.console, bulk.aside()
         began = time.monotonic()
         fixed: dict[str, list[str]] = {}
         with pool:
@@ -38,12 +37,12 @@ def command(over_ssh, ready) -> click.Command:
             findings = examined.findings(bulk)
             fixer = Fixer(site, pool, findings)
             if finished and fix and fixer.wanted:
-                repair = _aside(bulk, fixer.wanted)
+                repair = bulk.aside(fixer.wanted)
                 finished = fixer.run(repair)
                 fixed = fixer.done
                 repair.close()
                 if finished:
-                    bulk = _aside(bulk)
+                    bulk = bulk.aside()
                     examined, finished = _examine(site, pool, bulk, wait)
                     findings = examined.findings(bulk) + _not_fixed(repair)
         seconds = time.monotonic() - began
@@ -63,18 +62,6 @@ def command(over_ssh, ready) -> click.Command:
 def _examine(site, pool, bulk: Bulk, wait: float) -> tuple[Doctor, bool]:
     doctor = Doctor(site, pool, wait)
     return doctor, doctor.run(bulk)
-
-
-def _aside(bulk: Bulk, names=None) -> Bulk:
-    """Return a Bulk that shows its progress on standard error and works on all nodes at once.
-
-    At once, whatever --jobs says: every node's listeners must be up while the others try them.
-    """
-    names = list(names or bulk.rows)
-    folder = next(iter(bulk.rows.values())).log_file.parent
-    bulk.close()
-    console = Console(stderr=True) if sys.stderr.isatty() else Console(stderr=True, width=200, force_terminal=False)
-    return Bulk(names, folder, len(names), console)
 
 
 def _not_fixed(repair: Bulk) -> list[Finding]:

@@ -1,6 +1,7 @@
 """All steps by name; a job names them in the order it wants them."""
 
 from rpiomega.node.steps.clock import Clock
+from rpiomega.node.steps.cluster import ClusterStatus
 from rpiomega.node.steps.cmdline import Cmdline
 from rpiomega.node.steps.doctor import Connect, Examine, Hold, Listen
 from rpiomega.node.steps.formula import Formula
@@ -28,3 +29,4 @@ STEPS |= {step.name: step for step in (Network, Confirm, Status)}
 # The doctor's: the first four change nothing.
 STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
 STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
+STEPS[ClusterStatus.name] = ClusterStatus

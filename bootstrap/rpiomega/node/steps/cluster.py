@@ -1,0 +1,88 @@
+"""What a node knows of the cluster. Changes nothing, needs neither quorum nor Salt."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from rpiomega.node import api
+from rpiomega.node.step import Diff, Step
+
+RECORD = "/v1/kv/rpiomega/swarm/record?stale"
+# Consul's serf states by number (hashicorp/serf, serf/serf.go: MemberStatus).
+MEMBER = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}
+
+
+class ClusterStatus(Step):
+    """`data`: ``swarm``, ``nodes`` (as a manager sees them), ``consul``, ``services``; see the functions below."""
+
+    name = "cluster_status"
+
+    def check(self) -> Diff:
+        info, error = api.docker(self.board, "/info")
+        self.data["swarm"] = _swarm(info or {}, error)
+        if self.data["swarm"]["manager"]:
+            nodes, error = api.docker(self.board, "/nodes")
+            self.data["nodes"] = [_node(node) for node in nodes or []]
+            self.data["nodes_error"] = error
+        self.data["consul"] = self._consul()
+        self.data["services"] = {unit: self._active(unit) for unit in ("salt-minion", "salt-master")}
+        return Diff()
+
+    def _consul(self) -> dict:
+        members, error = api.consul(self.board, "/v1/agent/members")
+        leader, leader_error = api.consul(self.board, "/v1/status/leader")
+        peers, _ = api.consul(self.board, "/v1/status/peers?stale")
+        record, _ = api.consul(self.board, RECORD)
+        return {
+            "error": error or leader_error,
+            "members": {
+                member["Name"]: {
+                    "state": MEMBER.get(member["Status"], "unknown"),
+                    "server": member["Tags"].get("role") == "consul",
+                    "address": member["Addr"],
+                }
+                for member in members or []
+            },
+            # With no leader the answer is an empty string, not an error.
+            "leader": str(leader or "").rsplit(":", 1)[0],
+            "peers": sorted(str(peer).rsplit(":", 1)[0] for peer in peers or []),
+            "record": _record(record),
+        }
+
+    def _active(self, unit: str) -> bool:
+        return self.board.shell.run(["systemctl", "is-active", "--quiet", unit]).code == 0
+
+
+def _swarm(info: dict, error: str) -> dict:
+    swarm = info.get("Swarm") or {}
+    return {
+        "error": error or swarm.get("Error") or "",
+        "state": swarm.get("LocalNodeState", ""),
+        "manager": bool(swarm.get("ControlAvailable")),
+        "node_id": swarm.get("NodeID", ""),
+        "address": swarm.get("NodeAddr", ""),
+        "cluster_id": (swarm.get("Cluster") or {}).get("ID", ""),
+        "version": info.get("ServerVersion", ""),
+        "running": info.get("ContainersRunning", 0),
+    }
+
+
+def _node(node: dict) -> dict:
+    manager = node.get("ManagerStatus") or {}
+    return {
+        "id": node["ID"],
+        "name": node["Description"]["Hostname"],
+        "state": node["Status"]["State"],
+        "availability": node["Spec"]["Availability"],
+        "manager": bool(manager),
+        "reachable": manager.get("Reachability") == "reachable",
+        "leader": bool(manager.get("Leader")),
+    }
+
+
+def _record(entries) -> dict:
+    try:
+        return json.loads(base64.b64decode(entries[0]["Value"]))
+    except (TypeError, IndexError, KeyError, ValueError):
+        return {}

@@ -1,0 +1,1 @@
+"""`rpiomega status`: what the nodes say of their cluster, put together on the workstation."""

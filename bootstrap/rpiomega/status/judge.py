@@ -1,0 +1,156 @@
+"""What is wrong with the cluster, why it matters, and the cure. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rpiomega.doctor.finding import Finding, ordered
+from rpiomega.status.picture import Picture
+
+APPLY = "on the master: sudo salt '{name}' state.apply"
+
+
+def judge(picture: Picture) -> list[Finding]:
+    """Return the findings, the worst first."""
+    found = [*_reach(picture), *_one_swarm(picture), *_quorums(picture), *_strangers(picture)]
+    for name in picture.facts:
+        found += [*_services(picture, name), *_swarm_role(picture, name), *_consul_member(picture, name)]
+    return ordered(found)
+
+
+def _reach(picture: Picture) -> Iterator[Finding]:
+    for name, cause in picture.unreached.items():
+        yield Finding(name, "reach", "error", cause, "nothing is known of this node", f"rpiomega doctor {name}")
+
+
+def _one_swarm(picture: Picture) -> Iterator[Finding]:
+    others = {known: names for known, names in picture.cluster_ids.items() if known != picture.cluster_id}
+    for known, names in others.items():
+        yield Finding(
+            names[0],
+            "one-swarm",
+            "error",
+            f"{', '.join(names)} manage another swarm ({known}) than the cluster's ({picture.cluster_id})",
+            "services of the two swarms know nothing of each other",
+            f"move its services, then on {names[0]}: sudo salt-call swarm.leave, and apply the states again",
+        )
+    if picture.record.get("state") == "initializing":
+        by = picture.record.get("by", "")
+        yield Finding(
+            by,
+            "record",
+            "error",
+            f"{by} began to make the swarm and did not finish",
+            "the other nodes wait for it, so that there are never two swarms",
+            APPLY.format(name=by),
+        )
+
+
+def _quorums(picture: Picture) -> Iterator[Finding]:
+    master = picture.site.master.name
+    for what, quorum, leader, matters in (
+        ("swarm", picture.swarm, picture.swarm_leader, "running services go on, but nothing is scheduled or changed"),
+        ("Consul", picture.consul, picture.consul_leader, "no node can join or be promoted; the swarm itself goes on"),
+    ):
+        check = f"{what.lower()}-quorum"
+        if quorum.total and not (quorum.holds and leader):
+            yield Finding(
+                master,
+                check,
+                "error",
+                f"{what} has no leader: {quorum.up} of {quorum.total} voters answer, {quorum.needed} are needed",
+                matters,
+                f"bring back {max(1, quorum.needed - quorum.up)} of them: power, network, then rpiomega doctor",
+            )
+        elif quorum.total >= 3 and quorum.to_lose == 0:
+            yield Finding(
+                master,
+                check,
+                "warning",
+                f"{what}: {quorum.up} of {quorum.total} voters answer, no further one may fail",
+                "the next failure stops all changes",
+                "bring back the missing ones before any restart or upgrade",
+            )
+
+
+def _strangers(picture: Picture) -> Iterator[Finding]:
+    known = {fact["swarm"]["node_id"] for fact in picture.facts.values()}
+    for node in picture.swarm_nodes:
+        if node["name"] not in picture.site.nodes:
+            yield Finding(
+                node["name"],
+                "stranger",
+                "warning",
+                f"the swarm has a node {node['name']} ({node['id']}, {node['state']}) that the site file lacks",
+                "it may run services and reads what they read",
+                f"add it to the site file, or on a manager: docker node update --availability drain {node['id']}",
+            )
+        elif node["state"] == "down" and node["id"] not in known and node["name"] not in picture.unreached:
+            yield Finding(
+                node["name"],
+                "old-entry",
+                "warning",
+                f"the swarm keeps an old entry {node['id']} of {node['name']}, which is down",
+                "it counts as a node that should come back",
+                f"on a manager: docker node rm {node['id']}",
+            )
+
+
+def _services(picture: Picture, name: str) -> Iterator[Finding]:
+    services = picture.facts[name]["services"]
+    wanted = ["salt-minion", *(["salt-master"] if "master" in picture.site.nodes[name].roles else [])]
+    for unit in wanted:
+        if not services.get(unit):
+            yield Finding(
+                name,
+                unit,
+                "error",
+                f"{unit} is not running",
+                "states cannot be applied to this node" if unit == "salt-minion" else "no state can be applied",
+                f"rpiomega bootstrap {name}, or on the node: sudo systemctl start {unit}",
+            )
+
+
+def _swarm_role(picture: Picture, name: str) -> Iterator[Finding]:
+    swarm = picture.facts[name]["swarm"]
+    wanted = "manager" in picture.site.nodes[name].roles
+    cure = APPLY.format(name=name)
+    if swarm["state"] != "active":
+        what = {"": "the Docker Engine does not answer", "inactive": "not in the swarm"}.get(swarm["state"])
+        what = what or f"the swarm's state here is {swarm['state']}"
+        detail = f" ({swarm['error']})" if swarm["error"] else ""
+        yield Finding(name, "swarm", "error", what + detail, "it takes no work", cure)
+        return
+    if swarm["manager"] != wanted:
+        is_now, shall = ("manager", "worker") if swarm["manager"] else ("worker", "manager")
+        yield Finding(
+            name, "role", "warning", f"{is_now}, the site file says {shall}", "the quorum is not what was planned", cure
+        )
+    address = picture.site.nodes[name].address
+    if swarm["address"] != address:
+        yield Finding(
+            name,
+            "address",
+            "warning",
+            f"the swarm knows it at {swarm['address']}, the site file says {address}",
+            "a manager's address cannot change while it is a member",
+            cure,
+        )
+    if swarm["manager"] and swarm["error"]:
+        yield Finding(name, "swarm", "error", swarm["error"], "the engine reports a problem", f"rpiomega doctor {name}")
+
+
+def _consul_member(picture: Picture, name: str) -> Iterator[Finding]:
+    consul = picture.facts[name]["consul"]
+    if consul["error"]:
+        what, cure = f"Consul's agent: {consul['error']}", APPLY.format(name=name)
+        yield Finding(name, "consul", "error", what, "the node cannot take part in elections or join", cure)
+    elif picture.members.get(name, {}).get("state") != "alive":
+        yield Finding(
+            name,
+            "consul",
+            "error",
+            f"the other nodes see its Consul agent as {picture.members.get(name, {}).get('state', 'absent')}",
+            "it cannot join the swarm or be promoted",
+            f"rpiomega doctor {name} tries the ports between the nodes",
+        )

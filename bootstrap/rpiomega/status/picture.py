@@ -1,0 +1,102 @@
+"""One picture of the cluster out of what every node says. Pure: facts in, picture out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rpiomega.site import Site
+
+
+@dataclass
+class Quorum:
+    """Voters of one consensus: how many there are, how many answer, how many more may fail."""
+
+    total: int = 0
+    up: int = 0
+
+    @property
+    def needed(self) -> int:
+        """Return how many must answer."""
+        return self.total // 2 + 1
+
+    @property
+    def holds(self) -> bool:
+        """Return whether decisions can be made."""
+        return self.total > 0 and self.up >= self.needed
+
+    @property
+    def to_lose(self) -> int:
+        """Return how many more may fail before the quorum is lost."""
+        return max(0, self.up - self.needed) if self.holds else 0
+
+
+@dataclass
+class Picture:
+    """The cluster. `facts` holds what each node said, `unreached` why a node said nothing."""
+
+    site: Site
+    facts: dict[str, dict]
+    unreached: dict[str, str]
+    cluster_id: str = ""
+    cluster_ids: dict[str, list[str]] = field(default_factory=dict)
+    swarm_leader: str = ""
+    swarm: Quorum = field(default_factory=Quorum)
+    swarm_nodes: list[dict] = field(default_factory=list)
+    consul_leader: str = ""
+    consul: Quorum = field(default_factory=Quorum)
+    members: dict[str, dict] = field(default_factory=dict)
+    record: dict = field(default_factory=dict)
+
+    @property
+    def consul_stale(self) -> bool:
+        """Return whether what Consul said may be out of date, because it has no leader."""
+        return bool(self.members) and not self.consul_leader
+
+
+def compose(site: Site, facts: dict[str, dict], unreached: dict[str, str]) -> Picture:
+    """Return the picture.
+
+    `facts`: node -> data of the step `cluster_status`; `unreached`: node -> cause.
+    """
+    picture = Picture(site, facts, unreached)
+    _swarm(picture)
+    _consul(picture)
+    return picture
+
+
+def _swarm(picture: Picture) -> None:
+    managers = {name: fact for name, fact in picture.facts.items() if fact["swarm"]["manager"]}
+    for name, fact in managers.items():
+        picture.cluster_ids.setdefault(fact["swarm"]["cluster_id"], []).append(name)
+    picture.record = next((fact["consul"]["record"] for fact in picture.facts.values() if fact["consul"]["record"]), {})
+    recorded = picture.record.get("cluster_id") or ""
+    most = max(picture.cluster_ids, key=lambda known: len(picture.cluster_ids[known]), default="")
+    picture.cluster_id = recorded if recorded in picture.cluster_ids else most or recorded
+    seen = [managers[name].get("nodes") for name in picture.cluster_ids.get(picture.cluster_id, [])]
+    picture.swarm_nodes = next((nodes for nodes in seen if nodes), [])
+    if picture.swarm_nodes:
+        voters = [node for node in picture.swarm_nodes if node["manager"]]
+        picture.swarm = Quorum(len(voters), sum(node["reachable"] for node in voters))
+        picture.swarm_leader = next((node["name"] for node in voters if node["leader"]), "")
+    else:
+        # Without a leader no manager lists the nodes: the site says how many there should be.
+        up = len(picture.cluster_ids.get(picture.cluster_id, []))
+        picture.swarm = Quorum(max(len(picture.site.managers), up), up)
+
+
+def _consul(picture: Picture) -> None:
+    said = {name: fact["consul"] for name, fact in picture.facts.items() if fact["consul"]["members"]}
+    if not said:
+        return
+    leaders = Counter(consul["leader"] for consul in said.values() if consul["leader"])
+    address = leaders.most_common(1)[0][0] if leaders else ""
+    # The node that hears most members has the best view; with a leader, its own word counts.
+    best = max(said.values(), key=lambda consul: sum(m["state"] == "alive" for m in consul["members"].values()))
+    picture.members = best["members"]
+    names = {member["address"]: name for name, member in picture.members.items()}
+    picture.consul_leader = names.get(address, address)
+    servers = [name for name, member in picture.members.items() if member["server"] and member["state"] != "left"]
+    voters = [names.get(peer, peer) for peer in best["peers"]] or servers
+    up = sum(picture.members.get(name, {}).get("state") == "alive" for name in voters)
+    picture.consul = Quorum(len(voters), up)

@@ -1,0 +1,178 @@
+"""The picture of a cluster, and what is called wrong with it."""
+
+import pytest
+from rpiomega.site.schema import Site
+from rpiomega.status import judge, picture, render
+
+NAMES = ("m", "a", "b", "w")
+ADDRESS = {name: f"192.168.1.{at}" for at, name in enumerate(NAMES, 10)}
+
+
+@pytest.fixture
+def site():
+    roles = {"m": ["master", "manager"], "a": ["manager"], "b": ["manager"], "w": ["worker"]}
+    nodes = {name: {"name": name, "address": ADDRESS[name], "roles": roles[name]} for name in NAMES}
+    return Site.model_validate({"cluster": "omega", "nodes": nodes})
+
+
+@pytest.fixture
+def facts():
+    """What four healthy nodes say."""
+    swarm_nodes = [
+        {
+            "id": f"id-{name}",
+            "name": name,
+            "state": "ready",
+            "availability": "active",
+            "manager": name != "w",
+            "reachable": name != "w",
+            "leader": name == "a",
+        }
+        for name in NAMES
+    ]
+    members = {name: {"state": "alive", "server": name != "w", "address": ADDRESS[name]} for name in NAMES}
+    return {
+        name: {
+            "swarm": {
+                "error": "",
+                "state": "active",
+                "manager": name != "w",
+                "node_id": f"id-{name}",
+                "address": ADDRESS[name],
+                "cluster_id": "swarm1" if name != "w" else "",
+                "version": "29.0",
+                "running": 2,
+            },
+            "nodes": [dict(node) for node in swarm_nodes] if name != "w" else [],
+            "consul": {
+                "error": "",
+                "members": {key: dict(member) for key, member in members.items()},
+                "leader": ADDRESS["b"],
+                "peers": [ADDRESS["m"], ADDRESS["a"], ADDRESS["b"]],
+                "record": {"state": "ready", "by": "a", "cluster_id": "swarm1"},
+            },
+            "services": {"salt-minion": True, "salt-master": name == "m"},
+        }
+        for name in NAMES
+    }
+
+
+def look(site, facts, unreached=None):
+    seen = picture.compose(site, facts, unreached or {})
+    return seen, {(found.node, found.check): found for found in judge.judge(seen)}
+
+
+def lose(facts, *names):
+    """Take nodes away, as the others see it; return why they say nothing."""
+    for name in names:
+        del facts[name]
+    for fact in facts.values():
+        for name in names:
+            fact["consul"]["members"][name]["state"] = "failed"
+            for node in fact["nodes"]:
+                if node["name"] == name:
+                    node.update(state="down", reachable=False, leader=False)
+    return dict.fromkeys(names, "no answer")
+
+
+def test_a_healthy_cluster_has_leaders_and_no_findings(site, facts):
+    seen, found = look(site, facts)
+    assert found == {}
+    assert (seen.swarm_leader, seen.consul_leader) == ("a", "b")
+    assert (seen.swarm.to_lose, seen.consul.to_lose) == (1, 1)
+
+
+def test_one_manager_lost_leaves_nothing_to_lose(site, facts):
+    seen, found = look(site, facts, lose(facts, "m"))
+    assert seen.swarm.to_lose == 0
+    assert seen.swarm.holds
+    assert set(found) == {("m", "reach"), ("m", "swarm-quorum"), ("m", "consul-quorum")}
+    assert found["m", "swarm-quorum"].severity == "warning"
+
+
+def test_two_managers_lost_is_said_for_both_and_what_consul_says_is_called_stale(site, facts):
+    unreached = lose(facts, "m", "a")
+    facts["b"]["nodes"] = []
+    for fact in facts.values():
+        fact["consul"]["leader"] = ""
+    seen, found = look(site, facts, unreached)
+    assert found["m", "swarm-quorum"].severity == "error"
+    assert "1 of 3" in found["m", "swarm-quorum"].what
+    assert found["m", "consul-quorum"].severity == "error"
+    assert seen.consul_stale
+    assert '"quorum": false' in render.as_json(seen, [])
+
+
+def test_two_swarms_are_the_first_thing_named(site, facts):
+    facts["b"]["swarm"]["cluster_id"] = "swarm2"
+    seen, found = look(site, facts)
+    assert seen.cluster_id == "swarm1"
+    assert "swarm2" in found["b", "one-swarm"].what
+
+
+def test_the_record_decides_which_swarm_is_the_clusters(site, facts):
+    for name in ("a", "b"):
+        facts[name]["swarm"]["cluster_id"] = "swarm2"
+    seen, found = look(site, facts)
+    assert seen.cluster_id == "swarm1"
+    assert ("a", "one-swarm") in found
+
+
+def test_an_unfinished_birth_names_who_must_come_back(site, facts):
+    for fact in facts.values():
+        fact["consul"]["record"] = {"state": "initializing", "by": "b", "cluster_id": None}
+    _, found = look(site, facts)
+    assert "did not finish" in found["b", "record"].what
+    assert "state.apply" in found["b", "record"].cure
+
+
+def test_a_node_nobody_ordered_is_reported(site, facts):
+    for name in ("m", "a", "b"):
+        facts[name]["nodes"].append({**facts[name]["nodes"][3], "id": "id-x", "name": "x"})
+    _, found = look(site, facts)
+    assert "id-x" in found["x", "stranger"].cure
+
+
+def test_the_old_entry_of_a_node_made_anew_is_reported(site, facts):
+    for name in ("m", "a", "b"):
+        facts[name]["nodes"].append({**facts[name]["nodes"][3], "id": "id-old", "state": "down"})
+    _, found = look(site, facts)
+    assert set(found) == {("w", "old-entry")}
+    assert found["w", "old-entry"].cure.endswith("docker node rm id-old")
+
+
+def test_a_dead_node_is_not_called_an_old_entry(site, facts):
+    _, found = look(site, facts, lose(facts, "w"))
+    assert set(found) == {("w", "reach")}
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "says"),
+    [
+        ({"manager": True, "cluster_id": "swarm1"}, "role", "manager, the site file says worker"),
+        ({"address": "192.168.1.99"}, "address", "192.168.1.99"),
+        ({"state": "inactive"}, "swarm", "not in the swarm"),
+        ({"state": "error", "error": "certificate expired"}, "swarm", "certificate expired"),
+        ({"state": "", "error": "the Docker Engine is not running"}, "swarm", "is not running"),
+    ],
+)
+def test_a_node_out_of_its_place_is_named(site, facts, change, check, says):
+    facts["w"]["swarm"].update(change)
+    _, found = look(site, facts)
+    assert set(found) == {("w", check)}
+    assert says in found["w", check].what
+
+
+def test_a_stopped_minion_and_a_failed_agent_are_named(site, facts):
+    facts["m"]["services"]["salt-master"] = False
+    facts["w"]["services"]["salt-minion"] = False
+    for fact in facts.values():
+        fact["consul"]["members"]["w"]["state"] = "failed"
+    _, found = look(site, facts)
+    assert set(found) == {("m", "salt-master"), ("w", "salt-minion"), ("w", "consul")}
+
+
+def test_nothing_answers_at_all(site):
+    seen, found = look(site, {}, dict.fromkeys(NAMES, "no route"))
+    assert {check for _, check in found} == {"reach", "swarm-quorum"}
+    assert seen.swarm.up == 0
