@@ -36,7 +36,7 @@ def step(site: Site, node: Node, base: Path) -> dict:
         "gateway": network.gateway or "",
         "dns": network.dns,
         "interface": node.interface,
-        "wifi": _wifi(site, base),
+        "wifi": wifi_settings(site, base),
         "others": {name: other.address for name, other in site.nodes.items() if other is not node},
         "bound": network.rollback,
     }
@@ -117,7 +117,7 @@ def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: f
     return NodeError(cause, cure, "network")
 
 
-def _wifi(site: Site, base: Path) -> dict | None:
+def wifi_settings(site: Site, base: Path) -> dict | None:
     """Return the wireless settings with the key derived here: the passphrase itself goes nowhere.
 
     The derivation is IEEE 802.11i's (PBKDF2 with HMAC-SHA1, the SSID as salt, 4096 rounds, 256 bits).
