@@ -17,6 +17,7 @@ from rpiomega.bulk import Bulk
 from rpiomega.cache import Cache, default_folder
 from rpiomega.doctor import cli as doctor
 from rpiomega.errors import NodeError
+from rpiomega.firstboot import cli as firstboot
 from rpiomega.site import Site, SiteError, checks, load
 from rpiomega.site.load import unknown_node
 from rpiomega.ssh import Pool, Settings
@@ -164,6 +165,7 @@ def _add_lab() -> None:
 
 
 main.add_command(doctor.command(_over_ssh, _ready))
+main.add_command(firstboot.command(SITE, read_site))
 main.add_command(status.command(_over_ssh, _ready))
 main.add_command(address.command(_over_ssh, _ready))
 _add_lab()
