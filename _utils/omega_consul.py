@@ -6,7 +6,8 @@ What py-consul 1.8 leaves open, and what is done about it here:
 - its time-out is 30 s per call; a frozen agent would hold a Salt job that long. Each call here ends within
   `timeout` seconds (3 by default), and a time-out is told apart: agent frozen, or no leader in the cluster
   (an agent without a leader holds a request for 7 s before it answers 500; measured on 1.8.7).
-- `txn` sends no token: the calls it lacks go through `Client.request`, a thin call on its HTTP layer.
+- `txn` sends no token (before 1.6 nor do sessions): such calls go through `Client.request`, a thin call on its
+  HTTP layer.
 - CONSUL_HTTP_TOKEN in the environment wins over the token given by the caller; so do proxies and .netrc
   (requests' `trust_env`). Both are switched off: what is asked is decided by the arguments alone.
 
@@ -248,24 +249,33 @@ class Client:
         :param params: pairs or a mapping of query parameters
         :param data: bytes, or anything else, sent as JSON
         :param accept: status codes whose body is returned; others raise ConsulError
+        :param raw: of a get: the body as bytes
         :return: (status code, parsed JSON; bytes if raw; None for an empty body)
         """
         what = what or f"{method.upper()} {path}"
         params = list(params.items()) if isinstance(params, dict) else list(params)
         if not isinstance(data, bytes):
             data = jsonlib.dumps(data).encode()
-        kwargs = {"params": params, "headers": self.api.prepare_headers()}
-        kwargs.update({"raw": True} if method == "get" and raw else {})
-        kwargs.update({"data": data} if method != "get" else {})
-        answer = self.call(what, getattr(self.api.http, method), lambda response: response, path, **kwargs)
-        if answer.code not in accept:
-            raise self.failure(what, answer.code, str(answer.body))
-        if raw or not answer.body:
-            return answer.code, answer.body or None
+        headers, http = self.api.prepare_headers(), self.api.http
+        if raw:  # py-consul before 1.8 knows text only
+            answer = self.call(
+                what, http.session.get, http.uri(path, params), headers=headers, verify=http.verify
+            )
+            code, body = answer.status_code, answer.content
+        else:
+            kwargs = {"params": params, "headers": headers} | (
+                {"data": data} if method in ("put", "post") else {}
+            )
+            answer = self.call(what, getattr(http, method), lambda response: response, path, **kwargs)
+            code, body = answer.code, answer.body
+        if code not in accept:
+            raise self.failure(what, code, body.decode("utf-8", "replace") if raw else body)
+        if raw or not body:
+            return code, body or None
         try:
-            return answer.code, jsonlib.loads(answer.body)
+            return code, jsonlib.loads(body)
         except ValueError:
-            return answer.code, answer.body
+            return code, body
 
     def failure(self, what, code, body):
         """ConsulError for an answer that is not a success."""
@@ -366,8 +376,11 @@ class Client:
         409 answer too (not as 403, except for an unknown token): it becomes "denied".
         """
         body = [{"KV": _operation(op)} for op in ops]
+        params = [
+            ("consistent", "1")
+        ]  # one of checks and gets alone is a read for Consul (agent/txn_endpoint.go)
         what = "transaction on " + ", ".join(sorted({op["key"] for op in ops}))
-        code, answer = self.request("put", "/v1/txn", data=body, what=what, accept=(200, 409))
+        code, answer = self.request("put", "/v1/txn", params, body, what, accept=(200, 409))
         if code == 200:
             return [Entry.of(item["KV"]) for item in (answer or {}).get("Results") or [] if item.get("KV")]
         errors = answer.get("Errors") or [] if isinstance(answer, dict) else []
@@ -395,18 +408,14 @@ class Client:
 
     def session_renew(self, session):
         """Extend by its TTL; ConsulError("lost") if it is gone (Consul answers 404)."""
-        try:
-            answer = self.call("renewing the session", self.api.session.renew, session)
-        except ConsulError as error:
-            if error.kind == "not_found":
-                message = f"Consul at {self.url}: session {session} is gone: it expired or was destroyed"
-                raise ConsulError("lost", message) from None
-            raise
-        return answer
+        path, what = f"/v1/session/renew/{session}", "renewing the session"
+        if self.request("put", path, what=what, accept=(200, 404))[0] == 404:
+            message = f"Consul at {self.url}: session {session} is gone: it expired or was destroyed"
+            raise ConsulError("lost", message)
 
     def session_destroy(self, session):
         """End a session. What it still held is closed for its lock-delay; release first to avoid that."""
-        self.call("destroying the session", self.api.session.destroy, session)
+        self.request("put", f"/v1/session/destroy/{session}", what="destroying the session")
 
     def session_info(self, session, consistent=True):
         """Consul's description of a session, None if there is none such."""

@@ -4,8 +4,8 @@ ACL policies and tokens of Consul (the system since 1.4), brought to what they s
 `plan_*` only reads and returns what would change, {} if nothing; `ensure_*` does it. Secrets go into request
 bodies and headers only: no SecretID is in what is returned or raised here.
 
-Read on 1.8.7 and 1.21: a missing policy, token or accessor answers 403 "ACL not found" or 404, by version;
-a token's SecretID and AccessorID may be chosen when it is created, and never change afterwards.
+A missing token answers 403 "ACL not found" (measured on 1.8.7) or 404 (newer ones). SecretID and AccessorID may
+be chosen when a token is created (Consul's HTTP API, "Create a Token"), and never change afterwards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Consul's snapshots: a gzipped tar of meta.json, state.bin and SHA256SUMS (read off 1.8.7 and 1.21)."""
+"""Consul's snapshots: a gzipped tar of meta.json, state.bin and SHA256SUMS (read off 1.8.7)."""
 
 from __future__ import annotations
 
