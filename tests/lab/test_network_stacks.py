@@ -75,7 +75,7 @@ class Board:
 def board(request):
     """One virtual Pi of a stack and release."""
     stack, _, release = request.param.rpartition("-")
-    name = f"s{''.join(part[:4] for part in stack.split('-'))}{release[0]}"
+    name = f"s{stack.replace('-', '')[:13]}{release[0]}"
     docker = engine.connect()
     lifecycle.down(docker, name)
     lab = lifecycle.up(docker, state.Lab(name, release, 1, stack=stack), print)
