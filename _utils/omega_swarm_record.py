@@ -171,6 +171,8 @@ class Store:
 
         :raises ConsulError: "conflict" if it has changed, "lost" if the lock is not ours any more
         """
+        if before and before.state == READY:
+            raise ConsulError("conflict", f"Consul key {RECORD}: swarm {before.cluster_id} is recorded for good")
         new = Record(state, self.node, lock.fence, cluster_id, _now())
         index = lock.write(RECORD, new.value(), before.index if before else 0)
         return Record(new.state, new.by, new.fence, new.cluster_id, new.at, index)

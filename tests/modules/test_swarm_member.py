@@ -297,17 +297,37 @@ def test_f29_locked_error_and_pending_are_told_apart(formed):
     assert f"{formed.dockerds.subnet}.99:2377/tcp" in result["comment"]
 
 
+def paused(folder, module, function):
+    """(patch, reached, go_on): the run touches `reached` when it calls the function and waits for `go_on` to exist."""
+    reached, go_on = folder / "reached", folder / "go_on"
+    patch = (
+        f"import {module.split('.')[0]}, pathlib, time; real = {module}.{function}; "
+        f"stop = lambda: (pathlib.Path({str(reached)!r}).touch(), "
+        f"[time.sleep(.05) for _ in iter(pathlib.Path({str(go_on)!r}).exists, True)]); "
+        f"{module}.{function} = lambda *a, **k: (stop(), real(*a, **k))[1]"
+    )
+    return patch, reached, go_on
+
+
+def test_a_decision_to_initialise_that_is_out_of_date_is_not_carried_out(site, tmp_path):
+    patch, reached, go_on = paused(tmp_path, "omega_swarm.Member", "_do_bootstrap")
+    run = site.member("pi2", patch=patch)
+    until(reached.exists, 60, "pi2 to decide")
+    assert site.apply("pi1", gather_timeout=0, promote_timeout=0)["pi1"]["result"] is True
+    own = site.clusters()
+    go_on.touch()
+    assert site.apply("pi1")["pi1"]["result"] is True
+    result = run.result()
+    assert result["result"] is True, result["comment"]
+    assert site.clusters() == own
+
+
 def test_f41_daemon_restarted_in_the_middle_of_a_join(formed, tmp_path):
-    pi4, reached, go_on = formed.dockerds["pi4"], tmp_path / "reached", tmp_path / "go_on"
+    pi4 = formed.dockerds["pi4"]
     pi4.wipe()
     seen = Engine(formed.dockerds["pi1"].base_url)
     before = len(seen.nodes())
-    patch = (
-        "import omega_swarm_docker as d, pathlib, time; join = d.Engine.join; "
-        f"stop = lambda: (pathlib.Path({str(reached)!r}).touch(), "
-        f"[time.sleep(.05) for _ in iter(pathlib.Path({str(go_on)!r}).exists, True)]); "
-        "d.Engine.join = lambda *a: (stop(), join(*a))"
-    )
+    patch, reached, go_on = paused(tmp_path, "omega_swarm_docker.Engine", "join")
     run = formed.member("pi4", patch=patch)
     until(reached.exists, 60, "the run to join")
     pi4.stop(signal.SIGKILL)
