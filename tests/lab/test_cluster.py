@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-import sys
+import tempfile
 
 from rpiomega.lab import demo, facts, remote, smoke
 
@@ -50,12 +50,9 @@ def test_one_apply_succeeds_on_all_nodes_at_once(applied):
 
 
 def test_the_cluster_is_what_the_site_file_says(applied):
-    hosts = ",".join(f"ssh://{name}" for name in applied.lab.node_names())
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(demo.ROOT / "tests/verify"),
-         f"--hosts={hosts}", f"--ssh-config={applied.lab.ssh_config}", "--sudo", f"--site={applied.lab.site_file}"],
-        capture_output=True, text=True, timeout=600, check=False, cwd=demo.ROOT,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="rpiomega-") as sockets:
+        command = demo.verify_command(applied.lab, sockets)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=demo.ROOT)
     assert done.returncode == 0, done.stdout[-6000:]
 
 

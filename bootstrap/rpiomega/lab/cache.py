@@ -49,7 +49,7 @@ def leave(client: docker.DockerClient, lab_network: str) -> None:
         if lab_network in container.attrs["NetworkSettings"]["Networks"]:
             client.networks.get(lab_network).disconnect(container, force=True)
             container.reload()
-        if not any(name.startswith("rpiomega-") for name in container.attrs["NetworkSettings"]["Networks"]):
+        if not _labs(container):
             container.remove(force=True)
 
 
@@ -65,7 +65,8 @@ def purge(client: docker.DockerClient) -> None:
 def _container(client, image: str):
     try:
         container = client.containers.get(NAME)
-        if image in container.image.tags:
+        # Another release's image serves as well; a change of it must not cut off labs that are using the cache.
+        if image in container.image.tags or _labs(container):
             return container
         container.remove(force=True)
     except docker.errors.NotFound:
@@ -79,3 +80,8 @@ def _container(client, image: str):
         labels={engine.LABEL: "cache"},
         restart_policy={"Name": "unless-stopped"},
     )
+
+
+def _labs(container) -> list[str]:
+    """Return the lab networks that the cache has joined."""
+    return [name for name in container.attrs["NetworkSettings"]["Networks"] if name.startswith("rpiomega-")]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -60,12 +61,19 @@ def apply(lab: Lab) -> None:
 
 def verify(lab: Lab) -> None:
     """Check every node with testinfra."""
-    hosts = ",".join(f"ssh://{name}" for name in lab.node_names())
-    _shown(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "verify"),
-         f"--hosts={hosts}", f"--ssh-config={lab.ssh_config}", "--sudo", f"--site={lab.site_file}"],
-        "verification", 600,
-    )  # fmt: skip
+    # One connection per node instead of one per command. OpenSSH's sockets need a short path.
+    with tempfile.TemporaryDirectory(prefix="rpiomega-") as sockets:
+        _shown(verify_command(lab, sockets), "verification", 600)
+
+
+def verify_command(lab: Lab, sockets: str) -> list[str]:
+    """Return the command that checks every node; SSH keeps its connections in the folder `sockets`."""
+    options = f"controlpersist=5&controlpath={sockets}/%25C"
+    hosts = ",".join(f"ssh://{name}?{options}" for name in lab.node_names())
+    return [
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "verify")),
+        *(f"--hosts={hosts}", f"--ssh-config={lab.ssh_config}", "--sudo", f"--site={lab.site_file}"),
+    ]
 
 
 def check_service(lab: Lab) -> None:

@@ -86,10 +86,10 @@ def down(client: docker.DockerClient, name: str) -> list[str]:
     Works by Docker's labels, so it also clears what an interrupted `up` left or another checkout made.
     """
     state.check_name(name)
-    removed = []
-    for container in client.containers.list(all=True, ignore_removed=True, filters={"label": f"{engine.LABEL}={name}"}):
-        pi.remove(client, container)
-        removed.append(container.name)
+    found = client.containers.list(all=True, ignore_removed=True, filters={"label": f"{engine.LABEL}={name}"})
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda container: pi.remove(client, container), found))
+    removed = [container.name for container in found]
     with folders.alone(lambda line: None):
         cache.leave(client, f"rpiomega-{name}")
     if network.remove(client, f"rpiomega-{name}"):

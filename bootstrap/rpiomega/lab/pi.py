@@ -100,7 +100,7 @@ def remove(client: docker.DockerClient, container: Container) -> None:
 
 
 def _create(client, lab: Lab, node: str, image: str) -> Container:
-    name, address = container_name(lab, node), lab.node_address(node)
+    name, address = container_name(lab, node), lab.leased_address(node)
     modern = docker.utils.version_gte(client.api.api_version, "1.44")
     endpoint = client.api.create_endpoint_config(
         ipv4_address=address, **({"mac_address": network.mac(address)} if modern else {})

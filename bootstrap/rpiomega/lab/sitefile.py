@@ -23,7 +23,11 @@ def write(lab: Lab, consul: dict[str, str] | None = None) -> None:
     content = {
         "cluster": lab.name,
         "nodes": {
-            name: {"address": lab.node_address(name), "roles": roles(position, len(names))}
+            name: {
+                "host": lab.leased_address(name),
+                "address": lab.node_address(name),
+                "roles": roles(position, len(names)),
+            }
             for position, name in enumerate(names)
         },
         "network": {

@@ -14,7 +14,7 @@ from rpiomega.lab.engine import LabError
 
 ROOT = Path(os.environ.get("RPIOMEGA_LAB_DIR") or Path(__file__).resolve().parents[3] / ".lab")
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
-FIRST_HOST = 10
+FIRST_HOST, FIRST_STATIC = 10, 110
 
 
 @dataclass
@@ -66,9 +66,13 @@ class Lab:
         """Return an address of the lab's network: 1 is this machine, 2 DHCP and DNS, 3 the cache."""
         return self.subnet.split("/")[0].rpartition(".")[0] + f".{number}"
 
-    def node_address(self, name: str) -> str:
-        """Return the address that DHCP gives the named node."""
+    def leased_address(self, name: str) -> str:
+        """Return the address that DHCP gives the named node, until the bootstrap gives it its own."""
         return self.address(FIRST_HOST + 1 + self.node_names().index(name))
+
+    def node_address(self, name: str) -> str:
+        """Return the static address that the site file has for the named node."""
+        return self.address(FIRST_STATIC + 1 + self.node_names().index(name))
 
     def save(self) -> None:
         """Write lab.json, making the folder first if need be."""
@@ -123,9 +127,15 @@ def write_ssh(lab: Lab, host_keys: dict[str, list[str]]) -> None:
     """Write ssh_config and known_hosts; `host_keys` maps a node's name to its public host keys."""
     lines, known = [], []
     for name in lab.node_names():
-        address = lab.node_address(name)
-        lines += [f"Host {name} {address}", f"    HostName {address}"]
-        known += [f"{name},{address} {key}" for key in host_keys.get(name, [])]
+        static, leased = lab.node_address(name), lab.leased_address(name)
+        # A node is at its own address once it has been bootstrapped; what answers there must show the node's key.
+        lines += [f"Match originalhost {name} exec \"timeout 0.7 bash -c ': </dev/tcp/{static}/22' 2>/dev/null\""]
+        lines += [f"    HostName {static}", f"Host {name}", f"    HostName {leased}", f"    HostKeyAlias {name}"]
+        known += [f"{name},{leased} {key}" for key in host_keys.get(name, [])]
+    if lab.known_hosts.exists():
+        # What the bootstrap has written down of the nodes' own addresses.
+        own = {lab.node_address(name) for name in lab.node_names()}
+        known += [line for line in lab.known_hosts.read_text().splitlines() if line.split(" ")[0] in own]
     lines += [
         "Host *",
         "    User pi",
