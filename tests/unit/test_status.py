@@ -174,5 +174,14 @@ def test_a_stopped_minion_and_a_failed_agent_are_named(site, facts):
 
 def test_nothing_answers_at_all(site):
     seen, found = look(site, {}, dict.fromkeys(NAMES, "no route"))
-    assert {check for _, check in found} == {"reach", "swarm-quorum"}
-    assert seen.swarm.up == 0
+    assert {check for _, check in found} == {"reach"}
+    assert not seen.swarm.holds
+
+
+def test_before_the_first_apply_there_is_no_quorum_to_miss(site, facts):
+    for fact in facts.values():
+        fact["swarm"].update(state="", manager=False, cluster_id="", error="the Docker Engine is not running")
+        fact["consul"].update(members={}, leader="", peers=[], record={}, error="no answer")
+        fact["nodes"] = []
+    _, found = look(site, facts)
+    assert {check for _, check in found} == {"swarm", "consul"}

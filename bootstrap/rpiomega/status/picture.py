@@ -79,7 +79,7 @@ def _swarm(picture: Picture) -> None:
         voters = [node for node in picture.swarm_nodes if node["manager"]]
         picture.swarm = Quorum(len(voters), sum(node["reachable"] for node in voters))
         picture.swarm_leader = next((node["name"] for node in voters if node["leader"]), "")
-    else:
+    elif recorded or any(fact["swarm"]["state"] not in ("", "inactive") for fact in picture.facts.values()):
         # Without a leader no manager lists the nodes: the site says how many there should be.
         up = len(picture.cluster_ids.get(picture.cluster_id, []))
         picture.swarm = Quorum(max(len(picture.site.managers), up), up)
