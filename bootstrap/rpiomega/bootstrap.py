@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpiomega import agent, formula, prepare
+from rpiomega import agent, formula, move, prepare
 from rpiomega.bulk import Bulk, Row
 from rpiomega.cache import Cache
 from rpiomega.errors import NodeError, Stopped
@@ -102,6 +102,8 @@ class Bootstrap:
         reasons = [event["data"]["reboot"] for step, event in done.items() if "reboot" in event.get("data", {})]
         if reasons:
             self.reboots[row.name] = "; ".join(reasons)
+        if self.site.network.manage:
+            remote = self._address(remote, row, node)
         found = done["inventory"]["data"]
         steps = self._salt(remote, row, found["salt"], is_master)
         if is_master:
@@ -138,6 +140,14 @@ class Bootstrap:
         if self.site.system.ssh_passwords == "off":
             prepare.harden(job, remote, self.site.users.admin)
         return done
+
+    def _address(self, remote: Remote, row: Row, node: Node) -> Remote:
+        """Bring the node to its static address, before Salt is told any; return the connection there."""
+        job = move.step(self.site, node, self.site_file.parent)
+        remote, said = move.settle(remote, row.event, job, self.options.dry_run)
+        if said:
+            row.notes.append(said)
+        return remote
 
     def _first_steps(self, node: Node) -> list[dict]:
         site, base = self.site, self.site_file.parent

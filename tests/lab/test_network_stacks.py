@@ -32,14 +32,13 @@ class Board:
 
     def __init__(self, lab, container, router):
         self.lab, self.container, self.router = lab, container, router
-        self.leased = lab.node_address(NODE)
-        self.address = lab.address(111)
+        self.leased, self.address = lab.leased_address(NODE), lab.node_address(NODE)
         self.site = lab.folder / "static.sls"
 
     def write_site(self, **network):
         site = yaml.safe_load(self.lab.site_file.read_text())
         site["rpiomega"].pop("consul", None)
-        site["rpiomega"]["nodes"][NODE].update(host=self.leased, address=self.address)
+        site["rpiomega"]["nodes"][NODE]["address"] = self.address
         site["rpiomega"]["network"].update({"rollback": ROLLBACK, **network})
         self.site.write_text(yaml.safe_dump(site))
 
