@@ -19,7 +19,7 @@ def lab(make_lab):
     pack = "sudo tar -C /etc -cf - machine-id ssh/ssh_host_ed25519_key ssh/ssh_host_ed25519_key.pub | base64 -w0"
     card = remote.run(made, "rpiomega-master", pack)
     root(made, "rpiomega-2", f"echo {card} | base64 -d | tar -C /etc -xf - && systemctl reload ssh")
-    forget = ["ssh-keygen", "-R", made.node_address("rpiomega-2"), "-f", made.folder / "known_hosts"]
+    forget = ["ssh-keygen", "-R", made.leased_address("rpiomega-2"), "-f", made.folder / "known_hosts"]
     subprocess.run(forget, capture_output=True, check=True)
     return made
 
