@@ -169,12 +169,12 @@ class Remote:
     alias: str = ""
     _running: list[subprocess.Popen] = field(default_factory=list)
 
-    def argv(self, *command: str, at: str = "") -> list[str]:
-        """Return the ssh command line for a remote shell command."""
+    def argv(self, *command: str, at: str = "", timeout: float = CONNECT_TIMEOUT) -> list[str]:
+        """Return the ssh command line for a remote shell command; `timeout`: seconds to wait for a connection."""
         settings = self.pool.settings
         options = {
             "BatchMode": "yes",
-            "ConnectTimeout": CONNECT_TIMEOUT,
+            "ConnectTimeout": max(2, round(timeout)),
             "StrictHostKeyChecking": "accept-new",
             "ServerAliveInterval": ALIVE_INTERVAL,
             "ServerAliveCountMax": ALIVE_COUNT,
@@ -204,11 +204,12 @@ class Remote:
         (key, login, host key) is an error at once. Raise SshError.
         """
         deadline = time.monotonic() + bound
+        patience = CONNECT_TIMEOUT
         while True:
             error = None
             for at in self.destinations:
                 try:
-                    self._try(at)
+                    self._try(at, patience)
                 except SshError as failure:
                     # The first destination's word counts, unless another one answers with more than silence.
                     error = failure if error is None or failure.kind not in ("unreachable", "refused") else error
@@ -223,9 +224,11 @@ class Remote:
             self.log(f"waiting for SSH at {' or '.join(self.destinations)}: {error.cause}")
             if self.pool.stop.wait(PAUSE):
                 raise Stopped
+            patience = min(CONNECT_TIMEOUT, deadline - time.monotonic())
 
-    def _try(self, at: str) -> None:
-        result = self._run(self.argv("true", at=at), None, CONNECT_TIMEOUT * 3)
+    def _try(self, at: str, timeout: float) -> None:
+        # The connection may stand and the login still take long, on a board that has just booted.
+        result = self._run(self.argv("true", at=at, timeout=timeout), None, timeout + CONNECT_TIMEOUT * 2)
         if result.returncode:
             raise classify(result.stderr.decode(errors="replace"), at, self.pool.settings)
 

@@ -22,8 +22,8 @@ _CAUSES = [
     (r"Unable to locate package (\S+)", "no package source has {}", "check the sources with `apt-get update`"),
     (r"has no installation candidate", "no package source has it", "check the sources with `apt-get update`"),
     (
-        r"(?:Failed to fetch|Err:\d+) (\S+)",
-        "the package source {} does not answer",
+        r"Failed to fetch (\S+)\s+([^\n]+)",
+        "the package source {} does not answer ({})",
         "check the network, and sources.apt_proxy of the site file",
     ),
     (r"Could not (?:resolve|connect)[^\n]*", "a package source does not answer", "check DNS and network"),
@@ -123,6 +123,6 @@ def _error(doing: str, output: str, last: str) -> StepError:
     for pattern, cause, cure in _CAUSES:
         found = re.search(pattern, output)
         if found:
-            named = cause.format(found.group(1)) if found.groups() else cause
+            named = cause.format(*found.groups())
             return StepError(f"{doing}: {named}", cure)
     return StepError(f"{doing}: {last}", "see this node's log")
