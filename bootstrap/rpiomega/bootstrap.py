@@ -14,6 +14,7 @@ from rpiomega import agent, formula, move, prepare
 from rpiomega.bulk import Bulk, Row
 from rpiomega.cache import Cache
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.reboot import reboot
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Pool, Remote
 
@@ -32,6 +33,7 @@ class Options:
     new_master: bool = False
     wait: float = 60.0
     renew_identity: bool = False
+    reboot: bool = False
 
 
 @dataclass
@@ -104,6 +106,10 @@ class Bootstrap:
             self.reboots[row.name] = "; ".join(reasons)
         if self.site.network.manage:
             remote = self._address(remote, row, node)
+        if reasons and self.options.reboot and not self.options.dry_run:
+            row.start("reboot")
+            row.notes.append(f"rebooted: {self.reboots.pop(row.name)}")
+            remote = reboot(remote, node, row.event, self.site.network.manage)
         found = done["inventory"]["data"]
         steps = self._salt(remote, row, found["salt"], is_master)
         if is_master:

@@ -108,10 +108,11 @@ def _ready(site_file: Path, nodes: tuple[str, ...], ssh_config: Path | None, log
 @click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 @click.option("--new-master", is_flag=True, help="Let minions of another master change to this site's.")
 @click.option("--renew-identity", is_flag=True, help="Renew a copied card's identity also on a member of a swarm.")
-def bootstrap(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, new_master, renew_identity) -> None:
-    """Prepare all boards (or those named): host name, boot flags, clock, Salt. Safe to run again."""
+@click.option("--reboot", is_flag=True, help="Reboot boards that need it, and see that they come back.")
+def bootstrap(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, **options) -> None:
+    """Prepare all boards (or those named): host name, boot flags, clock, address, Salt. Safe to run again."""
     site, pool, bulk = _ready(site_file, nodes, ssh_config, log_dir, jobs)
-    run = Bootstrap(site, site_file, pool, Cache(default_folder()), Options(dry_run, new_master, wait, renew_identity))
+    run = Bootstrap(site, site_file, pool, Cache(default_folder()), Options(dry_run, wait=wait, **options))
     finished = error = None
     with pool:
         try:

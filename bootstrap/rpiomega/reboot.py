@@ -16,10 +16,11 @@ PAUSE = 1.0
 IDENTITY = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f22 /proc/1/stat"
 
 
-def reboot(remote: Remote, node: Node, on_event: Event, bound: float = BOUND, named: bool = True) -> Remote:
+def reboot(remote: Remote, node: Node, on_event: Event, managed: bool = True, bound: float = BOUND) -> Remote:
     """Reboot a board and wait until it is back, at most `bound` seconds; return the new connection.
 
-    Raise NodeError if it does not come back, or (`named`) under another name, or without the address of the site file.
+    Raise NodeError if it does not come back, or under another name, or (`managed`: the bootstrap sets addresses)
+    without the address of the site file.
     """
     before = _identity(remote)
     done = remote.run(remote.as_root("systemd-run --quiet --collect --on-active=1 systemctl reboot"), timeout=30)
@@ -28,7 +29,7 @@ def reboot(remote: Remote, node: Node, on_event: Event, bound: float = BOUND, na
         raise NodeError(f"it does not reboot: {last}", "run `sudo systemctl reboot` on the board", "reboot")
     remote.end_master()
     began = time.monotonic()
-    new = remote.pool.remote([node.address], remote.log)
+    new = remote.pool.remote([node.address] if managed else node.reach, remote.log)
     seen = "still the boot of before"
     while True:
         left = bound - (time.monotonic() - began)
@@ -40,7 +41,7 @@ def reboot(remote: Remote, node: Node, on_event: Event, bound: float = BOUND, na
         except SshError as error:
             seen = error.cause
         if left <= 0:
-            cause = f"not back at {node.address} {bound:.0f} s after its reboot; last seen: {seen}"
+            cause = f"not back {bound:.0f} s after its reboot; last seen: {seen}"
             raise NodeError(cause, "look at its screen, or switch it off and on", "reboot")
         new.end_master()
         if new.pool.stop.wait(PAUSE):
@@ -48,10 +49,10 @@ def reboot(remote: Remote, node: Node, on_event: Event, bound: float = BOUND, na
     remote.log(f"back {time.monotonic() - began:.0f} s after its reboot")
     status = {"step": "network_status", "args": {"address": node.address, "interface": node.interface}}
     found = agent.run(new, [status], on_event)["network_status"]["data"]
-    if node.address not in found["addresses"]:
+    if managed and node.address not in found["addresses"]:
         have = ", ".join(found["addresses"]) or "none"
         raise NodeError(f"after its reboot it has {have}, not {node.address}", "run the bootstrap again", "reboot")
-    if named and found["hostname"] != node.name:
+    if found["hostname"] != node.name:
         cause = f"after its reboot it is called {found['hostname']}"
         raise NodeError(cause, "something restores the old name at boot: see `journalctl -b` on the board", "reboot")
     return new
