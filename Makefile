@@ -1,5 +1,6 @@
 # make demo        a whole cluster of virtual Pis on this machine     make demo-down   remove it
 # make test        everything CI runs                                make lint        only the linters
+# make lab-stacks  addresses on virtual Pis of every network stack
 # make clean       remove what was built here (not a running demo)
 NODES ?=
 RELEASE ?=
@@ -9,7 +10,7 @@ options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
 started := $(shell date +%s)
 phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
 
-.PHONY: demo demo-down test lint clean
+.PHONY: demo demo-down test lint lab-stacks clean
 demo:
 	@sh bootstrap/workstation.sh lab
 	@.venv/bin/rpiomega lab demo $(options)
@@ -30,6 +31,10 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/yamllint --strict .
 	.venv/bin/salt-lint $$(git ls-files '*.sls' '*.jinja' | grep -v '^pillar/site.sls$$')
+
+lab-stacks:
+	@sh bootstrap/workstation.sh test
+	@RPIOMEGA_STACKS=$${RPIOMEGA_STACKS:-all} .venv/bin/python -m pytest -p tests.phases tests/lab/test_network_stacks.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist bootstrap/*.egg-info
