@@ -33,12 +33,13 @@ class Board:
     def __init__(self, lab, container, router):
         self.lab, self.container, self.router = lab, container, router
         self.leased, self.address = lab.leased_address(NODE), lab.node_address(NODE)
+        self.host = self.leased
         self.site = lab.folder / "static.sls"
 
     def write_site(self, **network):
         site = yaml.safe_load(self.lab.site_file.read_text())
         site["rpiomega"].pop("consul", None)
-        site["rpiomega"]["nodes"][NODE]["address"] = self.address
+        site["rpiomega"]["nodes"][NODE].update(host=self.host, address=self.address)
         site["rpiomega"]["network"].update({"rollback": ROLLBACK, **network})
         self.site.write_text(yaml.safe_dump(site))
 
@@ -204,7 +205,8 @@ def test_the_old_address_is_a_stranger_now(board):
 
 
 def test_a_run_that_died_before_its_confirmation_is_finished_by_the_next(board):
-    was, board.address = board.address, board.lab.address(112)
+    was, board.address = board.address, board.lab.address(150)
+    board.host = was
     board.hide()
     process = board.start(rollback=300)
     try:
