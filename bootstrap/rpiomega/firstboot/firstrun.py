@@ -57,7 +57,8 @@ echo 'PasswordAuthentication no' >/etc/ssh/sshd_config.d/10-rpiomega.conf
 systemctl enable ssh
 {network}{time}
 # --- done: never again ---
-sed -i -E 's/[[:space:]]+systemd\\.(run|run_success_action|run_failure_action|unit)=[^[:space:]]+//g' "$boot/cmdline.txt"
+ours='systemd\\.(run|run_success_action|run_failure_action|unit)'
+sed -i -E "s/[[:space:]]+$ours=[^[:space:]]+//g" "$boot/cmdline.txt"
 rm -f "$boot/{script}"
 sync
 exit 0

@@ -59,7 +59,7 @@ def _has_cloud_init(folder: Path) -> bool:
 
 
 def _private(path: Path, text: str) -> None:
-    """Write a file only its owner may read, whole or not at all. A FAT partition has no modes: then its mount decides."""
+    """Write a file only its owner may read, whole or not at all; on FAT, which has no modes, the mount decides."""
     temporary = path.with_name(f".{path.name}.rpiomega")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
