@@ -14,7 +14,7 @@ import subprocess
 SECONDS, PURGE_SECONDS = 150, 3600
 NEXT = {
     "missing": "run `salt-call state.apply b2`; it needs Python 3.10 and b2 4.5 or newer",
-    "no_credentials": "name them under b2.credentials in the site file, see docs",
+    "no_credentials": "name them under b2.credentials in the site file, see docs/b2.md",
     "denied": "check key_id and key in the master's secrets/b2 folder",
     "not_allowed": "use a key with the capability this needs (`salt-call b2.account` shows what this one has)",
     "not_found": "check the name, and that the key's account is the one that has it",

@@ -267,10 +267,11 @@ def test_a_node_does_not_revoke_its_own_key(run, service, bucket, tmp_path):
 
 
 def test_a_wrong_key_and_a_dead_service_are_told_apart(run, service, states):
-    wrong = run("b2.bucket_present", "omega-backup", account={"key_id": service.key_id, "key": "not-the-key"})
+    # The stand-in says "secret key is wrong": a service that repeats the key it got.
+    wrong = run("b2.bucket_present", "omega-backup", account={"key_id": service.key_id, "key": "wrong"})
     assert wrong["result"] is False
     assert "check key_id and key" in wrong["comment"]
-    assert "not-the-key" not in wrong["comment"]
+    assert "secret key is (key)" in wrong["comment"]
     service.shutdown()
     service.server_close()
     dead = run("b2.bucket_present", "omega-backup")

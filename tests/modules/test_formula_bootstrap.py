@@ -85,9 +85,12 @@ def test_a_bootstrap_after_the_state_has_switched_keeps_the_link(bootstrap, foll
     subprocess.run(["git", "-C", str(person.clone), "push", "-q", str(srv / "formula.git"), "main"], check=True)
     assert follow()["changes"]
     assert tree.is_symlink()
+    followed = tree.resolve()
     person.commit({"salt/brought.txt": "2"})
     brought = bootstrap()
     assert tree.is_symlink()
+    assert tree.resolve() != followed
+    assert not (followed / "salt/brought.txt").exists()
     assert head(tree) == brought
     assert (tree / "salt/brought.txt").exists()
     assert follow()["changes"] == {}

@@ -266,15 +266,17 @@ def test_an_unreachable_remote_leaves_the_tree(follow, remote, tree):
     assert everything_below(tree.parent) == before
 
 
+@pytest.mark.timeout(60)
 def test_a_remote_that_never_answers_is_given_up(follow, remote, monkeypatch):
     import socket
 
     import omega_formula_git
 
     monkeypatch.setattr(omega_formula_git.run, "__kwdefaults__", {**omega_formula_git.run.__kwdefaults__, "seconds": 1})
+    # Over HTTP it is a child of git that waits, and it has to be ended as well.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
-        refused(follow(remote=f"git://127.0.0.1:{silent.getsockname()[1]}/x"), "no answer within 1 s")
+        refused(follow(remote=f"http://127.0.0.1:{silent.getsockname()[1]}/x"), "no answer within 1 s")
     assert time.monotonic() - start < 15
 
 
