@@ -54,5 +54,6 @@ class Dhcpcd(Stack):
         return self.restart()
 
     def restart(self) -> list[list[str]]:
-        # A rebind (`dhcpcd -n`) would keep the lease's address beside the new one.
-        return [["systemctl", "restart", UNIT]]
+        # With `persistent`, which Debian and Raspberry Pi OS set, dhcpcd leaves its addresses behind when it ends.
+        flush = ["ip", "-4", "addr", "flush", "dev", self.interface, "scope", "global"]
+        return [["systemctl", "stop", UNIT], flush, ["systemctl", "start", UNIT]]
