@@ -70,7 +70,7 @@ def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) ->
 
 def _go(remote: Remote, address: str, command: str, deadline: float) -> Remote:
     """Set the change off and return a connection to the new address, to the same host key."""
-    alias = _names(remote)[0]
+    alias = known_names(remote)[0]
     try:
         done = remote.run(remote.as_root(command), timeout=15)
     except SshError as error:
@@ -90,7 +90,7 @@ def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: f
     address, log = job["args"]["address"], remote.log
     remote.end_master()
     at = remote.at
-    old = remote.pool.remote([at], log, alias=_names(remote)[0])
+    old = remote.pool.remote([at], log, alias=known_names(remote)[0])
     log(f"{address} was not confirmed ({error}): waiting for the board to go back to {at}")
     while True:
         left = deadline - time.monotonic()
@@ -150,7 +150,7 @@ def _secret_file(base: Path, name: str) -> str:
     return text.rstrip("\r\n")
 
 
-def _names(remote: Remote) -> tuple[str, list[str]]:
+def known_names(remote: Remote) -> tuple[str, list[str]]:
     """Return the name under which ssh knows the board's host key, and the files of known hosts."""
     line = remote.argv()
     line[1:1] = ["-G"]
@@ -164,7 +164,7 @@ def _names(remote: Remote) -> tuple[str, list[str]]:
 
 def _remember(remote: Remote, address: str) -> None:
     """Write the board's host key down for its address too; an older key of another machine there goes."""
-    alias, paths = _names(remote)
+    alias, paths = known_names(remote)
     port = remote.pool.settings.port
     name = address if port == 22 else f"[{address}]:{port}"
     if alias == name:
