@@ -88,12 +88,9 @@ class Pip:
 
     def _build(self) -> None:
         self.board.need_space("/opt", BUILD_MB, "building Salt")
-        packages = ["python3-venv"]
-        machine = os.uname().machine
-        if sys.version_info >= (3, 13) or machine != "x86_64":
-            # No wheel of timelib there; on 32-bit boards none of cffi, pyzmq and others either.
-            packages += ["gcc", "libc6-dev", "python3-dev"]
-        if machine.startswith("armv"):
+        # timelib has wheels for few machines; on 32-bit boards cffi, pyzmq and others have none either.
+        packages = ["python3-venv", "gcc", "libc6-dev", "python3-dev"]
+        if os.uname().machine.startswith("armv"):
             packages += ["g++", "make", "libffi-dev", "libssl-dev", "libzmq3-dev"]
         apt.install(self.board, packages)
         # A noexec /tmp would stop the compilers.
