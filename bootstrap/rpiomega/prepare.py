@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from rpiomega import agent
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.move import known_names
 from rpiomega.site import Node, Site
 from rpiomega.ssh import CONNECT_TIMEOUT, Pool, Remote, SshError
 
@@ -96,14 +96,16 @@ def renew(job: Job, remote: Remote, same: dict[str, str], force: bool) -> dict:
 
 def remember(remote: Remote, keys: list[str]) -> None:
     """Replace a board's keys in known_hosts; they came over a connection that the old ones vouched for."""
-    settings = remote.pool.settings
-    path = settings.known_hosts or Path.home() / ".ssh" / "known_hosts"
-    # A moved board is known by several names.
-    for at in {remote.at, *remote.destinations}:
-        name = at if settings.port == 22 else f"[{at}]:{settings.port}"
-        subprocess.run(["ssh-keygen", "-R", name, "-f", str(path)], capture_output=True, timeout=15, check=False)
-        with path.open("a", encoding="utf-8") as stream:
-            stream.writelines(f"{name} {key}\n" for key in keys)
+    port = remote.pool.settings.port
+    alias, paths = known_names(remote)
+    # A board is known by its alias in ssh_config, by the name it was reached at, and by its address.
+    names = {at if port == 22 else f"[{at}]:{port}" for at in {remote.at, *remote.destinations}} | {alias}
+    path = paths[0]
+    with remote.pool.known_hosts_lock:
+        for name in sorted(names):
+            subprocess.run(["ssh-keygen", "-R", name, "-f", path], capture_output=True, timeout=15, check=False)
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.writelines(f"{name} {key}\n" for name in sorted(names) for key in keys)
 
 
 def harden(job: Job, remote: Remote, user: str) -> None:

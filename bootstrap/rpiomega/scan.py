@@ -70,12 +70,15 @@ def scan(networks: list[str], bound: float, login: Login, site: Site | None) -> 
     own = {str(card.ip) for _, card in cards}
     waking = threading.Thread(target=scan_hosts.wake, args=(nets,), daemon=True)
     waking.start()
-    heard = scan_mdns.ask(sorted(own), bound)
+    heard = scan_mdns.ask(sorted(own), bound / 2, scan_mdns.common())
     waking.join(timeout=bound)
     macs = scan_hosts.neighbours(nets)
     inside = [address for address in heard.names if any(ipaddress.ip_address(address) in net for net in nets)]
     addresses = sorted((set(macs) | set(inside)) - own, key=ipaddress.ip_address)
-    nodes = {node.address: name for name, node in site.nodes.items()} if site else {}
+    questions = [(scan_mdns.reverse(address), scan_mdns.PTR) for address in addresses]
+    for address, names in scan_mdns.ask(sorted(own), bound / 2, questions).names.items():
+        heard.names.setdefault(address, set()).update(names)
+    nodes = {at: name for name, node in site.nodes.items() for at in node.reach} if site else {}
     answers = scan_hosts.banners(addresses, login.port)
     found = [
         Found(

@@ -81,7 +81,7 @@ def _ip(*arguments: str) -> list[dict]:
 
 
 def banners(addresses: list[str], port: int) -> dict[str, tuple[str, str]]:
-    """Return address -> (state, banner): ``answers``, ``refused`` or ``silent``, and what the SSH server calls itself."""
+    """Return address -> (``answers``, ``refused``, ``silent`` or ``other``; what the SSH server calls itself)."""
     if not addresses:
         return {}
     with ThreadPoolExecutor(max_workers=min(64, len(addresses))) as pool:

@@ -17,7 +17,10 @@ PTR, A, SRV = 12, 1, 33
 # What Raspberry Pi OS, Armbian and Ubuntu announce, and the name every new Raspberry Pi has.
 SERVICES = ("_ssh._tcp.local", "_sftp-ssh._tcp.local", "_workstation._tcp.local", "_device-info._tcp.local")
 NAMES = ("raspberrypi.local", "odroid.local", "armbian.local", "ubuntu.local")
+REVERSE = ".in-addr.arpa"
 _JUMPS = 16
+# So many questions fit into one packet of 1500 bytes.
+_AT_ONCE = 24
 
 
 @dataclass
@@ -31,17 +34,29 @@ class Answers:
         self.names.setdefault(address, set()).add(name.removesuffix(".local"))
 
 
-def ask(interfaces: list[str], bound: float) -> Answers:
+def reverse(address: str) -> str:
+    """Return the name whose PTR record names an address."""
+    return ".".join(reversed(address.split("."))) + REVERSE
+
+
+def common() -> list[tuple[str, int]]:
+    """Return the questions that ask for boards without knowing any address."""
+    return [(service, PTR) for service in SERVICES] + [(name, A) for name in NAMES]
+
+
+def ask(interfaces: list[str], bound: float, questions: list[tuple[str, int]]) -> Answers:
     """Ask on the given interfaces (by their addresses) and collect answers for `bound` seconds."""
     found = Answers()
+    if not questions:
+        return found
     channels = [_open(address) for address in interfaces]
-    questions = [(service, PTR) for service in SERVICES] + [(name, A) for name in NAMES]
     try:
         deadline = time.monotonic() + bound
         # Twice: multicast over Wi-Fi gets lost.
         for pause in (bound / 3, bound):
             for channel in channels:
-                _send(channel, questions)
+                for first in range(0, len(questions), _AT_ONCE):
+                    _send(channel, questions[first : first + _AT_ONCE])
             _listen(channels, min(deadline, time.monotonic() + pause), found)
     finally:
         for channel in channels:
@@ -75,6 +90,8 @@ def _listen(channels: list[socket.socket], until: float, found: Answers) -> None
                     found.add(value, name)
                 elif kind == SRV:
                     found.add(sender[0], value)
+                elif name.endswith(REVERSE):
+                    found.add(".".join(reversed(name.removesuffix(REVERSE).split("."))), value)
 
 
 def query(questions: list[tuple[str, int]]) -> bytes:
@@ -87,7 +104,7 @@ def query(questions: list[tuple[str, int]]) -> bytes:
 
 
 def records(packet: bytes) -> list[tuple[int, str, str]]:
-    """Return (type, name, address or target) of all A and SRV records of a message; what is broken ends it early."""
+    """Return (type, name, address or target) of all A, SRV and PTR records; what is broken ends it early."""
     found: list[tuple[int, str, str]] = []
     try:
         _, _, questions, *counts = struct.unpack_from("!6H", packet, 0)
@@ -102,6 +119,8 @@ def records(packet: bytes) -> list[tuple[int, str, str]]:
                 found.append((A, name, socket.inet_ntoa(packet[position : position + 4])))
             elif kind == SRV:
                 found.append((SRV, name, _name(packet, position + 6)[0]))
+            elif kind == PTR:
+                found.append((PTR, name, _name(packet, position)[0]))
             position += length
     except (struct.error, IndexError):
         pass

@@ -33,13 +33,12 @@ def root(lab, node, script):
 
 @pytest.fixture
 def connected(lab):
-    """Node -> a connection and a way to run steps on it, with the site's settings."""
-    site = load(lab.site_file)
-    settings = Settings("pi", identity=lab.key, known_hosts=lab.folder / "known_hosts")
-    with Pool(settings) as pool:
+    """Node -> a connection and a way to run steps on it."""
+    # Through an ssh_config with aliases: the keys must be remembered under those as well.
+    with Pool(Settings("pi", config=lab.ssh_config)) as pool:
 
         def connect(node):
-            board = pool.remote(site.nodes[node].reach)
+            board = pool.remote([node])
             board.connect(10)
 
             def job(steps):
@@ -68,7 +67,8 @@ def test_a_copied_card_gets_an_identity_of_its_own_and_stays_reachable(lab, conn
     assert now["machine_id"] != own["rpiomega-master"]["machine_id"]
     assert not set(now["host_keys"].values()) & set(own["rpiomega-master"]["host_keys"].values())
     assert identities.claim("rpiomega-2", now) == {}
-    # A new connection, with the keys that were just remembered: strict checking would refuse any other.
+    # Connections of their own, with the keys that were just remembered: any other would be refused.
+    assert prepare.prove_key(second[0])
     assert remote.run(lab, "rpiomega-2", "hostname")
 
 
