@@ -68,11 +68,12 @@ def verify(lab: Lab) -> None:
 
 def verify_command(lab: Lab, sockets: str) -> list[str]:
     """Return the command that checks every node; SSH keeps its connections in the folder `sockets`."""
-    options = f"controlpersist=5&controlpath={sockets}/%25C"
-    hosts = ",".join(f"ssh://{name}?{options}" for name in lab.node_names())
+    config = Path(sockets, "config")
+    config.write_text(f"ControlPath {sockets}/%C\nInclude {lab.ssh_config}\n")
+    hosts = ",".join(f"ssh://{name}?controlpersist=5" for name in lab.node_names())
     return [
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "verify")),
-        *(f"--hosts={hosts}", f"--ssh-config={lab.ssh_config}", "--sudo", f"--site={lab.site_file}"),
+        *(f"--hosts={hosts}", f"--ssh-config={config}", "--sudo", f"--site={lab.site_file}"),
     ]
 
 

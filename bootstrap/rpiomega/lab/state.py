@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rpiomega.lab.engine import LabError
 
 ROOT = Path(os.environ.get("RPIOMEGA_LAB_DIR") or Path(__file__).resolve().parents[3] / ".lab")
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
+_DIAL = Path(__file__).with_name("dial.py")
 FIRST_HOST, FIRST_STATIC = 10, 110
 
 
@@ -129,8 +131,8 @@ def write_ssh(lab: Lab, host_keys: dict[str, list[str]]) -> None:
     for name in lab.node_names():
         static, leased = lab.node_address(name), lab.leased_address(name)
         # A node is at its own address once it has been bootstrapped; what answers there must show the node's key.
-        lines += [f"Match originalhost {name} exec \"timeout 0.7 bash -c ': </dev/tcp/{static}/22' 2>/dev/null\""]
-        lines += [f"    HostName {static}", f"Host {name}", f"    HostName {leased}", f"    HostKeyAlias {name}"]
+        lines += [f"Host {name}", f"    HostName {leased}", f"    HostKeyAlias {name}", "    ProxyUseFdpass yes"]
+        lines += [f'    ProxyCommand "{sys.executable}" -I "{_DIAL}" {static} {leased}']
         known += [f"{name},{leased} {key}" for key in host_keys.get(name, [])]
     if lab.known_hosts.exists():
         # What the bootstrap has written down of the nodes' own addresses.
