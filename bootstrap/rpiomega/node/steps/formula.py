@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 
-from rpiomega.node import apt, files
+from rpiomega.node import apt, files, service
 from rpiomega.node.files import File
 from rpiomega.node.formula_tree import BARE, TREE, commit
 from rpiomega.node.step import Diff, Step, StepError
@@ -99,6 +99,8 @@ class Formula(Step):
                 f"{TREE} holds {only_here} commits found nowhere else", "push them somewhere, then reset it"
             )
         self.board.shell.must([*git, "fetch", "--quiet", "origin"], "see this node's log", timeout=300)
+        # A running master keeps what it has imported from _pillar and _utils.
+        service.owe_restart(self.board, "salt-master.service")
         if os.path.islink(TREE):
             self._switch()
             return
