@@ -26,6 +26,8 @@ def states(tmp_path):
             file_client="local",
             root_dir=str(tmp_path),
             cachedir=str(tmp_path / "cache"),
+            extension_modules=str(tmp_path / "extmods"),
+            utils_dirs=[str(ROOT / "_utils")],
             module_dirs=[str(ROOT)],
             file_roots={"base": [str(ROOT / "salt")]},
             pillar=pillar or {},
