@@ -222,6 +222,36 @@ def test_a_run_that_died_before_its_confirmation_is_finished_by_the_next(board):
     assert not engine.run(board.container, "ls /var/lib/rpiomega/network | grep pending || true")
 
 
+def test_an_owners_static_addresses_in_netplan_give_way_and_are_kept(board):
+    if not board.lab.stack.startswith("netplan"):
+        pytest.skip("only netplan joins lists")
+    own, gateway = board.lab.address(140), board.lab.address(1)
+    written = f"""# my own words
+network:
+  version: 2
+  renderer: {"NetworkManager" if board.lab.stack == "netplan-nm" else "networkd"}
+  ethernets:
+    eth0:
+      addresses: [{own}/24]
+      nameservers: {{addresses: [{gateway}], search: [home.arpa]}}
+      routes: [{{to: 0.0.0.0/0, via: {gateway}}}, {{to: 10.99.0.0/16, via: {gateway}}}]
+"""
+    write = f"rm /etc/netplan/*; umask 077; cat > /etc/netplan/50-mine.yaml <<'YAML'\n{written}YAML\n"
+    nm = "nmcli connection reload; nmcli connection up netplan-eth0"
+    reload = nm if board.lab.stack == "netplan-nm" else "networkctl reload; networkctl reconfigure eth0"
+    engine.run(board.container, f"{write} netplan generate; {reload}")
+    _wait("the owner's address", lambda: board.has() == [own], 30)
+    board.host, board.address = own, board.lab.address(149)
+    code, output = board.run("--reboot")
+    assert code == 0, output
+    assert board.has() == [board.address]
+    assert engine.run(board.container, "cat /etc/netplan/50-mine.yaml.before-rpiomega") == written.strip()
+    routes = engine.run(board.container, "ip route show")
+    assert routes.count("default") == 1 and "10.99.0.0/16" in routes
+    left = engine.run(board.container, "cat /etc/netplan/50-mine.yaml")
+    assert "home.arpa" in left and own not in left
+
+
 def test_no_key_of_the_wifi_is_ever_shown(board):
     """The key goes to the board on standard input, and into a file of mode 0600; eth0 has no use for it."""
     secret = board.lab.folder / "wifi"
