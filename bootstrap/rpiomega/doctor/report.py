@@ -8,6 +8,7 @@ from collections import Counter
 from rich.console import Console
 
 from rpiomega.doctor.finding import Finding
+from rpiomega.doctor.ports import explain
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -34,9 +35,15 @@ def as_json(findings: list[Finding], doctor, fixed: dict, seconds: float) -> str
         {
             "findings": [found.as_dict() for found in findings],
             "facts": doctor.facts,
-            "ports": doctor.tried,
+            "ports": {node: [_judged(node, one, doctor) for one in tries] for node, tries in doctor.tried.items()},
             "fixed": fixed,
             "seconds": round(seconds, 1),
         },
         indent=2,
     )
+
+
+def _judged(node: str, one: dict, doctor) -> dict:
+    """Return a port try with ``blocked``: why it counts as blocked, empty if it does not."""
+    target, sender = doctor.listened[one["to"]], doctor.listened[node]
+    return {**one, "blocked": explain(one, node, doctor.held.get(one["to"]), target, sender)}
