@@ -25,6 +25,8 @@ def command(over_ssh, ready) -> click.Command:
         1 a node failed, 2 bad input, 130 interrupted.
         """
         site, pool, bulk = ready(site_file, nodes, ssh_config, log_dir, jobs)
+        if not site.network.manage:
+            raise click.UsageError(f"{site_file}: network.manage is false; addresses are left alone")
 
         def one(row: Row) -> None:
             node = site.nodes[row.name]

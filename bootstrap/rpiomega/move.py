@@ -50,18 +50,17 @@ def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) ->
     which of the outcomes it was: refused before anything changed, taken back by the board, or no answer at all.
     """
     address = job["args"]["address"]
-    armed = time.monotonic()
     data = agent.run(remote, [job], on_event, dry_run)["network"]["data"]
     if not data.get("pending"):
         if not dry_run:
             _remember(remote, address)
         return remote, ""
-    before = ", ".join(data["before"]) or "none"
+    before, goes_back = ", ".join(data["before"]) or "none", time.monotonic() + data["left"]
     try:
-        new = _go(remote, address, data["go"], armed + data["bound"] - MARGIN)
+        new = _go(remote, address, data["go"], goes_back - MARGIN)
         agent.run(new, [{"step": "network_confirm", "args": {"token": data["pending"]}}], on_event)
     except NodeError as error:
-        raise _undone(remote, job, data, error, armed + data["bound"] + UNDO, on_event) from None
+        raise _undone(remote, job, data, error, goes_back + UNDO, on_event) from None
     _remember(remote, address)
     if address in data["before"]:
         return new, f"address {address} is static now ({data['stack']}), confirmed"

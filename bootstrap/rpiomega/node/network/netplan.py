@@ -147,7 +147,8 @@ class Netplan(Stack):
             if path != OWN:
                 found += self._cleared(path, kind, name, wanted)
         found.append(Concealed(OWN, self._text(kind, name, wanted), mode=0o600))
-        return found + (networkd.resolver(self.board, wanted.dns) if networkd.status(self.board, name)[1] else [])
+        below = self._renderer()
+        return found + (networkd.resolver(self.board, wanted.dns) if isinstance(below, networkd.Networkd) else [])
 
     def _cleared(self, path: str, kind: str, name: str, wanted: Wanted) -> list[File]:
         """Return an owner's file without what would be joined to ours, nothing where there is nothing of it."""

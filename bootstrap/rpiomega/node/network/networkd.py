@@ -24,7 +24,7 @@ def status(board, interface: str) -> tuple[str, str]:
         return "", ""
     shown = board.shell.run(["networkctl", "status", "--no-pager", "-n0", interface], timeout=15).output
     state = re.search(r"^\s*State: .*\((\S+)\)", shown, re.M)
-    file = re.search(r"^\s*Network File: (\S+)", shown, re.M)
+    file = re.search(r"^\s*Network File: (/\S+)", shown, re.M)
     return (state.group(1) if state else ""), (file.group(1) if file else "")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import time
 
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.network import arp, links, rollback
@@ -60,7 +61,7 @@ class Network(Step):
     """Arguments: `address`, `prefix`, `gateway`, `dns`, `interface` (may be empty), `wifi` ({"ssid", "psk", "country"}
     or None), `others` (name -> address of all other nodes), `bound` (seconds until the board goes back).
 
-    `data`: ``stack``, ``interface``, ``before`` (addresses), ``pending`` (token of an armed change), ``go``.
+    `data`: ``stack``, ``interface``, ``before`` (addresses), ``pending`` (token), ``go``, ``left`` (seconds).
     """
 
     name = "network"
@@ -69,6 +70,7 @@ class Network(Step):
         super().__init__(board, args)
         self.stack: Stack | None = None
         self.wanted: Wanted | None = None
+        self.armed = 0.0
 
     def check(self) -> Diff:
         self._prepare()
@@ -186,6 +188,7 @@ class Network(Step):
         low, high = RANGE
         bound = min(max(int(self.args.get("bound", 120)), low), high)
         files = [file for file in self._files() if file.diff(self.board)]
+        self.armed = time.monotonic()
         self.data["pending"] = rollback.arm(self.board, self.stack, self.wanted, files, bound)
         self.data.update(go=rollback.go_command(), bound=bound)
         apply_all(self.board, files)
@@ -203,6 +206,7 @@ class Network(Step):
         if timer.code:
             rollback.back(self.board)
             raise StepError(f"the timer that would go back does not run ({timer.last})", "see this node's log")
+        self.data["left"] = self.data["bound"] - (time.monotonic() - self.armed)
 
 
 class Confirm(Step):
