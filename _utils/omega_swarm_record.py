@@ -202,13 +202,21 @@ class Store:
             try:
                 client.session_renew(session)
             except ConsulError as error:
+                if error.kind == "lost":
+                    return
                 log.info("%s: its presence is not renewed: %s", self.node, error)
 
     def publish(self, published):
         """Write this node's entry."""
         key = f"{NODES}{self.node}"
-        if self._session and self.client.put(key, published.value(), acquire=self._session):
-            return
+        try:
+            if self._session and self.client.put(key, published.value(), acquire=self._session):
+                return
+        except ConsulError as error:
+            if "invalid session" not in str(error):  # it ended while this process stood still
+                raise
+            self._session = None
+            self.appear()
         self.client.put(key, published.value())
 
     def vanish(self):

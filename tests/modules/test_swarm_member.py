@@ -278,13 +278,16 @@ def test_f29_locked_error_and_pending_are_told_apart(formed):
     spec = {**swarm.attrs["Spec"], "EncryptionConfig": {"AutoLockManagers": True}}
     pi3.client().api.update_swarm(swarm.attrs["Version"]["Index"], spec)
     pi3.restart()
+    before = writes(formed)
     assert "docker swarm unlock" in formed.apply("pi3")["pi3"]["comment"]
+    assert writes(formed) == before
 
     pi4.stop()
     (pi4.root / "data/swarm/certificates/swarm-node.crt").write_text("not a certificate")
     pi4.start()
     result = formed.apply("pi4")["pi4"]
     assert (result["result"], "broken" in result["comment"]) == (False, True), result["comment"]
+    assert writes(formed) == before
 
     pi4.wipe()
     token = formed.dockerds["pi1"].client().swarm.attrs["JoinTokens"]["Worker"]
@@ -320,6 +323,21 @@ def test_a_decision_to_initialise_that_is_out_of_date_is_not_carried_out(site, t
     result = run.result()
     assert result["result"] is True, result["comment"]
     assert site.clusters() == own
+
+
+def test_f17_a_holder_that_was_frozen_past_its_lock_does_not_initialise(site, kv, tmp_path):
+    patch, reached, go_on = paused(tmp_path, "omega_swarm_record.Store", "write_record")
+    run = site.member("pi1", patch=f"{SHORT_LOCK}; {patch}", promote_timeout=0)
+    until(reached.exists, 60, "pi1 to hold the lock")
+    run.process.send_signal(signal.SIGSTOP)
+    assert site.apply("pi2", gather_timeout=0)["pi2"]["result"] is True
+    record = kv.get(RECORD).value
+    go_on.touch()
+    run.process.send_signal(signal.SIGCONT)
+    assert "waiting to be promoted" in run.result()["comment"]
+    assert kv.get(RECORD).value == record
+    assert not [line for line in site.dockerds["pi1"].writes() if line.endswith("/swarm/init")]
+    assert len(site.clusters()) == 1
 
 
 def test_f41_daemon_restarted_in_the_middle_of_a_join(formed, tmp_path):
