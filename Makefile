@@ -30,7 +30,7 @@ lint:
 	@test -x .venv/bin/ruff || sh bootstrap/workstation.sh test
 	.venv/bin/ruff check .
 	.venv/bin/yamllint --strict .
-	.venv/bin/salt-lint $$(git ls-files '*.sls' '*.jinja' | grep -v '^pillar/site.sls$$')
+	.venv/bin/salt-lint $$(git ls-files '*.sls' | grep -v '^pillar/site.sls$$')
 
 lab-stacks:
 	@sh bootstrap/workstation.sh test

@@ -22,6 +22,11 @@ missing_packages() {
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     if [ "$1" = test ]; then
         have git || echo git
+        [ -x /usr/sbin/sshd ] || echo openssh-server
+        have gpg || echo gnupg
+        have growpart || echo cloud-guest-utils
+        have sfdisk || echo fdisk
+        have mkfs.ext4 || echo e2fsprogs
         have dockerd || echo docker.io
         have gcc || echo gcc libc6-dev
         python3 -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
