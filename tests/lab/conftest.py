@@ -11,7 +11,7 @@ import pytest
 from rpiomega.lab import demo, engine, lifecycle, pi, remote, state
 
 logging.getLogger("urllib3").setLevel(logging.WARNING)
-APPLY = "sudo salt --out=json --static --timeout=60 '*' state.apply"
+APPLY = "sudo salt --out=json '*' state.apply"
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +74,21 @@ class Cluster:
         start = time.monotonic()
         text = remote.run(self.lab, self.master, APPLY, demo.APPLY_BOUND, check=False)
         self.times[what] = time.monotonic() - start
-        return json.loads(text)
+        return documents(text)
 
     def reboot(self, node):
         """Reboot a node by its own `systemctl reboot`, and wait until it can be logged in to again."""
         reboot(self.lab, node)
+
+
+def documents(text):
+    """Merge the JSON documents that salt prints, one per minion as each returns."""
+    merged, decoder, rest = {}, json.JSONDecoder(), text.strip()
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        merged.update(document)
+        rest = rest[end:].lstrip()
+    return merged
 
 
 def reboot(lab, node):
