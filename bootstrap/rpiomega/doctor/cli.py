@@ -6,6 +6,7 @@ import sys
 import time
 
 import click
+from click.core import ParameterSource
 
 from rpiomega.bulk import Bulk
 from rpiomega.doctor import report
@@ -29,6 +30,8 @@ def command(over_ssh, ready) -> click.Command:
         also a warning) or a node could not be examined, 2 bad input, 130 interrupted.
         """
         site, pool, bulk = ready(site_file, nodes, ssh_config, log_dir, jobs)
+        if click.get_current_context().get_parameter_source("wait") is ParameterSource.DEFAULT:
+            wait = 0.0  # a board that is down is a finding, not something to wait for
         out, bulk = bulk.console, bulk.aside()
         began = time.monotonic()
         fixed: dict[str, list[str]] = {}
