@@ -1,6 +1,7 @@
 # make demo        a whole cluster of virtual Pis on this machine     make demo-down   remove it
 # make test        everything CI runs                                make lint        only the linters
 # make lab-stacks  addresses on virtual Pis of every network stack
+# make bench       what a finished demo costs: an apply with nothing to do, memory per node
 # make clean       remove what was built here (not a running demo)
 NODES ?=
 RELEASE ?=
@@ -10,7 +11,7 @@ options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
 started := $(shell date +%s)
 phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
 
-.PHONY: demo demo-down test lint lab-stacks clean
+.PHONY: demo demo-down test lint lab-stacks bench clean
 demo:
 	@sh bootstrap/workstation.sh lab
 	@.venv/bin/rpiomega lab demo $(options)
@@ -35,6 +36,10 @@ lint:
 lab-stacks:
 	@sh bootstrap/workstation.sh test
 	@RPIOMEGA_STACKS=$${RPIOMEGA_STACKS:-all} .venv/bin/python -m pytest -p tests.phases tests/lab/test_network_stacks.py
+
+bench:
+	@sh bootstrap/workstation.sh lab
+	@.venv/bin/python -m tests.bench.cluster
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist bootstrap/*.egg-info
