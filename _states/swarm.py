@@ -72,8 +72,8 @@ def member(
     :param join_timeout: seconds to try to join, over all managers
     :param promote_timeout: seconds to wait until a manager promotes this node; as a manager: seconds to wait
         for managers-to-be that are joining right now, so that they are promoted within this run
-    :param gather_timeout: seconds to wait, after this very run initialised the swarm, for managers-to-be that
-        Consul sees alive and that have not begun to join
+    :param gather_timeout: seconds to wait, after this very run initialised or recorded the swarm, for managers-to-be
+        that Consul sees alive and that have not begun to join
     :param engine_timeout: seconds to retry while the engine does not answer, as while it restarts
     :param consul_timeout: seconds to retry while Consul does not answer
     :param data_path_addr: address or interface for the traffic between containers

@@ -34,7 +34,7 @@ class Bounds:
     initializer: float = 20  # until a node that recorded its intent and lost the lock comes back
     join: float = 120
     promote: float = 120  # until this node is promoted; also: until those that are joining right now are
-    gather: float = 30  # after own bootstrap, for managers-to-be that Consul sees alive
+    gather: float = 30  # after this run recorded the swarm, for managers-to-be that Consul sees alive
     engine: float = 60  # of an engine that does not answer
     consul: float = 15  # of a Consul that does not answer
 
@@ -286,8 +286,7 @@ class Member:
         local = self._settled()
         self.store.write_record(lock, READY, local.cluster_id, record)
         self.changes["swarm"] = {"old": "inactive", "new": f"manager of {local.cluster_id}, {how} here"}
-        if how == "initialised":
-            self._bootstrapped = time.monotonic()
+        self._bootstrapped = time.monotonic()
         self.store.write_token(self.engine.worker_token(), local.cluster_id)
         with _logged("rotating the manager token"):
             self.engine.rotate_token(MANAGER)

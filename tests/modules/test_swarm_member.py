@@ -184,7 +184,8 @@ def test_f03_f04_holder_killed_between_init_and_ready(site, kv):
     own = site.clusters()
     assert len(own) == 1
 
-    set_alive(kv, site, "pi1")
+    for name in ROLES:
+        set_alive(kv, site, name)
     results = site.apply()
     assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
     assert site.clusters() == own == {kv.get(RECORD).json()["cluster_id"]}
