@@ -6,11 +6,14 @@ Configure it on the master::
       - rpiomega: {secrets: /etc/rpiomega/secrets}
 
 Pillar reaches a minion encrypted with that minion's key, so this is the one way a secret leaves the master.
-A minion the site file does not name gets nothing.
+A minion the site file does not name gets nothing. A site file with a wrong key stops every node's states: Salt runs
+none with a pillar that has errors.
 """
 
 import omega_secrets
 import omega_site
+import omega_site_check
+from salt.exceptions import SaltRenderError
 
 
 def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
@@ -20,8 +23,14 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
     :param pillar: what pillar/top.sls gave it; ``rpiomega`` is the site
     :param secrets: the folder that holds the secrets, readable by its owner only
     :return: ``{"rpiomega_secrets": {...}}``, or an empty dict for an unknown minion
+    :raises SaltRenderError: one line for each wrong key of the site file
     """
-    site = pillar.get("rpiomega") or {}
+    if "rpiomega" not in pillar:  # no site.sls, or one that did not render: Salt says so itself
+        return {}
+    site = pillar["rpiomega"]
+    wrong = omega_site_check.problems(site)
+    if wrong:
+        raise SaltRenderError("site.sls: " + "\n".join(wrong))
     if minion_id not in omega_site.nodes(site):
         return {}
     store = omega_secrets.Store(secrets)

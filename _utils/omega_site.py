@@ -1,5 +1,8 @@
 """What the site's pillar says about its nodes: the questions every state and module asks."""
 
+import omega_site_keys
+
+DEFAULT_ROLES = omega_site_keys.NODE_DEFAULTS["roles"]
 # Three servers survive the loss of one; more only slow the log down on SD cards.
 SERVERS = 3
 
@@ -11,12 +14,13 @@ def nodes(site):
 
 def roles(site, name):
     """Return the list of roles of node ``name``; empty if the site does not know it."""
-    return list((nodes(site).get(name) or {}).get("roles") or [])
+    entry = nodes(site).get(name)
+    return [] if entry is None else list(entry.get("roles", DEFAULT_ROLES))
 
 
 def with_role(site, role):
     """Return the names that have ``role``, in the order of the site file."""
-    return [name for name, entry in nodes(site).items() if role in (entry.get("roles") or [])]
+    return [name for name in nodes(site) if role in roles(site, name)]
 
 
 def master(site):

@@ -5,8 +5,10 @@ import pathlib
 
 import omega_b2
 import omega_b2_files
+import omega_secrets
 import pytest
 import yaml
+from salt.exceptions import SaltRenderError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NODES = {
@@ -78,7 +80,10 @@ def test_a_file_with_something_else_is_refused_without_showing_it(give, text):
 
 @pytest.mark.parametrize("name", ["../consul/management.token", "/etc/shadow", ".hidden"])
 def test_no_file_outside_the_folder_is_read(give, name):
-    assert "bare name" in give("m", m=name)["problem"]
+    with pytest.raises(SaltRenderError, match=r"b2\.credentials\.m: .* is not a bare file name"):
+        give("m", m=name)
+    site = {"nodes": NODES, "b2": {"credentials": {"m": name}}}
+    assert "bare name" in omega_secrets.Store(str(give.folder.parent)).b2_for(site, "m")["problem"]
 
 
 def test_a_secret_file_is_closed_and_keeps_any_text(tmp_path):

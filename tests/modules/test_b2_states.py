@@ -392,7 +392,7 @@ def test_no_secret_is_in_the_return_or_the_log_of_a_real_run(service, tmp_path):
     """`salt-call` with everything logged, the account through the ext_pillar, the endpoint through the site file."""
     secrets = tmp_path / "secrets"
     omega_b2_files.write(secrets / "b2/admin", service.key_id, service.key)
-    site = {"nodes": {"m": {"address": "10.0.0.1", "roles": ["master"]}}}
+    site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master"]}}}
     site["b2"] = {"credentials": {"m": "admin"}, "endpoint": service.url}
     (tmp_path / "pillar").mkdir()
     (tmp_path / "pillar/top.sls").write_text("base: {'*': [site]}")

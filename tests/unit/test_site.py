@@ -65,6 +65,8 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
         ),
         (("formula", "signers"), ["AAAAC3Nz"], '"AAAAC3Nz" is not a public key of a signer'),
         (("formula", "every"), -1, "rpiomega.formula.every"),
+        (("network", "wifi"), {"sid": "x"}, "rpiomega.network.wifi.sid: unknown key; did you mean `ssid`?"),
+        (("b2", "buckets"), {"omega-backup": {"typ": 1}}, "omega-backup.typ: unknown key; did you mean `type`?"),
         (("zzz",), 1, "rpiomega.zzz: unknown key; allowed: cluster, nodes, network"),
         (("nodes", "pi2", "address"), "192.168.1.300", 'nodes.pi2.address: "192.168.1.300" is not an IPv4 address'),
         (("nodes", "pi2", "address"), "192.168.1.10", "192.168.1.10 is the address of pi1 too"),

@@ -20,7 +20,9 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session")
 def site(pytestconfig):
     """The site file over the formula's defaults, one level deep."""
-    defaults = yaml.safe_load((ROOT / "salt/rpiomega/defaults.yaml").read_text())
+    defaults = yaml.safe_load((ROOT / "salt/rpiomega/site.yaml").read_text())["site"]
+    for key, value in yaml.safe_load((ROOT / "salt/rpiomega/defaults.yaml").read_text()).items():
+        defaults[key] = {**defaults[key], **value}
     own = yaml.safe_load(pathlib.Path(pytestconfig.getoption("site")).read_text())["rpiomega"]
     merged = {**defaults, **own}
     for key, value in defaults.items():

@@ -6,12 +6,13 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from rpiomega.site import checks
+from rpiomega.site.describe import describe
 from rpiomega.site.document import TOP, Document
 from rpiomega.site.errors import Problem, SiteError
-from rpiomega.site.schema import Node, Site
+from rpiomega.site.schema import Site
 
 _PLAIN = {
     "string_type": 'write text here; put it in quotes: "{input}"',
@@ -123,12 +124,10 @@ def _meant(word: str, known: list[str]) -> str:
 
 
 def _keys_at(path: tuple) -> list[str]:
-    model: type[BaseModel] = Site
+    item = describe(Site)
     for part in path:
-        if model is Site and part == "nodes":
-            return sorted(set(Node.model_fields) - {"name"})
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        item = item["each"] if "each" in item else item["keys"][part]
+    return list(item["keys"])
 
 
 def unknown_node(site: Site, names: Iterable[str]) -> str:

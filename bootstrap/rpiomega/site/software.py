@@ -1,0 +1,122 @@
+"""Sections of the site file about the software on the nodes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rpiomega.site.values import (
+    Branch,
+    BucketName,
+    FileName,
+    Image,
+    KeyName,
+    Package,
+    SaltVersion,
+    Section,
+    Signer,
+    Url,
+)
+
+
+class Salt(Section):
+    """Salt itself, as the bootstrap installs it."""
+
+    version: SaltVersion = Field(
+        "3008", description='`"3008"` is its newest point release, `"3008.3"` exactly that one.'
+    )
+    source: Literal["auto", "onedir", "pip"] = Field(
+        "auto",
+        description="`onedir`: the project's packages (arm64, amd64); `pip`: a venv; `auto`: the first that works.",
+    )
+
+
+class Docker(Section):
+    """Docker Engine."""
+
+    source: Literal["vendor", "distribution"] = Field(
+        "vendor", description="Docker's own apt repository, or the distribution's package."
+    )
+    version: str = Field("", description="As apt shows it, with `vendor` only; empty for the newest.")
+    daemon: dict[str, Any] = Field(
+        {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}},
+        description="Merged into /etc/docker/daemon.json; what is given here joins the default, which spares cards.",
+    )
+
+
+class Consul(Section):
+    """Consul's agent, a container on every node."""
+
+    image: Image = Field("hashicorp/consul:1.21.5", description="The image, pinned.")
+    archive: str = Field(
+        "", description="A `docker save` file of it, relative to the site file, for sites without a registry."
+    )
+
+
+class Bucket(Section):
+    """A bucket of Backblaze B2."""
+
+    type: Literal["allPrivate", "allPublic"] = Field("allPrivate", description="Who may read its files.")
+    lifecycle_rules: list[dict[str, str | int]] = Field([], description="When old files go, in B2's own words.")
+
+
+class ApplicationKey(Section):
+    """A key of Backblaze B2 with no more rights than it needs."""
+
+    capabilities: list[str] = Field(
+        min_length=1, description="What it may do, in B2's words: `listFiles`, `readFiles`..."
+    )
+    file: FileName = Field(description="Where its secret goes, among the B2 secrets of the master.")
+    bucket: BucketName | None = Field(None, description="The one bucket it opens.")
+    all_buckets: bool = Field(False, description="It opens every bucket, instead of one.")
+    name_prefix: str = Field("", description="It opens only files whose names begin so.")
+    replace: bool = Field(False, description="If its rights are not these, make a new one and revoke the old.")
+
+
+class B2(Section):
+    """The Backblaze B2 command on every node, and what the master keeps in the account."""
+
+    enabled: bool = Field(True, description="Whether the nodes get the command.")
+    version: str = Field("", description="Empty for the newest.")
+    endpoint: Url = Field("", description="Another service's address; empty: Backblaze.")
+    credentials: dict[str, FileName] = Field(
+        {},
+        description='Which node (`"*"`: all others) may use which account: a file in the master\'s '
+        "/etc/rpiomega/secrets/b2 with two lines, `key_id: ...` and `key: ...`, mode 0600.",
+    )
+    buckets: dict[BucketName, Bucket] = Field({}, description="Buckets the master keeps.")
+    application_keys: dict[KeyName, ApplicationKey] = Field({}, description="Keys the master keeps.")
+
+
+class Packages(Section):
+    """Debian packages."""
+
+    extra: list[Package] = Field([], description="What every node gets besides the formula's own.")
+
+
+class Formula(Section):
+    """Where the master's checkout of this formula follows from."""
+
+    remote: str = Field("", description="A git remote; empty: what `rpiomega bootstrap` brings.")
+    branch: Branch = Field("main", description="A branch or a tag.")
+    signers: list[Signer] = Field(
+        [], description="Public keys, one of which must have signed a commit before it is used; empty: not asked for."
+    )
+    every: int = Field(
+        0, ge=0, le=10080, description="Minutes between two looks at the remote; 0: only with `state.apply`."
+    )
+
+
+class Swarm(Section):
+    """Docker Swarm."""
+
+    enabled: bool = Field(True, description="Whether the nodes form a swarm.")
+
+
+class Sources(Section):
+    """Caches and mirrors of the site, set up on every node before anything is downloaded."""
+
+    apt_proxy: Url = Field("", description="A package cache, as http://HOST:PORT.")
+    pip_index: Url = Field("", description="The simple index of a PyPI mirror.")
+    ca_bundle: str = Field("", description="PEM file with extra certificate authorities, relative to the site file.")

@@ -1,0 +1,68 @@
+"""What single values of the site file look like: each type knows its pattern and how to say what is allowed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, text is text (3008 is a number, "3008" a release)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A text that fully matches `pattern`: `what` it is ("an IPv4 address"), and how to write it."""
+
+    pattern: str
+    what: str
+    allowed: str
+
+    def __call__(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f'"{value[:40]}" is not {self.what}|{self.allowed}')
+        return value
+
+
+def _text(pattern: str, what: str, allowed: str):
+    return Annotated[str, AfterValidator(Shape(pattern, what, allowed))]
+
+
+_BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_LABEL = "1 to 63 small letters, digits and hyphens, no hyphen at an end"
+_OPENPGP = r"[\s\S]*-----BEGIN PGP PUBLIC KEY BLOCK-----[\s\S]*"
+_OPENSSH = r"[^\s#]+\s.*\b(ssh|sk-ssh|ecdsa)-\S+\s+AAAA[\s\S]*"
+
+Address = _text(rf"({_BYTE}\.){{3}}{_BYTE}", "an IPv4 address", "write four numbers from 0 to 255, as 192.168.1.10")
+Name = _text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a host name", _LABEL)
+Host = _text(
+    r"|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?",
+    "a host name or address",
+    "what you would give to ssh, without the user",
+)
+Interface = _text(r"[A-Za-z0-9._-]{0,15}", "an interface", "write eth0 or wlan0")
+Ssid = _text(r"[^\0\r\n]{1,32}", "a network's name", "1 to 32 characters")
+Country = _text(r"([A-Z]{2})?", "a country code", "two capitals, as GB or DE")
+Login = _text(r"[a-z_][a-z0-9_-]{0,31}", "a login name", "small letters, digits, _ and -, as in /etc/passwd")
+Timezone = _text(r"|[A-Za-z_]+(/[A-Za-z0-9_+-]+)*", "a time zone", "write Europe/Berlin")
+Locale = _text(r"|C(\.UTF-8)?|[a-z]{2,3}_[A-Z]{2}(\.[\w-]+)?(@\w+)?", "a locale", "write en_GB.UTF-8")
+Package = _text(r"[a-z0-9][a-z0-9+.-]+", "a Debian package name", "small letters, digits, + . and -")
+SaltVersion = _text(r"\d{4}(\.\d+)?", "a Salt release", 'write "3008" for its newest, or "3008.3" for one')
+Image = _text(r"[a-z0-9][A-Za-z0-9._:/@-]*", "an image reference", "write repository:tag")
+Branch = _text(r"[A-Za-z0-9][\w./-]*", "a branch name", "write it as git does")
+Signer = _text(
+    f"{_OPENPGP}|{_OPENSSH}",
+    "a public key of a signer",
+    "write `NAME ssh-ed25519 AAAA...` in one line, or an armored OpenPGP public key",
+)
+Url = _text(r"|https?://[^\s/]+\S*", "a web address", "write http://HOST:PORT/ or https://HOST/")
+FileName = _text(r"[A-Za-z0-9_][A-Za-z0-9._-]*", "a bare file name", "letters, digits, . _ and -, no folder")
+# backblaze.com/docs/cloud-storage-buckets and -application-keys
+BucketName = _text(r"(?!b2-)[A-Za-z0-9-]{6,63}", "a bucket name", "6 to 63 letters, digits and hyphens")
+KeyName = _text(r"[A-Za-z0-9-]{1,100}", "a key name", "1 to 100 letters, digits and hyphens")
+Role = Literal["master", "manager", "worker"]
