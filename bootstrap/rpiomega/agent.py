@@ -19,7 +19,12 @@ NO_SUDO, NO_PYTHON, NO_SPACE = 91, 92, 93
 LAUNCHER = """
 umask 077
 if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; sudo -n true || exit {NO_SUDO}; fi
-command -v python3 >/dev/null || exit {NO_PYTHON}
+if ! command -v python3 >/dev/null; then
+  [ {install} = yes ] && command -v apt-get >/dev/null || exit {NO_PYTHON}
+  export DEBIAN_FRONTEND=noninteractive
+  apt="$become apt-get -q -y -o DPkg::Lock::Timeout=120"
+  {{ $apt install python3 || {{ $apt update && $apt install python3; }}; }} </dev/null >&2 || exit {NO_PYTHON}
+fi
 folder=$(mktemp -d /tmp/rpiomega.XXXXXX) || exit {NO_SPACE}
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 129' HUP INT TERM
@@ -45,11 +50,13 @@ def zipapp() -> bytes:
 def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry_run: bool = False) -> dict[str, dict]:
     """Run `steps` ([{"step": name, "args": {}}]) on a board; call `on_event` with each event.
 
+    A board without Python gets it by apt first, except in a dry run.
+
     Return step -> its ``done`` event, and the board's facts under ``facts``. Raise NodeError (with the step) if one
     fails, SshError if the connection does, Stopped if the user cancelled.
     """
     program = zipapp()
-    process = remote.start(LAUNCHER.format(size=len(program), **_CODES))
+    process = remote.start(LAUNCHER.format(size=len(program), install="no" if dry_run else "yes", **_CODES))
     errors: list[bytes] = []
     reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
     reader.start()
@@ -104,7 +111,8 @@ def _launch_error(code: int, stderr: str, remote: Remote) -> SshError:
         cure = f"on the board: echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/{user}"
         return SshError("sudo", f"user {user} cannot use sudo without a password ({last})", cure)
     if code == NO_PYTHON:
-        return SshError("python", "there is no python3 on the board", "on the board: sudo apt-get install python3")
+        cure = "on the board: sudo apt-get install python3 (or its system's package of Python 3.9 or newer)"
+        return SshError("python", f"there is no python3 on the board, and none could be installed ({last})", cure)
     if code == NO_SPACE:
         return SshError("space", f"nothing can be written to /tmp ({last})", "free some space (`df -h`)")
     if code == 255:

@@ -23,8 +23,9 @@ STYLES = {"failed": "red", "done": "green", "stopped": "yellow"}
 class Row:
     """What is known about one node; its methods are called by the node's worker."""
 
-    def __init__(self, name: str, log_file: Path, say: Callable[[str], None]):
+    def __init__(self, name: str, log_file: Path, say: Callable[[str], None], tell: Callable[[dict], None]):
         self.name = name
+        self.tell = tell
         self.step = ""
         self.state = "waiting"
         self.error: NodeError | None = None
@@ -49,6 +50,7 @@ class Row:
 
     def event(self, event: dict) -> None:
         """Take an event of the board's part."""
+        self.tell({"node": self.name, **event})
         kind, step = event["event"], event.get("step", "")
         if kind == "log":
             self.log(event["text"])
@@ -87,7 +89,8 @@ class Bulk:
     def __init__(self, names: Iterable[str], log_folder: Path, jobs: int, console: Console):
         self.console = console
         self.live = console.is_terminal
-        self.rows = {name: Row(name, log_folder / f"{name}.log", self._line) for name in names}
+        self.on_event: Callable[[dict], None] | None = None
+        self.rows = {name: Row(name, log_folder / f"{name}.log", self._line, self._tell) for name in names}
         self.jobs = jobs
         self._lock = threading.Lock()
 
@@ -131,13 +134,17 @@ class Bulk:
             row.state = "failed"
         finally:
             row.ended = time.monotonic()
+            end = {"node": row.name, "event": "end", "state": row.state, "seconds": round(row.seconds, 1)}
+            if row.error:
+                end |= {"step": row.error.step, "cause": row.error.cause, "cure": row.error.cure}
+            self._tell(end)
 
     def failed(self) -> list[Row]:
         """Return the rows that did not end well."""
         return [row for row in self.rows.values() if row.state != "done"]
 
-    def aside(self, names: Iterable[str] = ()) -> Bulk:
-        """Close this one and return another that shows its progress on standard error, all nodes at once.
+    def aside(self, names: Iterable[str] = (), jobs: int = 0) -> Bulk:
+        """Close this one and return another that shows its progress on standard error, by default all nodes at once.
 
         For commands whose standard output is their result, or whose nodes depend on each other.
         """
@@ -146,12 +153,18 @@ class Bulk:
         terminal = sys.stderr.isatty()
         console = Console(stderr=True) if terminal else Console(stderr=True, width=200, force_terminal=False)
         names = list(names or self.rows)
-        return Bulk(names, folder, len(names), console)
+        return Bulk(names, folder, jobs or len(names), console)
 
     def close(self) -> None:
         """Close all logs."""
         for row in self.rows.values():
             row.close()
+
+    def _tell(self, event: dict) -> None:
+        """Give an event to whoever asked for events; log lines of commands are for the log alone."""
+        if self.on_event and event["event"] != "log":
+            with self._lock:
+                self.on_event({"time": round(time.time(), 3), **event})
 
     def _line(self, text: str) -> None:
         if not self.live:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import json
 import os
 import signal
 import sys
@@ -75,11 +77,20 @@ def _over_ssh(command):
     return wait(command)
 
 
+def _chosen(site: Site, nodes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the nodes named; a pattern (``rpiomega-*``) stands for those of the site that match it."""
+    found: list[str] = []
+    for name in nodes:
+        found += [known for known in site.nodes if fnmatch.fnmatchcase(known, name)] or [name]
+    return tuple(dict.fromkeys(found))
+
+
 def _ready(site_file: Path, nodes: tuple[str, ...], ssh_config: Path | None, log_dir: Path | None, jobs: int):
     """Return the site, its connection pool and the rows; end with exit code 2 if an argument is wrong."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # ends in order, as Ctrl-C does
     site = read_site(site_file)
+    nodes = _chosen(site, nodes)
     wrong = unknown_node(site, nodes)
     if wrong:
         raise click.UsageError(wrong)
@@ -107,11 +118,22 @@ def _ready(site_file: Path, nodes: tuple[str, ...], ssh_config: Path | None, log
 @_over_ssh
 @click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 @click.option("--new-master", is_flag=True, help="Let minions of another master change to this site's.")
+@click.option(
+    "--limit", multiple=True, metavar="NODE", help="Only this node; patterns as in the shell. The same as NODE."
+)
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")
 @click.option("--renew-identity", is_flag=True, help="Renew a copied card's identity also on a member of a swarm.")
 @click.option("--reboot", is_flag=True, help="Reboot boards that need it, and see that they come back.")
-def bootstrap(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, **options) -> None:
-    """Prepare all boards (or those named): host name, boot flags, clock, address, Salt. Safe to run again."""
-    site, pool, bulk = _ready(site_file, nodes, ssh_config, log_dir, jobs)
+def bootstrap(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, limit, as_json, **options) -> None:
+    """Prepare all boards (or those named): host name, boot flags, clock, address, Salt.
+
+    Safe to run again at any time: each board says itself what it still lacks, so a run that was cut short is
+    resumed by the next one.
+    """
+    site, pool, bulk = _ready(site_file, nodes + limit, ssh_config, log_dir, jobs)
+    if as_json:
+        bulk = bulk.aside(jobs=jobs)
+        bulk.on_event = lambda event: click.echo(json.dumps(event))
     run = Bootstrap(site, site_file, pool, Cache(default_folder()), Options(dry_run, wait=wait, **options))
     finished = error = None
     with pool:
@@ -121,7 +143,12 @@ def bootstrap(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, **opti
             error = failure
     bulk.close()
     report.bootstrap(bulk, run, error)
-    sys.exit(_exit_code(bulk, finished is False, error))
+    code = _exit_code(bulk, finished is False, error)
+    if as_json:
+        for key in run.keys:
+            click.echo(json.dumps({"event": "key", "node": key.name, "state": key.state, "minion": key.own}))
+        click.echo(json.dumps({"event": "finished", "exit": code}))
+    sys.exit(code)
 
 
 @main.command()

@@ -158,9 +158,9 @@ def test_cancelling_ends_the_boards_part_and_leaves_no_file(sshd, pool, tmp_path
         remote.run("true")
 
 
-def launch(path, **options):
+def launch(path, install="no", **options):
     """Run the launcher as a board's login shell would, with commands from `path` alone."""
-    script = agent.LAUNCHER.format(size=len(agent.zipapp()), **agent._CODES)
+    script = agent.LAUNCHER.format(size=len(agent.zipapp()), install=install, **agent._CODES)
     job = b'{"steps": []}\n'
     return subprocess.run(
         ["/bin/sh", "-c", script], input=agent.zipapp() + job, env={"PATH": str(path)}, capture_output=True, **options
@@ -178,6 +178,35 @@ def tools(folder, *names):
 
 def test_launcher_without_python_says_so(tmp_path):
     assert launch(tools(tmp_path / "bin", "id", "mktemp", "head", "rm")).returncode == agent.NO_PYTHON
+
+
+@pytest.fixture
+def without_python(tmp_path):
+    """Commands of a board that has no Python but an apt-get (a stand-in), whose package lists are out of date."""
+    folder = tools(tmp_path / "bin", "id", "mktemp", "head", "rm", "cat", "ln", "touch", "sh")
+    lists, python = tmp_path / "lists", folder / "python3"
+    (folder / "apt-get").write_text(
+        f"""#!/bin/sh
+cat >/dev/null
+case "$*" in
+  *update) touch {lists} ;;
+  *"install python3") [ -e {lists} ] && ln -s {sys.executable} {python} ;;
+esac
+""",
+        encoding="utf-8",
+    )
+    (folder / "apt-get").chmod(0o755)
+    return folder
+
+
+def test_launcher_installs_python_where_apt_works(without_python):
+    # The stand-in reads all it is given: what was sent for Python must not go to apt-get.
+    assert launch(without_python, install="yes").returncode == 0
+
+
+def test_launcher_installs_nothing_in_a_dry_run(without_python):
+    assert launch(without_python).returncode == agent.NO_PYTHON
+    assert not (without_python / "python3").exists()
 
 
 def test_launcher_without_sudo_rights_says_so():
