@@ -6,5 +6,7 @@ include:
 swarm.member:
   swarm.member:
     - name: {{ omega.cluster }}
+    - bootstrap_timeout: {{ omega.swarm.bootstrap_timeout }}
+    - promote_timeout: {{ omega.swarm.promote_timeout }}
     - require:
       - consul_agent: consul.ready
