@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 import rpiomega
-from rpiomega import address, report, scan_cli, verify
+from rpiomega import address, report, roster, scan_cli, verify
 from rpiomega.accept import accept as accept_keys
 from rpiomega.bootstrap import Bootstrap, Options
 from rpiomega.bulk import Bulk
@@ -194,6 +194,7 @@ def _add_lab() -> None:
 
 main.add_command(doctor.command(_over_ssh, _ready))
 main.add_command(firstboot.command(SITE, read_site))
+main.add_command(roster.command(SITE, read_site))
 main.add_command(scan_cli.command(SITE, read_site))
 main.add_command(status.command(_over_ssh, _ready))
 main.add_command(verify.command(_over_ssh, _ready))

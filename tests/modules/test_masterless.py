@@ -1,0 +1,63 @@
+"""`salt-call` from a checkout, with its Saltfile: one node without a master."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SALT_CALL = pathlib.Path(sys.executable).parent / "salt-call"
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Run salt-call in a copy of the checkout; all that Salt writes stays below tmp_path."""
+    tree = tmp_path / "checkout"
+    for folder in ("salt", "pillar", "masterless", "_modules", "_states", "_utils", "_pillar"):
+        shutil.copytree(ROOT / folder, tree / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Saltfile", tree)
+    minion = tree / "masterless/minion"
+    text = minion.read_text()
+    assert "/etc/rpiomega/secrets" in text
+    text = text.replace("/etc/rpiomega/secrets", f"{tmp_path}/secrets") + f"root_dir: {tmp_path}/root\n"
+
+    def call(minion_id, *arguments):
+        minion.write_text(f"{text}id: {minion_id}\n")
+        command = [SALT_CALL, "--out=json", "--log-level=quiet", *arguments]
+        return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=120)
+
+    call.tree = tree
+    return call
+
+
+def answer(done):
+    return json.loads(done.stdout)["local"]
+
+
+@pytest.mark.parametrize(("minion_id", "repo"), [("rpiomega-master", True), ("rpiomega-4", False)])
+def test_each_role_gets_its_states(call, minion_id, repo):
+    low = answer(call(minion_id, "state.show_lowstate"))
+    found = list(dict.fromkeys(chunk["__sls__"].split(".")[0] for chunk in low))
+    assert found == ["packages", "docker", "b2", "consul", "swarm", *(["repo"] if repo else [])]
+
+
+def test_a_dry_run_uses_our_own_states_and_writes_nothing(call, tmp_path):
+    done = call("rpiomega-4", "state.apply", "packages,docker", "test=True")
+    results = answer(done)
+    assert {state["__id__"] for state in results.values()} >= {"packages.development", "docker.repository"}
+    assert [state["comment"] for state in results.values() if state["result"] is False] == []
+    written = {path.relative_to(tmp_path / "root").parts[0] for path in (tmp_path / "root").rglob("*")}
+    assert written <= {"etc", "var", "srv", "opt"}
+    assert not list((tmp_path / "root/etc").rglob("docker*"))
+
+
+def test_a_wrong_key_stops_the_states_and_is_named(call):
+    site = call.tree / "pillar/site.sls"
+    site.write_text(site.read_text().replace("source: auto", "sourse: auto"))
+    done = call("rpiomega-4", "state.apply", "packages", "test=True")
+    assert done.returncode != 0
+    assert "site.sls: rpiomega.salt.sourse: unknown key; did you mean source?" in done.stdout
+    assert "packages.development" not in done.stdout
