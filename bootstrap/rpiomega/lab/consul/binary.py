@@ -1,8 +1,8 @@
 """A Consul binary, kept in the cache folder.
 
 By default Debian's last packaged release: every Debian mirror has it, and it needs no build. With
-RPIOMEGA_CONSUL_FROM_SOURCE=1 and a Go toolchain, the release that the site's default image names, built from
-the Go module proxy.
+RPIOMEGA_CONSUL_FROM_SOURCE=1 and a Go toolchain, a release with today's configuration syntax, built from the Go
+module proxy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pathlib import Path
 from rpiomega.lab import image
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.folders import cache_folder, whole_file
-from rpiomega.site.schema import Consul
 
 PACKAGED = "1.8.7"
 _DEB = "pool/main/c/consul/consul_1.8.7+dfsg1-2+b3_{}.deb"
@@ -33,6 +32,11 @@ _SHA256 = {
     "arm64": "7318cfa77a7ba6f71dd096e44353279de246ffc6561216ace42353685dcf8255",
 }
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+# The newest line that builds as a module of others: Consul's go.mod replaces its own sub-modules by folders, which
+# only counts inside its repository, and from 1.14 on their published versions do not fit each other.
+SOURCE = "1.13.9"
+_CONSUL = "github.com/hashicorp/consul"
+_SUBMODULES = ("api@v1.15.3", "sdk@v0.11.0")
 _MODULE = Path(__file__).parent.parent / "files" / "consul-from-source"
 _BUILD_BOUND = 3600
 
@@ -51,7 +55,7 @@ def ensure() -> Binary:
     Raises LabError if neither is possible.
     """
     if os.environ.get("RPIOMEGA_CONSUL_FROM_SOURCE", "") not in ("", "0"):
-        return _built(current_version())
+        return _built(SOURCE)
     return _packaged(architecture())
 
 
@@ -61,11 +65,6 @@ def architecture() -> str:
     if machine not in _MACHINES:
         raise LabError(f"no Consul is packaged for {machine}: the lab runs on {' and '.join(_MACHINES)}")
     return _MACHINES[machine]
-
-
-def current_version() -> str:
-    """Return the release that sites use by default."""
-    return Consul().image.rpartition(":")[2]
 
 
 def _packaged(arch: str) -> Binary:
@@ -115,11 +114,11 @@ def _built(version: str) -> Binary:
     work = cache_folder() / "consul-source"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(_MODULE, work)
-    flags = f"-s -w -X github.com/hashicorp/consul/version.GitDescribe=v{version}"
+    flags = f"-s -w -X {_CONSUL}/version.GitDescribe=v{version}"
     with whole_file(path) as temporary:
         for command in (
-            ["go", "get", f"github.com/hashicorp/consul@v{version}"],
-            ["go", "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), "github.com/hashicorp/consul"],
+            ["go", "get", f"{_CONSUL}@v{version}", *(f"{_CONSUL}/{module}" for module in _SUBMODULES)],
+            ["go", "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), _CONSUL],
         ):
             done = subprocess.run(
                 command,
