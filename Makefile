@@ -2,6 +2,7 @@
 # make test        everything CI runs                                make lint        only the linters
 # make lab-stacks  addresses on virtual Pis of every network stack
 # make bench       what a finished demo costs: an apply with nothing to do, memory per node
+# make kitchen     the states in test-kitchen where it is installed, else on virtual Pis of the same roles
 # make clean       remove what was built here (not a running demo)
 NODES ?=
 RELEASE ?=
@@ -11,7 +12,7 @@ options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
 started := $(shell date +%s)
 phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
 
-.PHONY: demo demo-down test lint lab-stacks bench clean
+.PHONY: demo demo-down test lint lab-stacks bench kitchen clean
 demo:
 	@sh bootstrap/workstation.sh lab
 	@.venv/bin/rpiomega lab demo $(options)
@@ -40,6 +41,15 @@ lab-stacks:
 bench:
 	@sh bootstrap/workstation.sh lab
 	@.venv/bin/python -m tests.bench.cluster
+
+# The lab's checks are those of the suites; a lab that fails them stays up to be looked at.
+kitchen:
+	@sh bootstrap/workstation.sh lab
+	@if command -v kitchen >/dev/null; then kitchen test; else \
+	  echo "test-kitchen is not installed (gem install test-kitchen kitchen-salt kitchen-docker): virtual Pis instead"; \
+	  for nodes in 1 4; do \
+	    .venv/bin/rpiomega lab demo --name kitchen --nodes $$nodes && .venv/bin/rpiomega lab down --name kitchen || exit 1; \
+	  done; fi
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist bootstrap/*.egg-info

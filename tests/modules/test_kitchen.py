@@ -1,0 +1,89 @@
+"""The suites of .kitchen.yml without Ruby: Salt renders what kitchen-salt would lay out in the container."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from rpiomega.site import load
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SALT_CALL = pathlib.Path(sys.executable).parent / "salt-call"
+KITCHEN = yaml.safe_load((ROOT / ".kitchen.yml").read_text())
+SUITES = {suite["name"]: suite for suite in KITCHEN["suites"]}
+CONTAINER = "/tmp/kitchen"
+
+
+def lay_out(suite, root):
+    """Do what kitchen-salt's salt_solo does with `is_file_root` (its docs, provisioner_options); return the options."""
+    options = {**KITCHEN["provisioner"], **suite["provisioner"]}
+    for name in ("salt", "pillar", "_modules", "_states", "_utils", "_pillar"):
+        # Links are followed, as by its copy.
+        shutil.copytree(ROOT / name, root / "srv/salt" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    top = root / options["salt_state_top"].lstrip("/")
+    top.parent.mkdir(parents=True, exist_ok=True)
+    top.write_text(yaml.safe_dump(options["state_top"]))
+    (root / "srv/pillar").mkdir()
+    for name, content in options["pillars"].items():
+        (root / "srv/pillar" / name).write_text(yaml.safe_dump(content))
+    for name, source in options["pillars_from_files"].items():
+        shutil.copy(ROOT / source, root / "srv/pillar" / name)
+    extra = json.dumps(options["salt_minion_extra_config"]).replace(CONTAINER, str(root))
+    extra = json.loads(extra.replace("/etc/rpiomega/secrets", f"{root}/secrets"))
+    minion = {"file_client": "local", "id": options["salt_minion_id"], "root_dir": f"{root}/root"}
+    minion["file_roots"] = {"base": [f"{root}/srv/salt"]}
+    minion["pillar_roots"] = {"base": [f"{root}/srv/pillar"]}
+    (root / "etc/minion.d").mkdir(parents=True)
+    (root / "etc/minion").write_text(yaml.safe_dump(minion))
+    (root / "etc/minion.d/99-minion.conf").write_text(yaml.safe_dump(extra))
+    return options
+
+
+def call(root, *arguments):
+    command = [SALT_CALL, "--local", "-c", root / "etc", "--out=json", "--log-level=quiet", *arguments]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
+    return json.loads(done.stdout)["local"]
+
+
+def test_the_container_has_our_states_and_its_secrets(tmp_path):
+    lay_out(SUITES["single"], tmp_path)
+    assert "swarm.member" in call(tmp_path, "sys.list_state_functions", "swarm")
+    assert "token" in call(tmp_path, "pillar.raw", "rpiomega_secrets")["consul"]
+
+
+@pytest.mark.parametrize("name", ["single", "master", "manager", "worker"])
+def test_a_suite_renders_its_states_and_no_others(name, tmp_path):
+    options = lay_out(SUITES[name], tmp_path)
+    low = call(tmp_path, "state.show_lowstate")
+    assert all(isinstance(chunk, dict) for chunk in low), low
+    found = list(dict.fromkeys(chunk["__sls__"].split(".")[0] for chunk in low))
+    assert found == options["state_top"]["base"]["*"]
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_a_suite_is_a_node_of_its_site_in_its_role(suite):
+    options = suite["provisioner"]
+    path = ROOT / options["pillars_from_files"]["site.sls"]
+    assert ROOT / suite["verifier"]["environment"]["KITCHEN_SITE"] == path
+    node = load(path).nodes[options["salt_minion_id"]]
+    assert suite["driver_config"]["hostname"] == node.name
+    role = "master" if suite["name"] == "single" else suite["name"]
+    assert role in node.roles
+    if "consul" in options["state_top"]["base"]["*"]:
+        assert f" {node.address}/" in KITCHEN["provisioner"]["pre_salt_command"]
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
+def test_a_suites_verifier_finds_its_checks(suite, tmp_path):
+    """Its own command, but only to list what it would run."""
+    environment = {**os.environ, **suite["verifier"]["environment"], "KITCHEN_CONTAINER_ID": "none"}
+    command = KITCHEN["verifier"]["command"].replace(".venv/bin/python", sys.executable) + " --collect-only -q"
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    files = {line.split("::")[0].rpartition("/")[2] for line in done.stdout.splitlines() if "::" in line}
+    states = suite["provisioner"]["state_top"]["base"]["*"]
+    assert files == {"test_packages.py"} | {f"test_{name}.py" for name in states if name in ("consul", "swarm")}
+    assert ("every_node" in done.stdout) is (suite["name"] == "single")
