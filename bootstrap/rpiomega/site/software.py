@@ -112,6 +112,13 @@ class Swarm(Section):
     """Docker Swarm."""
 
     enabled: bool = Field(True, description="Whether the nodes form a swarm.")
+    bootstrap_timeout: int = Field(
+        300,
+        ge=30,
+        le=3600,
+        description="Seconds a node waits for the first manager, which may still be installing Docker.",
+    )
+    promote_timeout: int = Field(120, ge=30, le=3600, description="Seconds a manager-to-be waits to be promoted.")
 
 
 class Sources(Section):
