@@ -5,8 +5,6 @@ Every wait has a bound of its own (Bounds) and ends with what was seen last. A d
 without a leader for a moment is retried within a bound; nothing is ever forced.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import time

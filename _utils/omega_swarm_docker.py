@@ -13,8 +13,6 @@ Facts of the engine that shape this file:
 - `swarm update` fills what is left out with defaults: send the spec as it was read.
 """
 
-from __future__ import annotations
-
 import datetime
 import os
 import time

@@ -6,9 +6,8 @@ What a node has to do next to become the swarm member that its pillar says: pure
 succeeded: that is what test=True shows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
+from typing import Optional
 
 from omega_swarm_docker import MANAGER, WORKER, Local, demotion_problem, describe
 from omega_swarm_record import INITIALIZING, READY, VACANT, Published, Record
@@ -36,12 +35,12 @@ class Facts:
     address: str
     managers: tuple = ()
     local: Local = field(default_factory=Local)
-    record: Record | None = None
+    record: Optional[Record] = None
     holder: str = ""
     token_cluster: str = ""
     published: dict = field(default_factory=dict)
     stale: bool = False
-    alive: frozenset | None = None
+    alive: Optional[frozenset] = None
     expected: frozenset = frozenset()
     listening: tuple = ()
     nodes: tuple = ()

@@ -7,12 +7,11 @@ and never deleted, so there is no moment at which two nodes may initialise. "vac
 known to have formed nothing. The worker token is the only secret here; no manager token is ever written.
 """
 
-from __future__ import annotations
-
 import datetime
 import logging
 import threading
 from dataclasses import dataclass
+from typing import Optional
 
 import omega_lock
 from omega_consul import ConsulError
@@ -77,7 +76,7 @@ class Published:
 class Snapshot:
     """All keys at one moment. token_cluster: the ClusterID the worker token is for, "" without a token."""
 
-    record: Record | None = None
+    record: Optional[Record] = None
     holder: str = ""
     token_cluster: str = ""
     published: dict = None

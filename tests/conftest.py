@@ -1,6 +1,7 @@
 """Salt puts `_utils` on the module path when it loads our modules; the tests do the same."""
 
 import contextlib
+import logging
 import pathlib
 import sys
 
@@ -8,6 +9,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "_utils"))
+
+
+def pytest_unconfigure():
+    # Salt keeps early log records and hands them out as Python ends, when pytest has closed the stream.
+    logging.raiseExceptions = False
 
 
 @pytest.fixture
