@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 
-SOCKET = "/run/docker.sock"
+from rpiomega.node import api
+
 DAEMON = "/etc/docker/daemon.json"
 KEPT = (
     "ServerVersion",
@@ -20,31 +19,15 @@ KEPT = (
 )
 
 
-class _Unix(http.client.HTTPConnection):
-    def __init__(self, path: str):
-        super().__init__("docker", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def read(board, args: dict) -> dict:
     """Return whether Docker is there, what /info says of it and of the swarm, and what daemon.json says."""
     found: dict = {"installed": board.has("dockerd"), "daemon": _daemon(board), "info": {}, "swarm": {}}
-    if not board.exists(SOCKET):
+    if not board.exists(api.DOCKER):
         return found
-    connection = _Unix(board.path(SOCKET))
-    try:
-        connection.request("GET", "/info")
-        info = json.loads(connection.getresponse().read())
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        found["said"] = f"{type(error).__name__}: {error}"
+    info, problem = api.docker(board, "/info")
+    if info is None:
+        found["said"] = problem
         return found
-    finally:
-        connection.close()
     found["info"] = {key: info.get(key) for key in KEPT}
     swarm = info.get("Swarm") or {}
     found["swarm"] = {
