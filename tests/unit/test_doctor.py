@@ -55,7 +55,7 @@ def healthy(name="n1", address="192.168.1.1"):
         },
         "latency": {"median_ms": 8.1, "worst_ms": 40.0, "writes": 24},
         "clock": {"synchronised": True, "can": True, "on": True, "server": "", "refused": {}, "offset": 0.1},
-        "sources": {"proxy": "", "nameservers": ["192.168.1.1"], "dns": {"deb.debian.org": "1.2.3.4"}, "apt": {}},
+        "sources": {"proxy": "", "nameservers": ["192.168.1.1"], "dns": {"mirror.example.org": "1.2.3.4"}, "apt": {}},
         "kernel": {
             "vxlan": {"works": True, "said": ""},
             "iptables": {"version": "iptables v1.8.11 (nf_tables)", "backend": "nf_tables", "nat": True, "said": ""},
@@ -109,8 +109,8 @@ SICK = [
     ("docker swarm", {"state": "locked", "error": ""}, {"swarm": "error"}),
     ("leftovers packages", ["docker.io", "docker-ce"], {"two-dockers": "error"}),
     ("leftovers packages", ["podman-docker"], {"two-dockers": "error"}),
-    ("sources dns", {"deb.debian.org": "error: Name or service not known"}, {"dns": "error"}),
-    ("sources apt", {"http://deb.debian.org/x": "HTTP 404"}, {"package-source": "error"}),
+    ("sources dns", {"mirror.example.org": "error: Name or service not known"}, {"dns": "error"}),
+    ("sources apt", {"http://mirror.example.org/x": "HTTP 404"}, {"package-source": "error"}),
     ("storage", {"error": "OSError: oops"}, {"examine": "error"}),
 ]
 
