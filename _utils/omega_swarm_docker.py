@@ -61,8 +61,6 @@ class Local:
     joined: bool = False  # a node certificate exists
     warnings: tuple = ()
     firewall: str = ""
-    node_count: int = 0
-    manager_count: int = 0
 
     @property
     def leaderless(self):
@@ -204,8 +202,6 @@ def local_of(info, cert):
         bool(cert) and state != "inactive",
         ("memory",) if info.get("MemoryLimit") is False else (),
         firewall.get("Driver", "") if isinstance(firewall, dict) else str(firewall),
-        swarm.get("Nodes") or 0,
-        swarm.get("Managers") or 0,
     )
 
 

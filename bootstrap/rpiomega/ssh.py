@@ -19,7 +19,6 @@ CONNECT_TIMEOUT = 8
 # A dead board is noticed after this long without an answer; a busy one answers within it.
 ALIVE_INTERVAL, ALIVE_COUNT = 10, 6
 PAUSE = 1.0
-GRACE = 30.0
 
 # What ssh says -> kind, cause, next step. The first match counts. {at} is the destination, {user} the login.
 _CAUSES = [
