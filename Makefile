@@ -1,5 +1,6 @@
 # make demo        a whole cluster of virtual Pis on this machine     make demo-down   remove it
 # make test        everything CI runs                                make lint        only the linters
+# make test-long   what `make test` leaves out for its length
 # make lab-stacks  addresses on virtual Pis of every network stack
 # make bench       what a finished demo costs: an apply with nothing to do, memory per node
 # make kitchen     the states in test-kitchen where it is installed, else on virtual Pis of the same roles
@@ -12,7 +13,7 @@ options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
 started := $(shell date +%s)
 phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
 
-.PHONY: demo demo-down test lint lab-stacks bench kitchen clean
+.PHONY: demo demo-down test test-long lint lab-stacks bench kitchen clean
 demo:
 	@sh bootstrap/workstation.sh lab
 	@.venv/bin/rpiomega lab demo $(options)
@@ -26,7 +27,11 @@ test:
 	$(call phase,workstation ready)
 	@$(MAKE) --no-print-directory lint
 	$(call phase,lint done)
-	@.venv/bin/python -m pytest -p tests.phases $(TESTS)
+	@.venv/bin/python -m pytest -p tests.phases -m 'not long' $(TESTS)
+
+test-long:
+	@sh bootstrap/workstation.sh test
+	@.venv/bin/python -m pytest -p tests.phases -m long $(TESTS)
 
 lint:
 	@test -x .venv/bin/ruff || sh bootstrap/workstation.sh test
