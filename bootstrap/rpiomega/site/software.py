@@ -45,12 +45,32 @@ class Docker(Section):
     )
 
 
+class Snapshots(Section):
+    """Copies of Consul's state that the master keeps for itself (docs/consul.md)."""
+
+    every: int = Field(24, ge=0, le=720, description="Hours between two snapshots; 0: none.")
+    keep: int = Field(14, ge=1, le=1000, description="How many to keep.")
+
+
 class Consul(Section):
     """Consul's agent, a container on every node."""
 
     image: Image = Field("hashicorp/consul:1.21.5", description="The image, pinned.")
     archive: str = Field(
         "", description="A `docker save` file of it, relative to the site file, for sites without a registry."
+    )
+    dns: bool = Field(
+        False, description="Whether the node's own resolver (systemd-resolved) answers `*.consul` too."
+    )
+    snapshots: Snapshots = Snapshots()
+    ready_timeout: int = Field(
+        300,
+        ge=30,
+        le=3600,
+        description="Seconds a node waits for Consul: the other nodes may still be installing Docker.",
+    )
+    raft_multiplier: int = Field(
+        5, ge=1, le=10, description="Consul's patience with a silent leader: 1 on a good wired network, 5 elsewhere."
     )
 
 
