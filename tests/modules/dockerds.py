@@ -50,6 +50,15 @@ def _run(*argv: str) -> str:
     return done.stdout
 
 
+def _free_subnet() -> str:
+    """A /24 without a route; where to begin differs by process, so that runs side by side do not meet."""
+    for step in range(256):
+        subnet = f"10.98.{(os.getpid() + step) % 256}"
+        if not _run("ip", "route", "show", "root", f"{subnet}.0/24"):
+            return subnet
+    raise Unsupported("every subnet of 10.98.0.0/16 is in use")
+
+
 class Keeper:
     """A process that holds a set of namespaces open."""
 
@@ -184,14 +193,14 @@ class Dockerds:
     """Context manager: `with Dockerds(["pi1", "pi2"]) as nodes: nodes["pi1"].client()`.
 
     :param names: hostnames of the nodes; their addresses are `<subnet>.11`, `.12`, ... in this order
-    :param subnet: first three numbers of a /24 that nothing else on this machine uses
+    :param subnet: first three numbers of a /24 that nothing else on this machine uses; default: a free one
     """
 
-    def __init__(self, names: list[str], subnet: str = "10.98.76") -> None:
+    def __init__(self, names: list[str], subnet: str | None = None) -> None:
         lack = missing()
         if lack:
             raise Unsupported(lack)
-        self.subnet = subnet
+        self.subnet = subnet or _free_subnet()
         self.root = Path(tempfile.mkdtemp(prefix="dockerds-"))
         self.nodes: dict[str, Daemon] = {}
         self.fabric: Keeper | None = None
@@ -204,7 +213,7 @@ class Dockerds:
     def _wire(self, names: list[str]) -> None:
         self.fabric = Keeper("fabric", ("--net",), "echo ready && exec sleep infinity")
         inside = self.fabric.enter("net")
-        host_leg = f"ds{os.getpid()}"
+        host_leg = f"ds{self.fabric.pid}"
         _run("ip", "link", "add", host_leg, "type", "veth", "peer", "name", "host", "netns", str(self.fabric.pid))
         _run("ip", "address", "add", f"{self.subnet}.1/24", "dev", host_leg)
         _run("ip", "link", "set", host_leg, "up")

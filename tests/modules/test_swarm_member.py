@@ -238,7 +238,7 @@ def test_f27_dead_first_manager(formed):
     formed.dockerds["pi4"].wipe()
     result = formed.apply("pi4")["pi4"]
     assert (result["result"], result["seconds"] < 60) == (True, True), result["comment"]
-    assert "passed over: 10.98.76.11:2377/tcp" in result["comment"]
+    assert f"passed over: {formed.dockerds.subnet}.11:2377/tcp" in result["comment"]
 
 
 def test_f20_a_blocked_port_is_named(formed):
@@ -247,7 +247,7 @@ def test_f20_a_blocked_port_is_named(formed):
     formed.dockerds["pi4"].wipe()
     result = formed.apply("pi4", join_timeout=1)["pi4"]
     assert result["result"] is False
-    assert "10.98.76.12:7946/tcp gave no answer" in result["comment"]
+    assert f"{formed.dockerds.subnet}.12:7946/tcp gave no answer" in result["comment"]
     assert formed.dockerds["pi4"].info()["LocalNodeState"] == "inactive"
 
 
