@@ -9,6 +9,7 @@ from pydantic import Field
 from rpiomega.site.values import (
     Address,
     Country,
+    Folder,
     Host,
     Interface,
     Locale,
@@ -19,6 +20,13 @@ from rpiomega.site.values import (
     Ssid,
     Timezone,
 )
+
+
+class NodeDocker(Section):
+    """Docker on one board, where it differs from the site's."""
+
+    source: Literal["site", "vendor", "distribution"] = Field("site", description="As `docker.source`.")
+    data_root: Folder = Field("", description="As `docker.data_root`; empty: the site's.")
 
 
 class Node(Section):
@@ -38,6 +46,7 @@ class Node(Section):
         description="`master` carries the Salt master (exactly one node); "
         "`manager` is a Swarm manager (1, 3 or 5 nodes), `worker` a Swarm worker: one of these two.",
     )
+    docker: NodeDocker = NodeDocker()
 
     @property
     def reach(self) -> list[str]:

@@ -9,15 +9,45 @@ from pydantic import Field
 from rpiomega.site.values import (
     Branch,
     BucketName,
+    DockerVersion,
     FileName,
+    Fingerprint,
+    Folder,
     Image,
     KeyName,
+    Mirror,
     Package,
+    Registry,
     SaltVersion,
     Section,
     Signer,
     Url,
 )
+
+
+class SaltRepository(Section):
+    """Salt's apt repository, for `onedir`: the project's own, or a mirror of it."""
+
+    uri: Url = Field("https://packages.broadcom.com/artifactory/saltproject-deb/", description="Where it is.")
+    key_url: Url = Field(
+        "https://packages.broadcom.com/artifactory/api/security/keypair/SaltProjectKey/public",
+        description="Where its signing key is.",
+    )
+    fingerprint: Fingerprint = Field(
+        "10857FFDD3F91EAE577A21D664CBBC8173D76B3F", description="The one key that is trusted for it."
+    )
+
+
+class DockerRepository(Section):
+    """Docker's apt repository, for `vendor`: Docker's own, or a mirror of it."""
+
+    uri: Url = Field(
+        "https://download.docker.com/linux", description="Where it is; the distribution's name is appended."
+    )
+    key_url: Url = Field("https://download.docker.com/linux/debian/gpg", description="Where its signing key is.")
+    fingerprint: Fingerprint = Field(
+        "9DC858229FC7DD38854AE2D88D81803C0EBFCD88", description="The one key that is trusted for it."
+    )
 
 
 class Salt(Section):
@@ -30,6 +60,7 @@ class Salt(Section):
         "auto",
         description="`onedir`: the project's packages (arm64, amd64); `pip`: a venv; `auto`: the first that works.",
     )
+    repository: SaltRepository = SaltRepository()
 
 
 class Docker(Section):
@@ -38,7 +69,25 @@ class Docker(Section):
     source: Literal["vendor", "distribution"] = Field(
         "vendor", description="Docker's own apt repository, or the distribution's package."
     )
-    version: str = Field("", description="As apt shows it, with `vendor` only; empty for the newest.")
+    version: DockerVersion = Field(
+        "",
+        description="With `vendor` only: `28.5.1` is that release, `28.5` or `28` the newest of them, each held; "
+        "empty: the newest when it is installed, not held.",
+    )
+    repository: DockerRepository = DockerRepository()
+    allow_downgrade: bool = Field(
+        False, description="Whether an older engine may take over a newer one's data, which Docker does not support."
+    )
+    mirrors: list[Mirror] = Field([], description="Asked for Docker Hub's images first (`registry-mirrors`).")
+    insecure_registries: list[Registry] = Field(
+        [], description="Registries without a trusted certificate (`insecure-registries`)."
+    )
+    data_root: Folder = Field(
+        "", description="Where images, containers and volumes are, on a disk of its own; empty: /var/lib/docker."
+    )
+    move_data: bool = Field(
+        False, description="Whether data at the old place moves to a changed `data_root`; without it that is an error."
+    )
     daemon: dict[str, Any] = Field(
         {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}},
         description="Merged into /etc/docker/daemon.json; what is given here joins the default, which spares cards.",

@@ -53,6 +53,9 @@ Timezone = _text(r"|[A-Za-z_]+(/[A-Za-z0-9_+-]+)*", "a time zone", "write Europe
 Locale = _text(r"|C(\.UTF-8)?|[a-z]{2,3}_[A-Z]{2}(\.[\w-]+)?(@\w+)?", "a locale", "write en_GB.UTF-8")
 Package = _text(r"[a-z0-9][a-z0-9+.-]+", "a Debian package name", "small letters, digits, + . and -")
 SaltVersion = _text(r"\d{4}(\.\d+)?", "a Salt release", 'write "3008" for its newest, or "3008.3" for one')
+DockerVersion = _text(
+    r"|(\d+:)?\d+(\.\d+)*(-[A-Za-z0-9.+~-]+)?", "a Docker release", "write 28.5.1, or the whole version as apt shows it"
+)
 Image = _text(r"[a-z0-9][A-Za-z0-9._:/@-]*", "an image reference", "write repository:tag")
 Branch = _text(r"[A-Za-z0-9][\w./-]*", "a branch name", "write it as git does")
 Signer = _text(
@@ -61,6 +64,15 @@ Signer = _text(
     "write `NAME ssh-ed25519 AAAA...` in one line, or an armored OpenPGP public key",
 )
 Url = _text(r"|https?://[^\s/]+\S*", "a web address", "write http://HOST:PORT/ or https://HOST/")
+Folder = _text(r"|(/[A-Za-z0-9._@+-]+)+", "a folder", "write its whole path, without a slash at its end")
+Fingerprint = _text(r"[0-9A-Fa-f]{40}", "a key's fingerprint", "write its 40 hexadecimal digits without spaces")
+Registry = _text(
+    r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?|[0-9.]+/\d{1,2}",
+    "a registry",
+    "write HOST:PORT, or a network as 192.168.1.0/24",
+)
+# What Docker appends to is the path: a mirror may have none (docs.docker.com/docker-hub/image-library/mirror).
+Mirror = _text(r"https?://[^\s/]+/?", "a registry mirror", "write http://HOST:PORT or https://HOST, without a path")
 FileName = _text(r"[A-Za-z0-9_][A-Za-z0-9._-]*", "a bare file name", "letters, digits, . _ and -, no folder")
 # backblaze.com/docs/cloud-storage-buckets and -application-keys
 BucketName = _text(r"(?!b2-)[A-Za-z0-9-]{6,63}", "a bucket name", "6 to 63 letters, digits and hyphens")
