@@ -1,7 +1,7 @@
 """Keys and types of the site file. Made by `python -m rpiomega.site.reference --all`: change the schema instead."""
 
 # ruff: noqa: E501
-NODE_DEFAULTS = {'host': '', 'interface': '', 'roles': ['worker'], 'docker': {'source': 'site', 'data_root': ''}}
+NODE_DEFAULTS = {'host': '', 'interface': '', 'roles': ['worker'], 'docker': {'source': 'site', 'data_root': ''}, 'availability': 'keep', 'labels': {}}
 
 SITE = {'type': 'section',
  'keys': {'cluster': {'type': 'text',
@@ -41,7 +41,16 @@ SITE = {'type': 'section',
                                                                         'allowed': 'write its whole path, '
                                                                                    'without a slash at its '
                                                                                    'end'}},
-                                                 'required': []}},
+                                                 'required': []},
+                                      'availability': {'type': 'text',
+                                                       'one_of': ['keep', 'active', 'pause', 'drain']},
+                                      'labels': {'type': 'mapping',
+                                                 'names': {'pattern': '(?!rpiomega\\.)[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?',
+                                                           'is': "a label's name",
+                                                           'allowed': 'letters, digits, . _ / and -; names '
+                                                                      'that begin with rpiomega. are the '
+                                                                      "cluster's own"},
+                                                 'each': {'type': 'text or whole number'}}},
                              'required': ['address']},
                     'min_length': 1},
           'network': {'type': 'section',
@@ -249,7 +258,8 @@ SITE = {'type': 'section',
           'swarm': {'type': 'section',
                     'keys': {'enabled': {'type': 'true or false'},
                              'bootstrap_timeout': {'type': 'whole number', 'min': 30, 'max': 3600},
-                             'promote_timeout': {'type': 'whole number', 'min': 30, 'max': 3600}},
+                             'promote_timeout': {'type': 'whole number', 'min': 30, 'max': 3600},
+                             'labels': {'type': 'text', 'one_of': ['merge', 'replace']}},
                     'required': []},
           'sources': {'type': 'section',
                       'keys': {'apt_proxy': {'type': 'text',

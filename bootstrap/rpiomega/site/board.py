@@ -12,6 +12,7 @@ from rpiomega.site.values import (
     Folder,
     Host,
     Interface,
+    LabelName,
     Locale,
     Login,
     Name,
@@ -47,6 +48,15 @@ class Node(Section):
         "`manager` is a Swarm manager (1, 3 or 5 nodes), `worker` a Swarm worker: one of these two.",
     )
     docker: NodeDocker = NodeDocker()
+
+    availability: Literal["keep", "active", "pause", "drain"] = Field(
+        "keep",
+        description="Whether the swarm may give it tasks: `active` all, `pause` no new ones, `drain` none; "
+        "`keep` leaves it to you.",
+    )
+    labels: dict[LabelName, str | int] = Field(
+        {}, description="Labels of the swarm's node, for the constraints of services."
+    )
 
     @property
     def reach(self) -> list[str]:

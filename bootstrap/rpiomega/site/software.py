@@ -188,6 +188,10 @@ class Swarm(Section):
         description="Seconds a node waits for the first manager, which may still be installing Docker.",
     )
     promote_timeout: int = Field(120, ge=30, le=3600, description="Seconds a manager-to-be waits to be promoted.")
+    labels: Literal["merge", "replace"] = Field(
+        "merge",
+        description="`merge`: labels a node got by hand stay; `replace`: it has those of the site file, and no others.",
+    )
 
 
 class Sources(Section):

@@ -76,5 +76,10 @@ Mirror = _text(r"https?://[^\s/]+/?", "a registry mirror", "write http://HOST:PO
 FileName = _text(r"[A-Za-z0-9_][A-Za-z0-9._-]*", "a bare file name", "letters, digits, . _ and -, no folder")
 # backblaze.com/docs/cloud-storage-buckets and -application-keys
 BucketName = _text(r"(?!b2-)[A-Za-z0-9-]{6,63}", "a bucket name", "6 to 63 letters, digits and hyphens")
+LabelName = _text(
+    r"(?!rpiomega\.)[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?",
+    "a label's name",
+    "letters, digits, . _ / and -; names that begin with rpiomega. are the cluster's own",
+)
 KeyName = _text(r"[A-Za-z0-9-]{1,100}", "a key name", "1 to 100 letters, digits and hyphens")
 Role = Literal["master", "manager", "worker"]
