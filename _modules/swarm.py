@@ -19,11 +19,11 @@ import omega_site
 import omega_swarm
 import omega_swarm_docker
 import omega_swarm_record
+import omega_swarm_spec_node
 from omega_swarm_docker import MANAGER, WORKER, SwarmError
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 ConsulError = omega_consul.ConsulError
-AVAILABILITIES = ("active", "pause", "drain")
 
 __func_alias__ = {"services_": "services"}
 
@@ -264,35 +264,17 @@ def node_update(
 
         salt rpiomega-master swarm.node_update rpiomega-4 availability=drain
     """
-    if role not in (None, MANAGER, WORKER):
-        raise SaltInvocationError(f"role {role!r}: must be manager or worker")
-    if availability not in (None, *AVAILABILITIES):
-        raise SaltInvocationError(f"availability {availability!r}: must be one of {', '.join(AVAILABILITIES)}")
-
-    def change(spec):
-        kept = {} if replace_labels else spec.get("Labels") or {}
-        merged = {**kept, **{key: str(value) for key, value in (labels or {}).items()}}
-        spec["Labels"] = {key: value for key, value in merged.items() if key not in (remove_labels or ())}
-        spec["Role"] = role or spec["Role"]
-        spec["Availability"] = availability or spec["Availability"]
-        return spec
-
-    engine = _engine(base_url)
-    node = engine.find(name)
-    if role == WORKER and node.role == MANAGER:
-        _refuse_demotion(engine, node)
-    before, after = engine.update_node(node.id, change)
-    return {
-        key.lower(): {"old": before.get(key), "new": after.get(key)}
-        for key in ("Role", "Availability", "Labels")
-        if (before.get(key) or {}) != (after.get(key) or {})
+    wanted = {
+        "role": role,
+        "availability": availability,
+        "labels": labels,
+        "labels_state": omega_swarm_spec_node.REPLACE if replace_labels else omega_swarm_spec_node.MERGE,
+        "labels_to_remove": remove_labels,
     }
-
-
-def _refuse_demotion(engine, node):
-    problem = omega_swarm_docker.demotion_problem(engine.nodes(), node.id)
-    if problem:
-        raise SwarmError("refused", f"{node.hostname} stays a manager: {problem}")
+    wrong = omega_swarm_spec_node.problem(**wanted)
+    if wrong:
+        raise SaltInvocationError(wrong)
+    return omega_swarm_spec_node.apply(_engine(base_url), name, **wanted)
 
 
 def promote(name, base_url=None):

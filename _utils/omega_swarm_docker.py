@@ -13,6 +13,7 @@ Facts of the engine that shape this file:
 - `swarm update` fills what is left out with defaults: send the spec as it was read.
 """
 
+import copy
 import datetime
 import os
 import time
@@ -388,23 +389,41 @@ class Engine:
             time.sleep(0.1 * (attempt + 1))
         raise AssertionError("unreachable")
 
-    def rotate_token(self, role):
-        """Make the join token of `role` (manager or worker) a new one; tokens given out before stop working."""
-        for attempt in range(CONFLICT_RETRIES):
-            attrs = self._call("reading the swarm", self.api.inspect_swarm)
-            params = {
-                "version": attrs["Version"]["Index"],
-                f"rotate{role.capitalize()}Token": "true",
-            }
+    def update_swarm(self, change, retries=CONFLICT_RETRIES, what="updating the swarm", **rotate):
+        """
+        Change the swarm's spec: read, `change(spec)` (a copy of the decoded spec; returns the new one), write the
+        complete spec, because the engine gives defaults to what is left out.
 
-            def send(spec=attrs["Spec"], params=params):
+        :param retries: attempts in all; between two of them the spec is read and changed anew
+        :param rotate: rotateWorkerToken, rotateManagerToken, rotateManagerUnlockKey: True to rotate
+        :return: (spec before, spec after); nothing is sent if they are equal and nothing is to be rotated
+        :raises SwarmError: "conflict" if others changed the swarm each time in between
+        """
+        for attempt in range(retries):
+            attrs = self._call("reading the swarm", self.api.inspect_swarm)
+            before, after = attrs["Spec"], change(copy.deepcopy(attrs["Spec"]))
+            if after == before and not rotate:
+                return before, before
+            params = {"version": attrs["Version"]["Index"], **dict.fromkeys(rotate, "true")}
+
+            def send(spec=after, params=params):
                 url = self.api._url("/swarm/update")
                 self.api._raise_for_status(self.api._post_json(url, spec, params=params))
 
             try:
-                return self._call(f"rotating the {role} token", send)
+                self._call(what, send)
+                return before, after
             except SwarmError as error:
-                if error.kind != "conflict" or attempt + 1 == CONFLICT_RETRIES:
+                if error.kind != "conflict" or attempt + 1 == retries:
                     raise
             time.sleep(0.1 * (attempt + 1))
         raise AssertionError("unreachable")
+
+    def rotate_token(self, role):
+        """Make the join token of `role` (manager or worker) a new one; tokens given out before stop working."""
+        rotate = {f"rotate{role.capitalize()}Token": True}
+        self.update_swarm(lambda spec: spec, what=f"rotating the {role} token", **rotate)
+
+    def unlock_key(self):
+        """The key that unlocks managers, "" without autolock; managers only. Never return it to a caller of Salt."""
+        return self._call("reading the unlock key", self.api.get_unlock_key).get("UnlockKey") or ""

@@ -1,0 +1,64 @@
+"""
+The unlock key of an autolocked swarm, as a file on each manager.
+
+An autolocked manager that restarts stays locked until it is given the key, so a power cut would lock the whole
+swarm. Each manager therefore keeps the key it reads from its own engine (the engine gives it to managers only)
+in KEY_FILE, and `swarm.member` can unlock by it. The key before the last rotation stays in a second file: an
+engine that restarts within the moments of a rotation may still be locked with it.
+"""
+
+import contextlib
+import os
+
+import omega_files
+
+KEY_FILE = "/etc/rpiomega/secrets/swarm/unlock-key"
+PREVIOUS = ".previous"
+
+
+def path_of(opts, pillar, path=None):
+    """Return the key file's path: the argument, minion configuration `swarm.unlock_key_file`, or KEY_FILE."""
+    return path or opts.get("swarm.unlock_key_file") or pillar.get("swarm.unlock_key_file") or KEY_FILE
+
+
+class Keyring:
+    """The key file at `path`, a root-only file in a root-only folder."""
+
+    def __init__(self, path=KEY_FILE):
+        self.path = path
+
+    def keys(self):
+        """Return the keys to try when the engine is locked, the likeliest first; often just one, or none."""
+        found = (omega_files.read(path) for path in (self.path, self.path + PREVIOUS))
+        return [text.strip() for text in found if text and text.strip()]
+
+    def problem(self, key):
+        """Return why the file is not what it should be ("absent", "outdated", "readable by others"), or ""."""
+        kept = (omega_files.read(self.path) or "").strip()
+        if not kept:
+            return "absent"
+        if kept != key:
+            return "outdated"
+        return "readable by others" if omega_files.mode_of(self.path) & 0o077 else ""
+
+    def keep(self, key):
+        """Write `key`; what the file held before becomes the previous key."""
+        folder = os.path.dirname(self.path)
+        if not os.path.isdir(folder):
+            os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+            os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)
+        kept = (omega_files.read(self.path) or "").strip()
+        if kept and kept != key:
+            omega_files.write(self.path + PREVIOUS, kept + "\n", 0o600)
+        omega_files.write(self.path, key + "\n", 0o600)
+
+    def exists(self):
+        """Whether any key is kept."""
+        return any(os.path.exists(path) for path in (self.path, self.path + PREVIOUS))
+
+    def forget(self):
+        """Delete what is kept."""
+        for path in (self.path, self.path + PREVIOUS):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
