@@ -16,6 +16,7 @@ from rpiomega.site.values import (
     Locale,
     Login,
     Name,
+    Package,
     Role,
     Section,
     Ssid,
@@ -47,6 +48,7 @@ class Node(Section):
         description="`master` carries the Salt master (exactly one node); "
         "`manager` is a Swarm manager (1, 3 or 5 nodes), `worker` a Swarm worker: one of these two.",
     )
+    packages: list[Package] = Field([], description="Debian packages for this node alone.")
     docker: NodeDocker = NodeDocker()
 
     availability: Literal["keep", "active", "pause", "drain"] = Field(

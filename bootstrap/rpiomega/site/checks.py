@@ -9,6 +9,8 @@ from pathlib import Path
 from rpiomega.site.errors import Problem
 from rpiomega.site.schema import Site
 
+MINUTES_OF_A_DAY = 24 * 60
+
 
 def problems(site: Site, base: Path) -> Iterator[Problem]:
     """Yield what is wrong with a site whose single values are all right; `base` is the folder of its file."""
@@ -16,6 +18,7 @@ def problems(site: Site, base: Path) -> Iterator[Problem]:
     yield from _addresses(site)
     yield from _files(site, base)
     yield from _b2(site)
+    yield from _upkeep(site)
 
 
 def warnings(site: Site) -> list[str]:
@@ -97,3 +100,12 @@ def _b2(site: Site) -> Iterator[Problem]:
     if (site.b2.buckets or site.b2.application_keys) and not {"*", site.master.name} & set(site.b2.credentials):
         cause = f"buckets and keys are kept by {site.master.name}, which has no credentials"
         yield Problem(("b2", "credentials"), cause, f"add `{site.master.name}: FILE`")
+
+
+def _upkeep(site: Site) -> Iterator[Problem]:
+    needed = len(site.nodes) * site.upgrades.gap
+    if (site.upgrades.security or site.upgrades.reboot) and needed > MINUTES_OF_A_DAY:
+        cause = f"{len(site.nodes)} nodes, one every {site.upgrades.gap} minutes, take more than a day"
+        yield Problem(("upgrades", "gap"), cause, f"at most {MINUTES_OF_A_DAY // len(site.nodes)}")
+    if site.cache.image and not site.cache.images:
+        yield Problem(("cache", "image"), "an image for a registry that is not asked for", "set cache.images: true")

@@ -129,7 +129,8 @@ def _allowed(item: dict) -> str:
     if item["type"] == "list":
         return _allowed(item["each"])
     if item["type"] == "mapping":
-        named = item.get("names", {}).get("is", "")
+        names = item.get("names", {})
+        named = ", ".join(_code(value) for value in names.get("one_of", [])) or names.get("is", "")
         return "; ".join(filter(None, [named and f"each name {named}", _allowed(item["each"])]))
     if "one_of" in item:
         return ", ".join(_code(value) for value in item["one_of"])

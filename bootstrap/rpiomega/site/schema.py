@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rpiomega.site.board import Network, Node, System, Users
 from rpiomega.site.software import B2, Consul, Docker, Formula, Packages, Salt, Sources, Swarm
+from rpiomega.site.upkeep import Cache, Journal, Time, Upgrades
 from rpiomega.site.values import Name, Section
 
 __all__ = ["Consul", "Node", "Site"]
@@ -30,6 +31,10 @@ class Site(Section):
     formula: Formula = Formula()
     swarm: Swarm = Swarm()
     sources: Sources = Sources()
+    cache: Cache = Cache()
+    upgrades: Upgrades = Upgrades()
+    time: Time = Time()
+    journal: Journal = Journal()
 
     @property
     def master(self) -> Node:

@@ -18,6 +18,7 @@ from rpiomega.site.values import (
     Mirror,
     Package,
     Registry,
+    Role,
     SaltVersion,
     Section,
     Signer,
@@ -162,6 +163,7 @@ class Packages(Section):
     """Debian packages."""
 
     extra: list[Package] = Field([], description="What every node gets besides the formula's own.")
+    roles: dict[Role, list[Package]] = Field({}, description="What only the nodes of a role get.")
 
 
 class Formula(Section):

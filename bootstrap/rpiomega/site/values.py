@@ -52,10 +52,18 @@ Login = _text(r"[a-z_][a-z0-9_-]{0,31}", "a login name", "small letters, digits,
 Timezone = _text(r"|[A-Za-z_]+(/[A-Za-z0-9_+-]+)*", "a time zone", "write Europe/Berlin")
 Locale = _text(r"|C(\.UTF-8)?|[a-z]{2,3}_[A-Z]{2}(\.[\w-]+)?(@\w+)?", "a locale", "write en_GB.UTF-8")
 Package = _text(r"[a-z0-9][a-z0-9+.-]+", "a Debian package name", "small letters, digits, + . and -")
+PackagePattern = _text(
+    r"[a-z0-9][a-z0-9+.-]+\*?", "a Debian package", "write its name, or its beginning and a star, as linux-image-*"
+)
 SaltVersion = _text(r"\d{4}(\.\d+)?", "a Salt release", 'write "3008" for its newest, or "3008.3" for one')
 DockerVersion = _text(
     r"|(\d+:)?\d+(\.\d+)*(-[A-Za-z0-9.+~-]+)?", "a Docker release", "write 28.5.1, or the whole version as apt shows it"
 )
+TimeServer = _text(
+    r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]+", "a host name or address", "write one server a line"
+)
+TimeOfDay = _text(r"([01]\d|2[0-3]):[0-5]\d", "a time of day", 'write it in quotes, as "02:30"')
+Size = _text(r"|[1-9]\d*[KMG]", "a size", "write 64M or 1G")
 Image = _text(r"[a-z0-9][A-Za-z0-9._:/@-]*", "an image reference", "write repository:tag")
 Branch = _text(r"[A-Za-z0-9][\w./-]*", "a branch name", "write it as git does")
 Signer = _text(
