@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 import rpiomega
-from rpiomega import address, report, roster, scan_cli, verify
+from rpiomega import address, report, roster, scan_cli
 from rpiomega.accept import accept as accept_keys
 from rpiomega.bootstrap import Bootstrap, Options
 from rpiomega.bulk import Bulk
@@ -24,6 +24,7 @@ from rpiomega.site import Site, SiteError, checks, load
 from rpiomega.site.load import unknown_node
 from rpiomega.ssh import Pool, Settings
 from rpiomega.status import cli as status
+from rpiomega.verify import cli as verify
 
 SITE = click.option(
     "--site",

@@ -85,5 +85,5 @@ def test_a_suites_verifier_finds_its_checks(suite, tmp_path):
     done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     files = {line.split("::")[0].rpartition("/")[2] for line in done.stdout.splitlines() if "::" in line}
     states = suite["provisioner"]["state_top"]["base"]["*"]
-    assert files == {"test_packages.py"} | {f"test_{name}.py" for name in states if name in ("consul", "swarm")}
+    assert files == {f"test_{name}.py" for name in states}
     assert ("every_node" in done.stdout) is (suite["name"] == "single")

@@ -52,6 +52,7 @@ def facts():
                 "record": {"state": "ready", "by": "a", "cluster_id": "swarm1"},
             },
             "services": {"salt-minion": True, "salt-master": name == "m"},
+            "b2": "5.0.0",
         }
         for name in NAMES
     }

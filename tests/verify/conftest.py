@@ -1,7 +1,11 @@
-"""What `pytest tests/verify --hosts=…` needs to know: the site file, and which of its nodes a host is.
+"""What `pytest tests/verify --hosts=…` needs to know: the site file, which node a host is, where the answers go.
 
     pytest tests/verify --site pillar/site.sls --hosts=ssh://pi@192.168.1.10,ssh://pi@192.168.1.11 --sudo
-    sudo pytest tests/verify --site /srv/rpiomega/pillar/site.sls --hosts='salt://*'
+    pytest tests/verify --site /srv/rpiomega/pillar/site.sls --hosts='salt://*'      # on the master: docs/verify.md
+
+A file holds the checks of one state (`test_docker.py`: `docker`). A check's name, read as a sentence, is the promise;
+its marker `cure` (of the function or the file) says what to do when it does not hold. `--report FILE` takes one JSON
+line per check and node; `rpiomega verify` makes its report of them.
 """
 
 import json
@@ -11,30 +15,91 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NOT_A_STATE = {"board": "rpiomega bootstrap {node}"}
+APPLY = "on the master: sudo salt {node} state.apply {state}"
 
 
 def pytest_addoption(parser):
     parser.addoption("--site", default=str(ROOT / "pillar/site.sls"), help="the site file the cluster was made from")
+    parser.addoption("--report", help="file for one JSON line per check and node; with --collect-only, of all checks")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "cure(text): what to do when the check fails; {node} is the node's name")
+
+
+def described(item):
+    """Return a check as the report knows it: state, check, promise, cure."""
+    state = item.path.stem.removeprefix("test_")
+    marker = item.get_closest_marker("cure")
+    cure = marker.args[0] if marker else NOT_A_STATE.get(state, APPLY.replace("{state}", state))
+    check = item.originalname.removeprefix("test_")
+    return {"state": state, "check": check, "promise": check.replace("_", " "), "cure": cure}
+
+
+def write(config, rows):
+    if rows and config.getoption("--report"):
+        with open(config.getoption("--report"), "a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(row)}\n" for row in rows)
+
+
+def pytest_collection_finish(session):
+    if session.config.option.collectonly:
+        write(session.config, [described(item) for item in session.items])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" or (report.when == "setup" and not report.passed):
+        row = described(item)
+        row["node"] = node_name(item.funcargs["host"], item.config) if "host" in item.funcargs else ""
+        row["cure"] = row["cure"].replace("{node}", row["node"])
+        row["result"] = {"passed": "ok"}.get(report.outcome, report.outcome)
+        row["cause"] = "" if report.passed else cause(call.excinfo.value)
+        write(item.config, [row])
+    return report
+
+
+def cause(error):
+    """Return the first line of what an error says: the check's own words, not pytest's rewriting of the expression."""
+    lines = [line.strip() for line in str(getattr(error, "msg", "") or error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def read_site(config):
+    """Return the site file over the formula's defaults."""
+    defaults = yaml.safe_load((ROOT / "salt/rpiomega/site.yaml").read_text())
+    merged = defaults["site"]
+    own = yaml.safe_load(pathlib.Path(config.getoption("--site")).read_text())["rpiomega"]
+    for layer in (yaml.safe_load((ROOT / "salt/rpiomega/defaults.yaml").read_text()), own):
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **value} if both else value
+    merged["nodes"] = {name: {**defaults["node"], **entry} for name, entry in own["nodes"].items()}
+    return merged
+
+
+def node_name(host, config):
+    """Return which node of the site a host is: by the name it is reached by, else by its own name for itself."""
+    known = yaml.safe_load(pathlib.Path(config.getoption("--site")).read_text())["rpiomega"]["nodes"]
+    if host.backend.hostname in known:
+        return host.backend.hostname
+    if not hasattr(host, "own_name"):
+        host.own_name = host.check_output("hostname")
+    return host.own_name
 
 
 @pytest.fixture(scope="session")
 def site(pytestconfig):
     """The site file over the formula's defaults, one level deep."""
-    defaults = yaml.safe_load((ROOT / "salt/rpiomega/site.yaml").read_text())["site"]
-    for key, value in yaml.safe_load((ROOT / "salt/rpiomega/defaults.yaml").read_text()).items():
-        defaults[key] = {**defaults[key], **value}
-    own = yaml.safe_load(pathlib.Path(pytestconfig.getoption("site")).read_text())["rpiomega"]
-    merged = {**defaults, **own}
-    for key, value in defaults.items():
-        if isinstance(value, dict):
-            merged[key] = {**value, **(own.get(key) or {})}
-    return merged
+    return read_site(pytestconfig)
 
 
 @pytest.fixture(scope="module")
-def name(host):
-    """The node's own name for itself."""
-    return host.check_output("hostname")
+def name(host, pytestconfig):
+    """The node's name."""
+    return node_name(host, pytestconfig)
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +112,24 @@ def node(site, name):
 @pytest.fixture(scope="module")
 def docker_info(host):
     """What the node's engine says of itself."""
-    return json.loads(host.check_output("docker info --format '{{json .}}'"))
+    answer = host.run("docker info --format '{{json .}}'")
+    assert answer.rc == 0, f"the Docker Engine does not answer: {answer.stderr.strip()}"
+    return json.loads(answer.stdout)
 
 
 @pytest.fixture(scope="module")
 def consul(host, site):
     """Run the `consul` program of the node's agent with the node's own token; give its output."""
 
-    def run(arguments, allowed=(0,)):
-        # The token goes from file to environment inside the node: it is in no argument list and no test output.
+    def run(arguments):
+        # The token goes from file to environment inside the node: it is in no argument list, test output or job cache.
         script = (
             "CONSUL_HTTP_TOKEN=$(python3 -c \"import json;print(json.load(open('{dir}/consul.json'))"
-            "['acl']['tokens']['agent'])\") docker exec -e CONSUL_HTTP_TOKEN {container} consul {arguments}"
+            "['acl']['tokens']['agent'])\") && export CONSUL_HTTP_TOKEN && "
+            "docker exec -e CONSUL_HTTP_TOKEN {container} consul {arguments}"
         ).format(dir=site["consul"]["config_dir"], container=site["consul"]["container"], arguments=arguments)
         result = host.run(script)
-        assert result.rc in allowed, f"consul {arguments}: {result.stderr}"
+        assert result.rc == 0, f"`consul {arguments}` fails: {(result.stderr.strip() or 'no word').splitlines()[-1]}"
         return result.stdout
 
     return run

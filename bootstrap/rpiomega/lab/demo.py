@@ -1,4 +1,4 @@
-"""The whole path on virtual Pis, with the commands a person would type: up, bootstrap, accept, apply, verify."""
+"""The whole path on virtual Pis, with the commands a person would type, from `lab up` to `status`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import click
 
-from rpiomega.lab import facts, remote, smoke
+from rpiomega.lab import remote, smoke
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.phases import Phases
 from rpiomega.lab.state import Lab
@@ -39,13 +38,13 @@ def run(bring_up, phases: Phases) -> Lab:
     with phases.phase("smoke service"):
         check_service(lab)
     click.echo()
-    click.echo(facts.table(lab, facts.gather(lab)))
+    _rpiomega(lab, "status", 120)
     return lab
 
 
 def bootstrap(lab: Lab) -> None:
     """Run `rpiomega bootstrap` on all nodes."""
-    _shown([sys.executable, "-m", "rpiomega", "bootstrap", "--site", str(lab.site_file)], "bootstrap", 1800)
+    _rpiomega(lab, "bootstrap", 1800)
 
 
 def accept(lab: Lab) -> None:
@@ -60,21 +59,8 @@ def apply(lab: Lab) -> None:
 
 
 def verify(lab: Lab) -> None:
-    """Check every node with testinfra."""
-    # One connection per node instead of one per command. OpenSSH's sockets need a short path.
-    with tempfile.TemporaryDirectory(prefix="rpiomega-") as sockets:
-        _shown(verify_command(lab, sockets), "verification", 600)
-
-
-def verify_command(lab: Lab, sockets: str) -> list[str]:
-    """Return the command that checks every node; SSH keeps its connections in the folder `sockets`."""
-    config = Path(sockets, "config")
-    config.write_text(f"ControlPath {sockets}/%C\nInclude {lab.ssh_config}\n")
-    hosts = ",".join(f"ssh://{name}?controlpersist=5" for name in lab.node_names())
-    return [
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "verify")),
-        *(f"--hosts={hosts}", f"--ssh-config={config}", "--sudo", f"--site={lab.site_file}"),
-    ]
+    """Check every promise on every node."""
+    _rpiomega(lab, "verify", 600)
 
 
 def check_service(lab: Lab) -> None:
@@ -123,10 +109,11 @@ def _on_master(lab: Lab, command: str, bound: float) -> None:
     _stream(remote.argv(lab, master, command), f"`{command}` on {master}", bound)
 
 
-def _shown(command: list[str], what: str, bound: float) -> None:
-    shown = ["rpiomega", *command[3:]] if command[2] == "rpiomega" else command[2:]
-    click.secho(f"$ {remote.quote(*shown)}", fg="cyan")
-    _stream(command, what, bound)
+def _rpiomega(lab: Lab, command: str, bound: float) -> None:
+    """Run a command of `rpiomega` on the lab's site file, as a person would."""
+    arguments = [command, "--site", str(lab.site_file)]
+    click.secho(f"$ {remote.quote('rpiomega', *arguments)}", fg="cyan")
+    _stream([sys.executable, "-m", "rpiomega", *arguments], f"`rpiomega {command}`", bound)
 
 
 def _stream(command: list[str], what: str, bound: float) -> None:

@@ -13,7 +13,7 @@ from rpiomega.status.picture import Picture, Quorum
 
 
 def rows(picture: Picture) -> list[dict]:
-    """Return one dict per node of the site: name, address, roles, swarm, consul, docker, containers."""
+    """Return one dict per node of the site: name, address, roles, swarm, consul, docker, b2, containers."""
     found = []
     for name, node in picture.site.nodes.items():
         fact = picture.facts.get(name)
@@ -26,6 +26,7 @@ def rows(picture: Picture) -> list[dict]:
                 "swarm": _swarm(picture, name, swarm),
                 "consul": _consul(picture, name),
                 "docker": swarm.get("version", ""),
+                "b2": fact.get("b2", "") if fact else "",
                 "containers": swarm.get("running", 0),
             }
         )
@@ -53,7 +54,7 @@ def _consul(picture: Picture, name: str) -> str:
 def text(out: Console, picture: Picture, findings: list[Finding]) -> None:
     """Print the table, the two quorums, and each finding with its cure."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("NODE", "ADDRESS", "ROLES", "SWARM", "CONSUL", "DOCKER", "CONTAINERS"):
+    for column in ("NODE", "ADDRESS", "ROLES", "SWARM", "CONSUL", "DOCKER", "B2", "CONTAINERS"):
         table.add_column(column)
     for row in rows(picture):
         table.add_row(
@@ -63,6 +64,7 @@ def text(out: Console, picture: Picture, findings: list[Finding]) -> None:
             row["swarm"],
             row["consul"],
             row["docker"],
+            row["b2"],
             str(row["containers"] or ""),
         )
     out.print(table)

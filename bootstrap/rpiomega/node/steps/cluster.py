@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import glob
 import json
+import os
+import re
 
 from rpiomega.node import api
 from rpiomega.node.step import Diff, Step
@@ -11,10 +14,11 @@ from rpiomega.node.step import Diff, Step
 RECORD = "/v1/kv/rpiomega/swarm/record?stale"
 # Consul's serf states by number (hashicorp/serf, serf/serf.go: MemberStatus).
 MEMBER = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}
+B2 = "/usr/local/bin/b2"
 
 
 class ClusterStatus(Step):
-    """`data`: ``swarm``, ``nodes`` (as a manager sees them), ``consul``, ``services``; see the functions below."""
+    """`data`: ``swarm``, ``nodes`` (as a manager sees them), ``consul``, ``services``, ``b2``: see below."""
 
     name = "cluster_status"
 
@@ -27,6 +31,7 @@ class ClusterStatus(Step):
             self.data["nodes_error"] = error
         self.data["consul"] = self._consul()
         self.data["services"] = {unit: self._active(unit) for unit in ("salt-minion", "salt-master")}
+        self.data["b2"] = _b2(self.board.path(B2))
         return Diff()
 
     def _consul(self) -> dict:
@@ -66,6 +71,14 @@ def _swarm(info: dict, error: str) -> dict:
         "version": info.get("ServerVersion", ""),
         "running": info.get("ContainersRunning", 0),
     }
+
+
+def _b2(command: str) -> str:
+    """Return the version of the B2 command, read from its environment: to run it takes a small board seconds."""
+    folder = os.path.dirname(os.path.dirname(os.path.realpath(command)))
+    for path in glob.glob(f"{glob.escape(folder)}/lib/python3*/site-packages/b2-*.dist-info"):
+        return re.search(r"b2-(.+)\.dist-info$", path).group(1)
+    return ""
 
 
 def _node(node: dict) -> dict:
