@@ -15,11 +15,12 @@ Facts of the engine that shape this file:
 
 import copy
 import datetime
-import os
 import time
 from dataclasses import dataclass, field
+from typing import Optional
 
 import omega_docker
+from omega_swarm_cert import certificate
 
 SOCKET = omega_docker.SOCKET
 INFO_TIMEOUT = 25
@@ -62,6 +63,9 @@ class Local:
     joined: bool = False  # a node certificate exists
     warnings: tuple = ()
     firewall: str = ""
+    data_root: str = ""
+    begins: Optional[datetime.datetime] = None  # of the node certificate
+    expires: Optional[datetime.datetime] = None
 
     @property
     def leaderless(self):
@@ -153,38 +157,6 @@ def demotion_problem(nodes, node_id):
     return ""
 
 
-def certificate(root_dir):
-    """
-    Return {"node_id", "role", "cluster_id", "expires"} of the node certificate below the engine's data folder;
-    empty if there is none, or none that can be read.
-    """
-    try:
-        from cryptography import x509
-        from cryptography.x509.oid import NameOID
-
-        with open(os.path.join(root_dir, "swarm", "certificates", "swarm-node.crt"), "rb") as file:
-            cert = x509.load_pem_x509_certificate(file.read())
-    except (ImportError, OSError, ValueError):
-        return {}
-
-    def subject(oid):
-        found = cert.subject.get_attributes_for_oid(oid)
-        return found[0].value if found else ""
-
-    return {
-        "node_id": subject(NameOID.COMMON_NAME),
-        "role": subject(NameOID.ORGANIZATIONAL_UNIT_NAME).replace("swarm-", ""),
-        "cluster_id": subject(NameOID.ORGANIZATION_NAME),
-        "expires": _expiry(cert),
-    }
-
-
-def _expiry(cert):
-    if hasattr(cert, "not_valid_after_utc"):  # cryptography 42 and later
-        return cert.not_valid_after_utc
-    return cert.not_valid_after.replace(tzinfo=datetime.timezone.utc)
-
-
 def local_of(info, cert):
     """Return the Local of a decoded /info and this node's certificate."""
     swarm = info.get("Swarm") or {}
@@ -193,7 +165,7 @@ def local_of(info, cert):
     firewall = info.get("FirewallBackend") or {}
     return Local(
         state,
-        swarm.get("NodeID") or "",
+        swarm.get("NodeID") or cert.get("node_id", ""),
         "" if state == "inactive" else cluster_id,
         bool(swarm.get("ControlAvailable")),
         swarm.get("Error") or "",
@@ -203,6 +175,9 @@ def local_of(info, cert):
         bool(cert) and state != "inactive",
         ("memory",) if info.get("MemoryLimit") is False else (),
         firewall.get("Driver", "") if isinstance(firewall, dict) else str(firewall),
+        info.get("DockerRootDir") or "",
+        cert.get("begins"),
+        cert.get("expires"),
     )
 
 
@@ -273,7 +248,11 @@ class Engine:
 
     def nodes(self):
         """All nodes of the swarm; managers only."""
-        return [Node.of(item) for item in self._call("listing the nodes", self.api.nodes)]
+        return [Node.of(item) for item in self.raw_nodes()]
+
+    def raw_nodes(self):
+        """Decoded node descriptions; managers only."""
+        return self._call("listing the nodes", self.api.nodes)
 
     def inspect_node(self, node_id):
         """Decoded node description by NodeID."""
@@ -315,6 +294,13 @@ class Engine:
 
     # -- acting --------------------------------------------------------------------------------------------
 
+    def unlock(self, key):
+        """Unlock the swarm state of this manager; the key is in no message."""
+        try:
+            self._acting("unlocking the swarm state", "/swarm/unlock", {"UnlockKey": key})
+        except SwarmError as error:
+            raise SwarmError(error.kind, str(error).replace(key, "[key]")) from None
+
     def _acting(self, what, path, body):
         def send():
             url = self.api._url(path)
@@ -343,6 +329,15 @@ class Engine:
             "AutoLockManagers": False,
         }
         self._acting("initialising the swarm", "/swarm/init", body)
+
+    def force_new_cluster(self, address):
+        """
+        Make this manager the only one of its swarm, which keeps its ClusterID, nodes and services. Two swarms exist
+        if another manager is alive, so the checks are the caller's; the engine keeps the address it had
+        (docker/for-linux#523).
+        """
+        body = {"ListenAddr": f"0.0.0.0:{PORT}", "AdvertiseAddr": address, "Spec": {}, "ForceNewCluster": True}
+        self._acting("making this manager the only one", "/swarm/init", body)
 
     def join(self, manager, token, address, data_path_addr="", listen_address=""):
         """
