@@ -7,8 +7,11 @@
 # make clean       remove what was built here (not a running demo)
 NODES ?=
 RELEASE ?=
-TESTS ?= tests/unit tests/modules tests/lab
+# Files side by side, the longest first: most tests wait for real daemons, so three workers fit on two cores.
+TESTS ?= tests/lab $(wildcard tests/modules/test_swarm_*.py) tests/modules tests/unit
+WORKERS ?= 3
 
+parallel = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
 started := $(shell date +%s)
 phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
@@ -27,7 +30,7 @@ test:
 	$(call phase,workstation ready)
 	@$(MAKE) --no-print-directory lint
 	$(call phase,lint done)
-	@.venv/bin/python -m pytest -p tests.phases -m 'not long' $(TESTS)
+	@.venv/bin/python -m pytest -p tests.phases $(parallel) -m 'not long' $(TESTS)
 
 test-long:
 	@sh bootstrap/workstation.sh test

@@ -1,4 +1,8 @@
-"""Labs for the tests: `boards` are bare virtual Pis, `cluster` is what the product makes of three of them."""
+"""
+Labs for the tests: `boards` are bare virtual Pis, `cluster` is what the product makes of three of them.
+
+A file takes its labs down as it ends; files run side by side, so each names its labs for itself.
+"""
 
 import json
 import logging
@@ -20,9 +24,9 @@ def docker():
     return engine.connect()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_lab(docker):
-    """Bring a lab up from nothing: `make_lab(name, nodes)`. All are taken down at the end, and must leave nothing."""
+    """Bring a lab up from nothing: `make_lab(name, nodes)`. They go as the file ends, and must leave nothing."""
     made = []
 
     def make(name, nodes):
@@ -36,13 +40,13 @@ def make_lab(docker):
         assert lifecycle.leftovers(docker, name) == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def boards(make_lab):
     """Two virtual Pis as they come from the card: nothing of the product is on them."""
     return make_lab("boards", 2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def restart(boards):
     """`restart(node)`: reboot one of `boards` from within."""
     return lambda node: reboot(boards, node)
@@ -121,13 +125,13 @@ def wait():
     return poll
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(make_lab):
     """Three virtual Pis after `rpiomega bootstrap`."""
     return Cluster(make_lab("test", 3))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def accepted(cluster):
     """The cluster with its keys accepted by `rpiomega accept`, and all minions connected."""
     assert cluster.bootstrap.returncode == 0, cluster.bootstrap.stdout + cluster.bootstrap.stderr
@@ -139,7 +143,7 @@ def accepted(cluster):
     return cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def applied(accepted):
     """The cluster after the first `salt '*' state.apply`; `first` and `second` are what two applies returned."""
     accepted.first = accepted.apply("first apply")

@@ -78,7 +78,7 @@ BUSY = (
 @pytest.fixture(scope="module")
 def pair(make_lab):
     """Two virtual Pis with the names of the site file."""
-    lab = make_lab("doc", 2)
+    lab = make_lab("doctor", 2)
     for node in lab.node_names():
         root(lab, node, f"echo {node} > /etc/hostname; hostname {node}")
     key = remote.run(lab, "rpiomega-master", "cat /etc/ssh/ssh_host_ed25519_key.pub")

@@ -13,8 +13,8 @@ NODE = "rpiomega-master"
 @pytest.fixture
 def blank(docker, tmp_path, request):
     """One virtual Pi as the image has it, and a site that wants another user, name and address on it."""
-    lifecycle.down(docker, "doc")
-    lab = lifecycle.up(docker, state.Lab("doc", "trixie", 1, stack=request.param), print)
+    lifecycle.down(docker, "firstboot")
+    lab = lifecycle.up(docker, state.Lab("firstboot", "trixie", 1, stack=request.param), print)
     site = yaml.safe_load(lab.site_file.read_text())
     wanted = site["rpiomega"]
     entry = wanted["nodes"].pop(NODE)
@@ -24,7 +24,7 @@ def blank(docker, tmp_path, request):
     path = lab.folder / "firstboot.sls"
     path.write_text(yaml.safe_dump(site))
     yield lab, path, pi.find(docker, lab, NODE)
-    lifecycle.down(docker, "doc")
+    lifecycle.down(docker, "firstboot")
 
 
 def firstboot(site, folder, *arguments):

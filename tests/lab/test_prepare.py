@@ -15,7 +15,7 @@ from rpiomega.ssh import Pool, Settings
 @pytest.fixture(scope="module")
 def lab(make_lab):
     """Two virtual Pis; the second carries a copy of the first one's card."""
-    made = make_lab("doc", 2)
+    made = make_lab("prepare", 2)
     pack = "sudo tar -C /etc -cf - machine-id ssh/ssh_host_ed25519_key ssh/ssh_host_ed25519_key.pub | base64 -w0"
     card = remote.run(made, "rpiomega-master", pack)
     root(made, "rpiomega-2", f"echo {card} | base64 -d | tar -C /etc -xf - && systemctl reload ssh")

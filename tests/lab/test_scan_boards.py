@@ -15,7 +15,7 @@ def scan(lab, *arguments):
 
 
 def test_boards_are_found_named_and_looked_into(make_lab, docker):
-    lab = make_lab("doc", 2)
+    lab = make_lab("scan", 2)
     addresses = [lab.leased_address(node) for node in lab.node_names()]
     code, found = scan(lab, "--site", str(lab.site_file))
     assert code == 0
