@@ -57,6 +57,15 @@ install_docker_command() {
     fi
 }
 
+check_owner() {
+    for path in .venv .lab; do
+        [ ! -e "$path" ] || [ -w "$path" ] || {
+            say "$PWD/$path belongs to $(stat -c %U "$path"), not to $(id -un): sudo chown -R $(id -un) $path"
+            exit 1
+        }
+    done
+}
+
 make_venv() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "Python 3.11 or newer is needed"; exit 1; }
     stamp=.venv/.rpiomega-$1
@@ -107,6 +116,7 @@ stop_docker() {
 
 case ${1:-} in
     lab | test)
+        check_owner
         install_packages "$1"
         install_docker_command "$1"
         make_venv "$1"
