@@ -9,7 +9,12 @@ Consul decides who initialises. `swarm.absent` takes a node out, and only where 
 import omega_consul
 import omega_swarm
 import omega_swarm_absent
-from omega_swarm_docker import Engine, SwarmError
+import omega_swarm_spec
+import omega_swarm_spec_key
+import omega_swarm_spec_node
+import omega_swarm_spec_run
+import omega_swarm_tend
+from omega_swarm_docker import WORKER, Engine, SwarmError
 from omega_swarm_record import Store
 
 ConsulError = omega_consul.ConsulError
@@ -28,7 +33,7 @@ def _engine(base_url):
 
 
 def _notify(node):
-    """Event for the master's reactor, which lets the managers promote `node`. Nobody may be there to hear it."""
+    """Event for the master's reactor: the managers look at once. Nobody may be there to hear it."""
     if __opts__.get("file_client") == "local" or __opts__.get("local"):
         return
     __salt__["event.send"](omega_swarm.JOINED_EVENT, {"node": node})
@@ -119,6 +124,47 @@ def member(
         return ret
     if run.warnings:
         ret["warnings"] = run.warnings
+    if "swarm" in run.changes and want.role == WORKER and not __opts__["test"]:
+        _notify(want.node)
+    return ret
+
+
+def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
+    """
+    Make sure that the whole swarm is as the site says: a manager does this, a worker leaves it to the managers.
+
+    Availability and labels of the site's nodes come from pillar (`rpiomega:nodes:<node>:availability` and `labels`,
+    `rpiomega:swarm:labels`). What a board had that was made anew goes from its old entry to the new one, and the old
+    one is removed. A node that the site does not know is paused, one that was taken out of the site file is drained,
+    and both are reported; nothing that answers is removed. When nodes have joined or left, the join tokens are made
+    new. May run on all managers at once.
+
+    :param name: name of the cluster; a label only
+    :param node: name of this node; default: the minion ID
+    :param base_url: the engine's socket, as for `swarm.member`
+    :param gather_timeout: seconds to wait for nodes that are joining right now, so that the tokens are made new once
+    :param timeout: seconds to retry while the engine or Consul does not answer
+
+    .. code-block:: yaml
+
+        swarm.tended:
+          swarm.tended:
+            - name: omega
+            - require:
+              - swarm: swarm.member
+    """
+    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
+    try:
+        store = Store(omega_consul.from_salt(__opts__, __pillar__), _node(node))
+        site = __pillar__.get("rpiomega") or {}
+        run = omega_swarm_tend.Tender(_engine(base_url), store, site, gather_timeout, timeout)
+        ret["result"], ret["comment"] = run.foresee() if __opts__["test"] else run.run()
+    except (SwarmError, ConsulError) as error:
+        ret["comment"] = f"{_node(node)}: {error}"
+        return ret
+    ret["changes"] = run.changes
+    if run.warnings:
+        ret["warnings"] = run.warnings
     return ret
 
 
@@ -150,4 +196,144 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
         ret["changes"] = leaver.changes
     except (SwarmError, ConsulError) as error:
         ret["comment"] = f"{_node(node)}: {error}"
+    return ret
+
+def cluster(
+    name,
+    autolock=None,
+    unlock="keep",
+    task_history=None,
+    heartbeat_tick=None,
+    election_tick=None,
+    snapshot_interval=None,
+    keep_old_snapshots=None,
+    log_entries_for_slow_followers=None,
+    dispatcher_heartbeat=None,
+    cert_expiry=None,
+    external_cas=None,
+    ca_force_rotate=None,
+    signing_ca_cert=None,
+    signing_ca_key=None,
+    ca_timeout=600,
+    even_if_down=False,
+    labels=None,
+    labels_state="merge",
+    labels_to_remove=None,
+    data_path_addr=None,
+    data_path_port=None,
+    default_addr_pool=None,
+    subnet_size=None,
+    base_url=None,
+    key_file=None,
+):
+    """
+    Make sure that the swarm has these settings; what is not given stays as it is. To be applied to all nodes: any
+    manager makes a change, the others find it made; a worker only gives up an unlock key it may have had as a manager.
+
+    :param name: name of the cluster; a label only. The swarm itself is always called `default`
+    :param autolock: True: a manager that restarts needs the unlock key; False: it does not
+    :param unlock: with autolock: `keep` a copy of the key on each manager, so that it can unlock itself, or `never`
+    :param task_history: finished tasks kept per slot of a service; -1: all
+    :param heartbeat_tick: seconds between two heartbeats of the Raft leader
+    :param election_tick: seconds without one until a new leader is elected; above heartbeat_tick
+    :param snapshot_interval: Raft log entries between two snapshots
+    :param keep_old_snapshots: older snapshots kept
+    :param log_entries_for_slow_followers: log entries kept beyond a snapshot
+    :param dispatcher_heartbeat: period of the nodes' heartbeats: seconds or "5s"
+    :param cert_expiry: life of the nodes' certificates: seconds or "90d", "2160h"; an hour at least
+    :param external_cas: list of {url, protocol (cfssl), options, ca_cert (PEM)}; all there are
+    :param ca_force_rotate: counter; a higher number than the swarm's makes a new CA once
+    :param signing_ca_cert: path, on the manager, of a CA certificate (PEM) that the swarm shall use
+    :param signing_ca_key: path of its key, readable by its owner only
+    :param ca_timeout: seconds until every node must have a certificate of a new CA
+    :param even_if_down: True: begin to rotate the CA although nodes are down
+    :param labels: labels of the swarm
+    :param labels_state: `merge` them into those there are, or `replace` all
+    :param labels_to_remove: names of labels that shall not be
+    :param data_path_addr: as for `swarm.member`, like the next three: cannot be changed, a difference is a warning
+    :param data_path_port: see there
+    :param default_addr_pool: see there
+    :param subnet_size: see there
+    :param base_url: the engine's socket, as for `swarm.member`
+    :param key_file: where the unlock key is kept; default: minion configuration `swarm.unlock_key_file`, then
+        /etc/rpiomega/secrets/swarm/unlock-key
+
+    .. code-block:: yaml
+
+        swarm.cluster:
+          swarm.cluster:
+            - name: omega
+            - task_history: 3
+            - cert_expiry: 30d
+    """
+    given = dict(locals())
+    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
+    try:
+        run = omega_swarm_spec_run.Cluster(
+            _engine(base_url),
+            {key: given[key] for key in omega_swarm_spec.NAMES},
+            omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__, key_file)),
+            Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"]),
+            {key: given[key] for key in ("data_path_addr", *omega_swarm_spec.FIXED)},
+            __grains__.get("ip_interfaces", {}).get(data_path_addr) or [data_path_addr],
+            (signing_ca_cert, signing_ca_key),
+            unlock=unlock,
+            ca_timeout=ca_timeout,
+            even_if_down=even_if_down,
+        )
+        try:
+            ret["result"], ret["comment"] = run.run(__opts__["test"])
+        finally:
+            ret["changes"] = run.changes
+    except (SwarmError, ConsulError) as error:
+        ret["comment"] = f"{__opts__['id']}: {error}"
+        return ret
+    if run.warnings:
+        ret["warnings"] = run.warnings
+    return ret
+
+
+def node(
+    name,
+    role=None,
+    availability=None,
+    labels=None,
+    labels_state="merge",
+    labels_to_remove=None,
+    base_url=None,
+):
+    """
+    Make sure that one node of the swarm has this role, availability and labels; what is not given stays. On a manager.
+
+    :param name: hostname, if only one node has it, or NodeID
+    :param role: `manager` or `worker`; a demotion that would cost the swarm its quorum is refused
+    :param availability: `active`, `pause` or `drain`
+    :param labels: mapping
+    :param labels_state: `merge` them into those the node has, or `replace` all
+    :param labels_to_remove: names of labels the node shall not have; one that is in `labels` too stays
+    :param base_url: the engine's socket, as for `swarm.member`
+
+    .. code-block:: yaml
+
+        rpiomega-4:
+          swarm.node:
+            - availability: active
+            - labels: {disk: ssd}
+    """
+    wanted = {
+        "role": role,
+        "availability": availability,
+        "labels": labels,
+        "labels_state": labels_state,
+        "labels_to_remove": labels_to_remove,
+    }
+    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
+    try:
+        changes = omega_swarm_spec_node.apply(_engine(base_url), name, test=__opts__["test"], **wanted)
+    except SwarmError as error:
+        ret["comment"] = f"{__opts__['id']}: {error}"
+        return ret
+    would = "would change" if __opts__["test"] else "changed"
+    ret["changes"], ret["result"] = changes, None if changes and __opts__["test"] else True
+    ret["comment"] = f"{name}: {would} {', '.join(changes)}" if changes else f"{name} is as wanted"
     return ret

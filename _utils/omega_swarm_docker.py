@@ -64,6 +64,7 @@ class Local:
     warnings: tuple = ()
     firewall: str = ""
     data_root: str = ""
+    certified: str = ""  # role in the node certificate
     begins: Optional[datetime.datetime] = None  # of the node certificate
     expires: Optional[datetime.datetime] = None
 
@@ -176,6 +177,7 @@ def local_of(info, cert):
         ("memory",) if info.get("MemoryLimit") is False else (),
         firewall.get("Driver", "") if isinstance(firewall, dict) else str(firewall),
         info.get("DockerRootDir") or "",
+        cert.get("role", ""),
         cert.get("begins"),
         cert.get("expires"),
     )

@@ -11,6 +11,7 @@ import contextlib
 import os
 
 import omega_files
+from omega_swarm_docker import MANAGER, SwarmError
 
 KEY_FILE = "/etc/rpiomega/secrets/swarm/unlock-key"
 PREVIOUS = ".previous"
@@ -62,3 +63,34 @@ class Keyring:
         for path in (self.path, self.path + PREVIOUS):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def rotate(engine, keyring=None):
+    """
+    Make the swarm a new unlock key and keep it here, if there is a keyring.
+
+    :return: hostnames of the other managers, whose files hold the old key until `keep` has run there
+    :raises SwarmError: "refused" without autolock
+    """
+    _locked(engine)
+    engine.update_swarm(lambda spec: spec, what="rotating the unlock key", rotateManagerUnlockKey=True)
+    if keyring:
+        keyring.keep(engine.unlock_key())
+    own = engine.local().node_id
+    return sorted(node.hostname for node in engine.nodes() if node.role == MANAGER and node.id != own)
+
+
+def keep(engine, keyring):
+    """Bring the key file of this manager up to date; returns why that was needed, "" if it was not."""
+    _locked(engine)
+    key = engine.unlock_key()
+    problem = keyring.problem(key)
+    if problem:
+        keyring.keep(key)
+    return problem
+
+
+def _locked(engine):
+    spec = engine.cluster()["Spec"]
+    if not (spec.get("EncryptionConfig") or {}).get("AutoLockManagers"):
+        raise SwarmError("refused", "the swarm is not autolocked, so there is no unlock key: set swarm.spec.autolock")

@@ -1,0 +1,137 @@
+"""The swarm's CA and join tokens: rotate them, wait until every node has followed, tell Consul the new token."""
+
+import hashlib
+import re
+import time
+
+from omega_swarm_docker import MANAGER, WORKER, SwarmError
+
+POLL = 0.5
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+
+
+def fingerprint(pem):
+    """Return a short name of a CA certificate for people: half of the SHA-256 of its text; "" if there is none."""
+    found = _CERTIFICATE.search(pem or "")
+    return hashlib.sha256("".join(found[1].split()).encode()).hexdigest()[:32] if found else ""
+
+
+def root_of(attrs):
+    """Return the PEM of the CA that the swarm trusts, from the engine's description of the swarm."""
+    return (attrs.get("TLSInfo") or {}).get("TrustRoot") or ""
+
+
+def down(engine):
+    """Return the hostnames of nodes that do not answer: a rotation ends only when they are back or removed."""
+    return sorted(node.hostname or node.id for node in engine.nodes() if not node.ready)
+
+
+def progress(engine):
+    """Return (finished, one clause on how far the nodes are) of a rotation of the CA."""
+    attrs = engine.cluster()
+    nodes = engine.raw_nodes()
+    behind = sorted(
+        (node.get("Description") or {}).get("Hostname") or node["ID"]
+        for node in nodes
+        if (node.get("Description") or {}).get("TLSInfo") != attrs.get("TLSInfo")
+    )
+    if attrs.get("RootRotationInProgress"):
+        return False, f"the swarm is still rotating its CA, {_count(nodes, behind)}"
+    return not behind, _count(nodes, behind)
+
+
+def _count(nodes, behind):
+    text = f"{len(nodes) - len(behind)} of {len(nodes)} nodes have certificates of it"
+    return f"{text}, not {', '.join(behind)}" if behind else text
+
+
+def wait(engine, bound):
+    """
+    Wait until every node has a certificate of the swarm's CA.
+
+    :raises SwarmError: "refused" with what was seen last once `bound` seconds have passed
+    """
+    end, last = time.monotonic() + bound, "no manager has answered yet"
+    while True:
+        try:
+            finished, last = progress(engine)
+            if finished:
+                return last
+        except SwarmError as error:
+            # The leader renews its own certificate too, and is away for a moment.
+            if not error.transient:
+                raise
+            last = str(error)
+            engine.close()
+        if time.monotonic() > end:
+            raise SwarmError(
+                "refused",
+                f"the CA's rotation has not ended within {bound:g} s: {last}; it goes on by itself, look again with "
+                "swarm.ca_status, and remove nodes that never come back with swarm.remove_node",
+            )
+        time.sleep(POLL)
+
+
+def refuse_if_down(engine, even_if_down=False):
+    """:raises SwarmError: "refused" if a node is down, unless that is accepted."""
+    missing = [] if even_if_down else down(engine)
+    if missing:
+        raise SwarmError(
+            "refused",
+            f"the CA is not rotated while {', '.join(missing)} cannot be reached: it would not end before they are; "
+            "bring them back or remove them (swarm.remove_node), or say even_if_down=True",
+        )
+
+
+def rotate_ca(engine, bound=600, even_if_down=False):
+    """
+    Make the swarm a new CA, and wait until every node has a certificate of it. Returns (fingerprint before, after).
+    """
+    refuse_if_down(engine, even_if_down)
+    before = fingerprint(root_of(engine.cluster()))
+
+    def counted(spec):
+        config = spec.get("CAConfig") or {}
+        return {**spec, "CAConfig": {**config, "ForceRotate": (config.get("ForceRotate") or 0) + 1}}
+
+    engine.update_swarm(counted, what="rotating the CA")
+    wait(engine, bound)
+    return before, fingerprint(root_of(engine.cluster()))
+
+
+# -- the token with which workers join ------------------------------------------------------------------------
+
+
+def token_outdated(engine, store, local, rotating=False):
+    """
+    Whether Consul holds another worker token than the swarm's own; False where the swarm is not the recorded one
+    or Consul holds none, because then `swarm.member` writes it. `rotating`: the swarm's own is about to change.
+    """
+    record = store.record()
+    if not record or record.cluster_id != local.cluster_id:
+        return False
+    held = store.token(local.cluster_id)
+    return bool(held) and (rotating or held != engine.worker_token())
+
+
+def publish_token(engine, store, local, attempts=3):
+    """Write the worker token to Consul, again if it was rotated meanwhile; only for the recorded swarm."""
+    record = store.record()
+    if not record or record.cluster_id != local.cluster_id:
+        raise SwarmError("refused", f"swarm {local.cluster_id} is not the one recorded in Consul")
+    for _ in range(attempts):
+        token = engine.worker_token()
+        store.write_token(token, local.cluster_id)
+        if engine.worker_token() == token:
+            return
+    raise SwarmError("conflict", "others rotate the worker token at the same time; run again")
+
+
+def rotate_token(engine, store, role):
+    """Make the join token of `role` a new one, and tell Consul if it is the workers' (a manager's goes nowhere)."""
+    if role not in (WORKER, MANAGER):
+        raise SwarmError("refused", f"role {role!r}: must be worker or manager")
+    local = engine.local()
+    engine.rotate_token(role)
+    if role == WORKER:
+        publish_token(engine, store, local)

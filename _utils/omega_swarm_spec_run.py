@@ -1,0 +1,176 @@
+"""One run of `swarm.cluster` on one node: settings, CA, unlock key, and Consul's copy of the worker token."""
+
+import json
+import os
+
+import omega_consul
+import omega_swarm_spec as spec
+import omega_swarm_spec_ca as ca
+from omega_swarm_docker import SwarmError, describe
+
+RETRIES = 2  # the update, and once more after a conflict, when the spec has been read anew
+KEEP, NEVER = "keep", "never"
+
+
+class Cluster:
+    """
+    :param engine: omega_swarm_docker.Engine
+    :param wanted: {name of omega_swarm_spec.NAMES: value}
+    :param keyring: omega_swarm_spec_key.Keyring
+    :param store: omega_swarm_record.Store
+    :param fixed: {name: value} of settings that only `swarm init` or a join takes
+    :param addresses: addresses that `data_path_addr` means on this node
+    :param signing: (path of a CA certificate, path of its key) on this node, or None
+    """
+
+    def __init__(self, engine, wanted, keyring, store, fixed=None, addresses=(), signing=None, **options):
+        self.engine, self.wanted, self.keyring, self.store = engine, wanted, keyring, store
+        self.fixed, self.addresses, self.signing = fixed or {}, addresses, signing
+        self.unlock = options.get("unlock") or KEEP
+        self.ca_timeout = options.get("ca_timeout", 600)
+        self.even_if_down = options.get("even_if_down", False)
+        self.changes, self.warnings = {}, []
+
+    def run(self, test=False):
+        """(result, comment); what was changed, or with `test` would be, is in `changes`."""
+        try:
+            return self._run(test)
+        finally:
+            self.engine.close()
+
+    def _run(self, test):
+        if self.unlock not in (KEEP, NEVER):
+            raise SwarmError("refused", f"unlock {self.unlock!r}: must be {KEEP} or {NEVER}")
+        local = self.engine.local()
+        if local.state != "active" or local.leaderless:
+            hint = "; apply swarm.member first" if local.state == "inactive" else ""
+            return False, f"{self.store.node}: {describe(local)}{hint}"
+        if not local.control:
+            self._forget(test)
+            return self._said(test, f"{self.store.node} is a worker: the managers keep the swarm's settings")
+        authority = self._signing()
+        after = self._foresee(authority) if test else self._settle(authority)
+        self._key(after, test)
+        self._token(local, test)
+        self.warnings = spec.fixed_differences(self.engine.cluster(), self.fixed, self._data_path())
+        return self._said(test, f"swarm {local.cluster_id} has the settings of the site")
+
+    def _said(self, test, settled):
+        if not self.changes:
+            return True, settled
+        names = ", ".join(self.changes)
+        return (None, f"{self.store.node} would change: {names}") if test else (True, f"changed: {names}")
+
+    # -- settings and CA -----------------------------------------------------------------------------------
+
+    def _change(self, authority):
+        def change(before):
+            after = spec.merged(before, self.wanted)
+            if authority:
+                # Sent twice, as by two managers at once, it is one rotation: the engine compares it with its own.
+                certificate, key = authority
+                after["CAConfig"] = {**(after.get("CAConfig") or {}), "SigningCACert": certificate, "SigningCAKey": key}
+            return after
+
+        return change
+
+    def _signing(self):
+        """(certificate, key) to rotate the CA to; None if none is given or the swarm has it."""
+        if not self.signing or not any(self.signing):
+            return None
+        if self.wanted.get("ca_force_rotate") is not None:
+            raise SwarmError("refused", "signing_ca_cert and ca_force_rotate: give one of them, each rotates the CA")
+        certificate = _read("signing_ca_cert", self.signing[0], "BEGIN CERTIFICATE")
+        key = _read("signing_ca_key", self.signing[1], "PRIVATE KEY")
+        if os.stat(self.signing[1]).st_mode & 0o077:
+            raise SwarmError("refused", f"signing_ca_key {self.signing[1]}: others can read it; chmod 600 it first")
+        has = ca.fingerprint(ca.root_of(self.engine.cluster()))
+        return None if has == ca.fingerprint(certificate) else (certificate, key)
+
+    def _foresee(self, authority):
+        attrs = self.engine.cluster()
+        after = self._change(None)(attrs["Spec"])
+        self.changes.update(spec.differences(attrs["Spec"], after))
+        if authority or self._rotates(attrs["Spec"], after):
+            ca.refuse_if_down(self.engine, self.even_if_down)
+            new = ca.fingerprint(authority[0]) if authority else "a new CA"
+            self.changes["ca"] = {"old": ca.fingerprint(ca.root_of(attrs)), "new": new}
+        return after
+
+    def _settle(self, authority):
+        attrs = self.engine.cluster()
+        change = self._change(authority)
+        rotates = bool(authority) or self._rotates(attrs["Spec"], change(attrs["Spec"]))
+        if rotates:
+            ca.refuse_if_down(self.engine, self.even_if_down)
+        before, after = self.engine.update_swarm(change, RETRIES)
+        self.changes.update(spec.differences(before, after))
+        if rotates or attrs.get("RootRotationInProgress"):
+            ca.wait(self.engine, self.ca_timeout)
+        if rotates and before != after:
+            new = ca.fingerprint(ca.root_of(self.engine.cluster()))
+            self.changes["ca"] = {"old": ca.fingerprint(ca.root_of(attrs)), "new": new}
+        return after
+
+    @staticmethod
+    def _rotates(before, after):
+        old, new = ((item.get("CAConfig") or {}).get("ForceRotate") or 0 for item in (before, after))
+        return new != old
+
+    # -- unlock key ----------------------------------------------------------------------------------------
+
+    def _key(self, after, test):
+        locks = bool((after.get("EncryptionConfig") or {}).get("AutoLockManagers"))
+        if not locks or self.unlock == NEVER:
+            self._forget(test)
+            return
+        key = self.engine.unlock_key()
+        problem = self.keyring.problem(key) if key else "absent"
+        if not problem:
+            return
+        self.changes["unlock key"] = {"old": problem, "new": f"kept in {self.keyring.path}"}
+        if not test:
+            if not key:
+                raise SwarmError("refused", "autolock is on, but the engine gives no unlock key; run again")
+            self.keyring.keep(key)
+
+    def _forget(self, test):
+        if self.keyring.exists():
+            self.changes["unlock key"] = {"old": f"kept in {self.keyring.path}", "new": "absent"}
+            if not test:
+                self.keyring.forget()
+
+    # -- Consul's copy of the worker token -----------------------------------------------------------------
+
+    def _token(self, local, test):
+        try:
+            if ca.token_outdated(self.engine, self.store, local, rotating=test and "ca" in self.changes):
+                self.changes["worker token"] = {"old": "outdated", "new": "published"}
+                if not test:
+                    ca.publish_token(self.engine, self.store, local)
+        except omega_consul.ConsulError as error:
+            self.warnings.append(f"whether Consul holds the swarm's worker token is not known: {error}")
+
+    # -- what cannot be changed ----------------------------------------------------------------------------
+
+    def _data_path(self):
+        """(data path address that the engine runs with, those wanted here), None if it cannot be told."""
+        root = self.engine.info().get("DockerRootDir") or ""
+        try:
+            with open(os.path.join(root, "swarm", "docker-state.json"), encoding="utf-8") as file:
+                return json.load(file).get("DataPathAddr") or "", self.addresses
+        except (OSError, ValueError):
+            return None
+
+
+def _read(name, path, holds):
+    if not path:
+        raise SwarmError("refused", f"{name}: missing; signing_ca_cert and signing_ca_key belong together")
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SwarmError("refused", f"{name} {path}: {getattr(error, 'strerror', None) or 'not text'}") from None
+    if holds not in text:
+        raise SwarmError("refused", f"{name} {path}: no PEM text with `{holds}`")
+    return text
