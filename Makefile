@@ -1,6 +1,7 @@
 # make demo        a whole cluster of virtual Pis on this machine     make demo-down   remove it
 # make test        everything CI runs                                make lint        only the linters
 # make test-long   what `make test` leaves out for its length
+# make test-salt   tests/modules with another release of Salt, SALT=3007 or 3006
 # make lab-stacks  addresses on virtual Pis of every network stack
 # make bench       what a finished demo costs: an apply with nothing to do, memory per node
 # make kitchen     the states in test-kitchen where it is installed, else on virtual Pis of the same roles
@@ -10,13 +11,14 @@ RELEASE ?=
 # Files side by side, the longest first: most tests wait for real daemons, so three workers fit on two cores.
 TESTS ?= tests/lab $(wildcard tests/modules/test_swarm_*.py) tests/modules tests/unit
 WORKERS ?= 3
+SALT ?= 3007
 
 parallel = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
 started := $(shell date +%s)
 phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
 
-.PHONY: demo demo-down test test-long lint lab-stacks bench kitchen clean
+.PHONY: demo demo-down test test-long test-salt lint lab-stacks bench kitchen clean
 demo:
 	@sh bootstrap/workstation.sh lab
 	@.venv/bin/rpiomega lab demo $(options)
@@ -35,6 +37,10 @@ test:
 test-long:
 	@sh bootstrap/workstation.sh test
 	@.venv/bin/python -m pytest -p tests.phases -m long $(TESTS)
+
+test-salt:
+	@sh bootstrap/workstation.sh salt $(SALT)
+	@.venv-$(SALT)/bin/python -m pytest -p tests.phases $(parallel) -m 'not long' tests/modules
 
 lint:
 	@test -x .venv/bin/ruff || sh bootstrap/workstation.sh test
@@ -60,5 +66,5 @@ kitchen:
 	  done; fi
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist bootstrap/*.egg-info
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist bootstrap/*.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 # Gets a Debian or Ubuntu machine ready for `make demo` and `make test`: packages, .venv, a Docker daemon.
 #
 #   sh bootstrap/workstation.sh lab|test     what is missing is installed (as root) or named (as anybody else)
+#   sh bootstrap/workstation.sh salt 3007    .venv-3007: what tests/modules needs, with another release of Salt
 #   sh bootstrap/workstation.sh stop         stops the Docker daemon, if it was this script that started it
 set -eu
 cd "$(dirname "$0")/.."
@@ -66,14 +67,15 @@ check_owner() {
     done
 }
 
+# make_venv FOLDER EXTRA [REQUIREMENT]
 make_venv() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "Python 3.11 or newer is needed"; exit 1; }
-    stamp=.venv/.rpiomega-$1
+    stamp=$1/.rpiomega-$2
     want=$(cat setup.cfg pyproject.toml | cksum)
-    [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return 0
-    say "making .venv with extra \`$1\`"
-    [ -x .venv/bin/python ] || python3 -m venv .venv
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/pip install --quiet --editable ".[$1]"
+    [ -x "$1/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return 0
+    say "making $1 with extra \`$2\`${3:+ and $3}"
+    [ -x "$1/bin/python" ] || python3 -m venv "$1"
+    PIP_DISABLE_PIP_VERSION_CHECK=1 "$1/bin/pip" install --quiet --editable ".[$2]" ${3:+"$3"}
     echo "$want" > "$stamp"
 }
 
@@ -119,9 +121,15 @@ case ${1:-} in
         check_owner
         install_packages "$1"
         install_docker_command "$1"
-        make_venv "$1"
+        make_venv .venv "$1"
         start_docker
         ;;
+    salt)
+        install_packages test
+        install_docker_command test
+        check_owner
+        make_venv ".venv-${2:?which release? as in: workstation.sh salt 3007}" modules "salt~=$2.0"
+        ;;
     stop) stop_docker ;;
-    *) sed -n '2,5p' "$0"; exit 2 ;;
+    *) sed -n '2,6p' "$0"; exit 2 ;;
 esac
