@@ -1,5 +1,5 @@
-# A node has joined the swarm as a worker and waits to be promoted: every manager is asked to look. Which nodes are
-# promoted is decided there, from the site's roles and the NodeIDs; the event's content is not used.
-promote_waiting:
-  local.swarm.promote_waiting:
+# A node has joined the swarm as a worker: every manager is asked to look. What is done then, and to whom, is decided
+# there, from the site's roles and the NodeIDs; the event's content is not used.
+look_after_the_swarm:
+  local.swarm.look_after:
     - tgt: '*'

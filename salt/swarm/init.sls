@@ -10,3 +10,9 @@ swarm.member:
     - promote_timeout: {{ omega.swarm.promote_timeout }}
     - require:
       - consul_agent: consul.ready
+
+swarm.tended:
+  swarm.tended:
+    - name: {{ omega.cluster }}
+    - require:
+      - swarm: swarm.member

@@ -52,10 +52,11 @@ class Site:
     :param dockerds: started Dockerds
     :param roles: {name: role} in the order of the site file
     :param consul: started ConsulServer with ACLs; each node gets a token with the least policy of its role
+    :param inside: salt-call runs in the node's own network and hostname, as on a board; Consul must be reachable there
     """
 
-    def __init__(self, dockerds: Dockerds, roles: dict[str, str], consul, root: Path) -> None:
-        self.dockerds, self.roles, self.root = dockerds, roles, root
+    def __init__(self, dockerds: Dockerds, roles: dict[str, str], consul, root: Path, inside: bool = False) -> None:
+        self.dockerds, self.roles, self.root, self.inside = dockerds, roles, root, inside
         self.pillar = {
             "rpiomega": {
                 "cluster": "omega",
@@ -110,6 +111,8 @@ class Site:
         main = _MAIN.format(utils=str(ROOT / "_utils"), patch=patch)
         argv = [sys.executable, "-c", main, "--config-dir", str(config), "--out", "json", "--local", function, *args]
         argv += [f"{key}={json.dumps(value)}" for key, value in kwargs.items()]
+        if self.inside:
+            argv = [*self.dockerds[name].keeper.enter("net", "uts"), *argv]
         return Run(subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
 
     def member(self, name: str, patch: str = "pass", **kwargs) -> Run:
@@ -120,15 +123,19 @@ class Site:
         runs = {name: self.member(name, **kwargs) for name in names or self.roles}
         return {name: run.result() for name, run in runs.items()}
 
-    def form(self) -> None:
-        """What `apply` does on all nodes, without a salt-call: for tests whose subject comes after it."""
+    def form(self, **settings) -> None:
+        """
+        What `apply` does on all nodes, without a salt-call: for tests whose subject comes after it.
+
+        :param settings: for `swarm init`
+        """
         with ThreadPoolExecutor(len(self.roles)) as pool:
-            for done, comment in pool.map(self._form, self.roles):
+            for done, comment in pool.map(lambda name: self._form(name, settings), self.roles):
                 assert done, comment
 
-    def _form(self, name: str) -> tuple[bool, str]:
+    def _form(self, name: str, settings: dict) -> tuple[bool, str]:
         store = Store(omega_consul.connect(self.consul_url, self.tokens[name]), name)
-        want = omega_swarm.wanted(self.pillar["rpiomega"], name)
+        want = omega_swarm.wanted(self.pillar["rpiomega"], name, swarm=settings)
         return omega_swarm.Member(Engine(self.dockerds[name].base_url), store, want).run()
 
     def sockets(self) -> dict[str, str]:
@@ -136,7 +143,16 @@ class Site:
 
     def set_role(self, name: str, role: str) -> None:
         """Change a node's role in the site file of every node."""
-        self.pillar["rpiomega"]["nodes"][name]["roles"] = [role]
+        self.set_node(name, roles=[role])
+
+    def set_node(self, name: str, **keys) -> None:
+        """Change keys of a node in the site file of every node; None takes a key out."""
+        entry = {**self.pillar["rpiomega"]["nodes"].get(name, {}), **keys}
+        self.pillar["rpiomega"]["nodes"][name] = {key: value for key, value in entry.items() if value is not None}
+        self.write_pillar()
+
+    def write_pillar(self) -> None:
+        """Bring the site file, as it is in `pillar`, to every node."""
         for node in self.roles:
             (self.root / node / "pillar" / "site.sls").write_text(yaml.safe_dump(self.pillar))
 

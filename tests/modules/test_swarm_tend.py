@@ -1,0 +1,357 @@
+"""`swarm.tended` on real daemons and a real Consul: three managers and a worker of the site, and a stranger, pi9."""
+
+import copy
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import omega_consul
+import omega_swarm_tend
+import pytest
+from consul_server import ConsulServer
+from dockerds import Dockerds, missing
+from omega_swarm_docker import Engine
+from omega_swarm_record import NODES, PREFIX, TOKEN, Store
+from omega_swarm_tend import ROTATION
+from swarm_site import Site
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
+
+ROLES = {"pi1": "manager", "pi2": "manager", "pi3": "manager", "pi4": "worker"}
+MANAGERS = ["pi1", "pi2", "pi3"]
+STRANGER = "pi9"
+
+
+@pytest.fixture(scope="module")
+def consul():
+    with ConsulServer(acl=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kv(consul):
+    return consul.client()
+
+
+@pytest.fixture(scope="module")
+def formed(consul, kv, tmp_path_factory):
+    with Dockerds([*ROLES, STRANGER]) as dockerds:
+        site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
+        site.first = copy.deepcopy(site.pillar)
+        for name in ROLES:
+            set_alive(kv, site, name)
+        site.form()
+        yield site
+
+
+@pytest.fixture
+def site(formed, kv):
+    """The tended swarm of four: the site file as at first, all nodes active and without labels."""
+    formed.pillar = copy.deepcopy(formed.first)
+    formed.write_pillar()
+    for name in ROLES:
+        set_alive(kv, formed, name)
+    wipe(formed, STRANGER)
+    engine = Engine(formed.dockerds["pi1"].base_url)
+    for node in engine.nodes():
+        if node.hostname not in ROLES or node.id != published(kv, node.hostname)["node_id"]:
+            engine.api.remove_node(node.id, force=True)
+        else:
+            engine.update_node(node.id, lambda spec: {**spec, "Availability": "active", "Labels": {}})
+    tend(formed, "pi1")
+    return formed
+
+
+def wipe(site, name):
+    daemon = site.dockerds[name]
+    if daemon.info()["LocalNodeState"] != "inactive":
+        daemon.client().swarm.leave(force=True)
+
+
+def published(kv, name):
+    return kv.get(NODES + name).json()
+
+
+def set_alive(kv, site, name, status="passing"):
+    """Let Consul's catalog see a node as a member of its own: only the server itself runs here."""
+    check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": status}
+    body = {"Node": name, "Address": site.dockerds[name].address, "Check": check}
+    kv.request("put", "/v1/catalog/register", data=body)
+
+
+def until(condition, bound, what):
+    end = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < end, f"waited {bound} s for {what}"
+        time.sleep(0.1)
+
+
+def tender(site, name, **options):
+    store = Store(omega_consul.connect(site.consul_url, site.tokens[name]), name)
+    options = {"gather": 0, "patience": 5, **options}
+    return omega_swarm_tend.Tender(Engine(site.dockerds[name].base_url), store, site.pillar["rpiomega"], **options)
+
+
+def tend(site, *names, **options):
+    """Tend on these managers side by side; the one run if there is one, else all."""
+    runs = [tender(site, name, **options) for name in names]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        results = list(pool.map(lambda run: run.run(), runs))
+    for run, (result, comment) in zip(runs, results):
+        assert result is True, comment
+        run.comment = comment
+    return runs[0] if len(runs) == 1 else runs
+
+
+def join(site, name, hostname=None):
+    """Join the swarm with the worker token, as anybody could who has it; returns the NodeID."""
+    daemon = site.dockerds[name]
+    token = Engine(site.dockerds["pi1"].base_url).worker_token()
+    daemon.client(40).swarm.join([f"{site.dockerds['pi1'].address}:2377"], token, advertise_addr=daemon.address)
+    engine = Engine(site.dockerds["pi1"].base_url)
+    node_id = daemon.info()["NodeID"]
+    until(lambda: [node for node in engine.nodes() if node.id == node_id and node.ready], 20, f"{name} to be ready")
+    return node_id
+
+
+def spec_of(site, name):
+    """(availability, labels without our own) of a node, by hostname or NodeID."""
+    node = Engine(site.dockerds["pi1"].base_url).find(name)
+    return node.availability, {key: value for key, value in node.labels.items() if not key.startswith("rpiomega.")}
+
+
+def label(site, name, availability="active", **labels):
+    """What a person does by hand."""
+    engine = Engine(site.dockerds["pi1"].base_url)
+    node = engine.find(name)
+    engine.update_node(
+        node.id, lambda spec: {**spec, "Availability": availability, "Labels": {**spec["Labels"], **labels}}
+    )
+
+
+def writes(site):
+    return {name: [w for w in site.dockerds[name].writes() if "/swarm/leave" not in w] for name in ROLES}
+
+
+def tasks_on(site, node_id):
+    client = site.dockerds["pi1"].client()
+    try:
+        return client.api.tasks({"node": node_id})
+    finally:
+        client.close()
+
+
+def serve(site, name):
+    """A service with one task on every node that may have one; returns its API client and ID. No image is needed."""
+    api = site.dockerds["pi1"].client().api
+    template = {"ContainerSpec": {"Image": "none:1"}, "RestartPolicy": {"Condition": "none"}}
+    return api, api.create_service(template, name=name, mode={"Global": {}})["ID"]
+
+
+# -- availability and labels --------------------------------------------------------------------------------
+
+
+def test_site_gives_availability_and_labels_and_leaves_what_was_made_by_hand(site, kv):
+    label(site, "pi4", color="green")
+    site.set_node("pi4", availability="drain", labels={"disk": "ssd", "slots": 2})
+    before = writes(site), kv.list(PREFIX)
+    ahead = {name: site.call(name, "state.single", "swarm.tended", "omega", test=True) for name in ("pi1", "pi4")}
+    ahead = {name: run.result() for name, run in ahead.items()}
+    assert (writes(site), kv.list(PREFIX)) == before
+    assert (ahead["pi4"]["result"], ahead["pi4"]["changes"]) == (True, {})
+    assert "a manager does this" in ahead["pi4"]["comment"]
+    done = site.call("pi1", "state.single", "swarm.tended", "omega").result()
+    assert (ahead["pi1"]["result"], done["result"]) == (None, True), done["comment"]
+    assert ahead["pi1"]["changes"] == done["changes"]
+    assert done["changes"]["pi4"]["availability"] == {"old": "active", "new": "drain"}
+    assert spec_of(site, "pi4") == ("drain", {"color": "green", "disk": "ssd", "slots": "2"})
+
+    again = tend(site, *MANAGERS)
+    assert [run.changes for run in again] == [{}, {}, {}]
+    site.set_node("pi4", availability=None, labels={"slots": 3})
+    tend(site, *MANAGERS)
+    assert spec_of(site, "pi4") == ("drain", {"color": "green", "slots": "3"})
+
+
+def test_replace_leaves_no_label_but_the_sites(site):
+    label(site, "pi4", color="green")
+    site.pillar["rpiomega"]["swarm"] = {"labels": "replace"}
+    site.set_node("pi4", labels={"disk": "ssd"})
+    tend(site, "pi2")
+    assert spec_of(site, "pi4") == ("active", {"disk": "ssd"})
+    assert tend(site, "pi2").changes == {}
+
+
+# -- strangers ----------------------------------------------------------------------------------------------
+
+
+def test_f39_a_stranger_with_a_leaked_token_is_paused_and_reported_and_the_token_made_new(site, kv):
+    leaked = kv.get(TOKEN).json()["token"]
+    stranger = join(site, STRANGER)
+    ahead = tender(site, "pi1")
+    assert ahead.foresee()[0] is None
+    runs = tend(site, *MANAGERS)
+    changes = {key: value for run in runs for key, value in run.changes.items()}
+    assert changes == ahead.changes
+    assert spec_of(site, stranger)[0] == "pause"
+    line = next(line for line in runs[0].warnings if stranger in line)
+    assert "no node of the site has published its NodeID" in line
+    assert f"docker node rm {stranger}" in line
+    assert "add it to the site file" in line
+
+    assert kv.get(TOKEN).json()["token"] != leaked
+    assert kv.get(TOKEN).json()["token"] == Engine(site.dockerds["pi1"].base_url).worker_token()
+    assert "SWMTKN" not in json.dumps([run.changes for run in runs]) + str([run.comment for run in runs])
+    api, service = serve(site, "secretive")
+    try:
+        until(lambda: len(api.tasks({"service": service})) >= 4, 20, "tasks on the four nodes of the site")
+        assert tasks_on(site, stranger) == []
+    finally:
+        api.remove_service(service)
+    assert [run.changes for run in tend(site, *MANAGERS)] == [{}, {}, {}]
+
+    # It becomes one of the site's, and only then is free.
+    site.set_node(STRANGER, address=site.dockerds[STRANGER].address, roles=["worker"])
+    assert tend(site, "pi3").changes == {}
+    kv.put(NODES + STRANGER, {"node_id": stranger, "role_now": "worker", "address": ""})
+    light = tend(site, "pi2", light=True)
+    assert light.changes[STRANGER]["availability"] == {"old": "pause", "new": "active"}
+    assert spec_of(site, stranger) == ("active", {})
+    kv.delete(NODES + STRANGER)
+
+
+def test_f39_another_machine_with_a_sites_hostname_is_a_stranger_too(site, kv):
+    pi9 = site.dockerds[STRANGER]
+    pi9.stop()
+    pi9.run("hostname", "pi4")
+    pi9.start()
+    try:
+        stranger = join(site, STRANGER)
+        own = published(kv, "pi4")["node_id"]
+        run = tend(site, "pi1")
+        assert spec_of(site, stranger)[0] == "pause"
+        assert spec_of(site, own)[0] == "active"
+        assert any("pi4 has not published this NodeID" in line for line in run.warnings), run.comment
+
+        # It is not removed as an old entry of pi4 either, as long as it answers.
+        kv.put(NODES + "pi4", {**published(kv, "pi4"), "previous": [stranger]})
+        run = tend(site, "pi1")
+        assert any("second entry" in line and "not removed" in line for line in run.warnings), run.comment
+        assert {node.id for node in Engine(pi_url(site)).nodes()} >= {stranger, own}
+    finally:
+        wipe(site, STRANGER)
+        pi9.stop()
+        pi9.run("hostname", STRANGER)
+        pi9.start()
+        kv.put(NODES + "pi4", {**published(kv, "pi4"), "previous": []})
+
+
+def pi_url(site, name="pi1"):
+    return site.dockerds[name].base_url
+
+
+def test_a_node_between_join_and_publication_is_left_alone_because_consul_vouches_for_it(site, kv):
+    """pi9 becomes a node of the site: Consul's agent runs there with its token, `swarm.member` is under way."""
+    site.set_node(STRANGER, address=site.dockerds[STRANGER].address, roles=["worker"])
+    kv.delete(NODES + STRANGER)
+    joiner = join(site, STRANGER)
+    set_alive(kv, site, STRANGER)
+    token = kv.get(TOKEN).json()["token"]
+    run = tend(site, "pi1")
+    assert (run.changes, run.warnings) == ({}, [])
+    assert "pi9 has joined and not published its NodeID yet" in run.comment
+    assert "the join tokens are made new once pi9 has joined" in run.comment
+    assert spec_of(site, joiner)[0] == "active"
+
+    # The same wave's end: it publishes while a manager waits for it.
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(tend, site, "pi2", gather=20)
+        kv.put(NODES + STRANGER, {"node_id": joiner, "role_now": "worker", "address": ""})
+        assert waiting.result().changes == {"join tokens": {"old": "as before", "new": "made new: worker"}}
+    assert kv.get(TOKEN).json()["token"] != token
+    kv.delete(NODES + STRANGER)
+    kv.request("put", "/v1/catalog/deregister", data={"Node": STRANGER})
+
+
+def test_a_node_taken_out_of_the_site_file_is_drained_and_comes_back_as_it_was(site):
+    label(site, "pi4", availability="pause", color="green")
+    entry = site.pillar["rpiomega"]["nodes"].pop("pi4")
+    site.write_pillar()
+    runs = tend(site, *MANAGERS)
+    assert spec_of(site, "pi4") == ("drain", {"color": "green"})
+    assert any("rpiomega remove pi4" in line for line in runs[0].warnings)
+    assert [run.changes for run in tend(site, *MANAGERS)] == [{}, {}, {}]
+    assert len(Engine(pi_url(site)).nodes()) == 4
+    site.set_node("pi4", **entry)
+    tend(site, *MANAGERS)
+    assert spec_of(site, "pi4") == ("pause", {"color": "green"})
+
+
+# -- tokens -------------------------------------------------------------------------------------------------
+
+
+def test_a_rotation_that_was_cut_short_is_finished_by_the_next_run(site, kv):
+    Engine(pi_url(site)).rotate_token("worker")
+    stale = kv.get(TOKEN).json()["token"]
+    runs = tend(site, *MANAGERS)
+    token = Engine(pi_url(site)).worker_token()
+    assert kv.get(TOKEN).json()["token"] == token != stale
+    assert sum("join tokens" in run.changes for run in runs) == 1
+
+
+def test_managers_at_once_make_the_tokens_new_once(site, kv):
+    kv.delete(ROTATION)
+    before = sum(line.startswith("POST /") and "rotate" in line for log in writes(site).values() for line in log)
+    runs = tend(site, *MANAGERS)
+    after = sum(line.startswith("POST /") and "rotate" in line for log in writes(site).values() for line in log)
+    assert sum("join tokens" in run.changes for run in runs) == 1
+    assert after - before == 2  # worker and manager
+    assert kv.get(TOKEN).json()["token"] == Engine(pi_url(site)).worker_token()
+
+
+# -- who may tend -------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_tended_without_the_clusters_record_or_a_leader_in_consul(site, kv, consul):
+    record = kv.get(PREFIX + "record")
+    before = writes(site)
+    kv.put(record.key, {**record.json(), "cluster_id": "another"})
+    result, comment = tender(site, "pi1").run()
+    assert (result, "is not the cluster's swarm another" in comment) == (False, True)
+    kv.delete(record.key)
+    assert tender(site, "pi1").run()[0] is False
+    kv.put(record.key, record.json())
+    with consul.frozen():
+        result, comment = tender(site, "pi1", patience=1).run()
+    assert (result, "Consul" in comment) == (False, True)
+    assert writes(site) == before
+
+
+# -- boards made anew ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(site, kv):
+    for name, drained in (("pi3", "active"), ("pi4", "pause")):
+        label(site, name, availability=drained, rack=name)
+    site.set_node("pi4", labels={"disk": "ssd"})
+    tend(site, "pi1")
+    old = {name: published(kv, name)["node_id"] for name in ("pi3", "pi4")}
+    begin = time.monotonic()
+    for name in old:
+        site.dockerds[name].wipe()
+    results = site.apply("pi1", "pi3", "pi4")
+    assert [result["result"] for result in results.values()] == [True] * 3, results
+    runs = tend(site, "pi1", "pi2", gather=90)
+    assert time.monotonic() - begin < 120
+    removed = [line for run in runs for line in run.changes.get("removed", [])]
+    assert sorted(line.split(" ")[1].strip("():") for line in removed) == sorted(old.values()), removed
+    nodes = Engine(pi_url(site)).nodes()
+    assert sorted((node.hostname, node.role, node.state) for node in nodes) == [
+        (name, role, "ready") for name, role in ROLES.items()
+    ]
+    assert spec_of(site, "pi3") == ("active", {"rack": "pi3"})
+    assert spec_of(site, "pi4") == ("pause", {"rack": "pi4", "disk": "ssd"})
+    assert not [line for log in writes(site).values() for line in log if "force=1" in line or "force=true" in line]
+    again = tend(site, *MANAGERS)
+    assert [run.changes for run in again] == [{}, {}, {}]
