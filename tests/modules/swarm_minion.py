@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-import salt.config
-from saltfactories.utils.functional import Loaders
+import importlib.util
+import os
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Minion:
     """:param site: a swarm_site.Site; `changed` are keys of the minion's configuration"""
 
     def __init__(self, site, name: str, **changed) -> None:
-        self.name = name
-        self.config = str(site.root / name / "minion")
-        self.changed = changed
-        self._loaders = None
+        self.name, self.site, self.changed = name, site, changed
+        self.options = {**yaml.safe_load((site.root / name / "minion").read_text()), **changed}
 
-    def _modules(self):
-        if self._loaders is None:
-            opts = salt.config.minion_config(self.config)
-            opts["utils_dirs"] = [f"{opts['module_dirs'][0]}/_utils"]
-            opts.update(self.changed)
-            self._loaders = Loaders(opts)
-        return self._loaders.modules
+    def _loaded(self, folder: str, test: bool):
+        """The module `swarm` with the names that Salt's loader gives it."""
+        spec = importlib.util.spec_from_file_location(f"{self.name}_{folder}_swarm", ROOT / folder / "swarm.py")
+        module = importlib.util.module_from_spec(spec)
+        files = {"cp.cache_file": self._cached}
+        module.__opts__ = {**self.options, "test": test}
+        module.__pillar__ = self.site.pillar
+        module.__grains__ = {"ip_interfaces": {}}
+        module.__salt__ = files
+        spec.loader.exec_module(module)
+        return module
+
+    def _cached(self, source: str, *_args, **_kwargs):
+        path = self.site.root / self.name / "states" / source[len("salt://") :]
+        return str(path) if os.path.exists(path) else False
 
     def call(self, function: str, *args, **kwargs):
-        """Return what the execution function returns."""
-        return self._modules()[function](*args, **kwargs)
+        """Return what the execution function `swarm.NAME` returns."""
+        return getattr(self._loaded("_modules", False), function.partition(".")[2])(*args, **kwargs)
 
-    def state(self, function: str, name: str, **kwargs) -> dict:
-        """Return what `state.single` makes of one state; test=True as on the command line."""
-        returned = self.call("state.single", function, name, **kwargs)
-        assert isinstance(returned, dict), returned
-        return next(iter(returned.values()))
+    def state(self, function: str, name: str, test: bool = False, **kwargs) -> dict:
+        """Return what the state `swarm.NAME` returns."""
+        return getattr(self._loaded("_states", test), function.partition(".")[2])(name, **kwargs)
