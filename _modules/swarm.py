@@ -18,6 +18,7 @@ import omega_consul
 import omega_site
 import omega_swarm
 import omega_swarm_docker
+import omega_swarm_promote
 import omega_swarm_record
 import omega_swarm_spec_ca
 import omega_swarm_spec_key
@@ -340,7 +341,7 @@ def promote_waiting(base_url=None):
     if not local.control:
         return {"promoted": [], "waiting": [], "comment": omega_swarm_docker.describe(local)}
     want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
-    promoted, waiting = omega_swarm.promote_waiting(engine, _store(), want)
+    promoted, waiting = omega_swarm_promote.promote_waiting(engine, _store(), want)
     return {"promoted": promoted, "waiting": waiting, "comment": omega_swarm_docker.describe(local)}
 
 

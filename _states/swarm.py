@@ -57,18 +57,22 @@ def member(
     data_path_port=None,
     default_addr_pool=None,
     subnet_size=None,
+    min_free_mb=500,
+    readdress=False,
+    rejoin=False,
+    unlock_key_file=None,
 ):
     """
     Make sure that this node is a member of the cluster's swarm, in its role.
 
-    Nothing is forced: a node that is in another swarm, whose swarm state is locked or broken, or whose role
-    would cost the swarm its quorum, is refused with the reason. A run that could not finish (result False)
-    says what it waited for; the next run goes on from there.
+    Nothing is forced: a node that is in another swarm, whose swarm state is locked or broken, whose address is not the
+    site's, whose certificate has expired, or whose role would cost the swarm its quorum, is refused with the reason
+    and the cure. A run that could not finish (result False) says what it waited for; the next run goes on from there.
 
     :param name: name of the cluster; a label only
     :param role: `manager` or `worker`; default: the node's roles in pillar rpiomega:nodes
     :param node: name of this node; default: the minion ID. The engine's hostname must be the same
-    :param address: address to advertise; default: the node's address in pillar. It cannot be changed later
+    :param address: address to advertise; default: the node's address in pillar. Changed later only with `readdress`
     :param managers: mapping {name: address} of all nodes with role manager; default: from pillar
     :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then
         unix:///var/run/docker.sock
@@ -85,6 +89,14 @@ def member(
     :param data_path_port: UDP port of it, only used when the swarm is initialised; default 4789
     :param default_addr_pool: subnets for overlay networks, only used when the swarm is initialised
     :param subnet_size: prefix length of each of them, only used when the swarm is initialised
+    :param min_free_mb: MiB that must be free in the engine's data folder before this node is taken into the swarm or
+        made a manager
+    :param readdress: True: a node whose address changed leaves and joins again, as a new node of the swarm; a manager
+        only while all others can be reached, and only after its demotion
+    :param rejoin: True: a node whose certificate expired leaves and joins again, as a new node of the swarm; a manager
+        only while the others are a quorum without it
+    :param unlock_key_file: file with the key that unlocks a manager of an autolocked swarm, readable by root only;
+        default `swarm.unlock_key_file` of the minion's configuration, then /etc/rpiomega/secrets/swarm/unlock-key
 
     .. code-block:: yaml
 
@@ -92,6 +104,10 @@ def member(
           swarm.member:
             - name: omega
             - promote_timeout: 60
+
+    .. code-block:: bash
+
+        salt rpiomega-3 state.single swarm.member omega readdress=True
     """
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     settings = {
@@ -111,9 +127,11 @@ def member(
     )
     try:
         site = __pillar__.get("rpiomega") or {}
-        want = omega_swarm.wanted(site, _node(node), role, address, managers, settings)
+        allowed = {"readdress": readdress, "rejoin": rejoin, "min_free_mb": min_free_mb}
+        want = omega_swarm.wanted(site, _node(node), role, address, managers, settings, **allowed)
         store = Store(omega_consul.from_salt(__opts__, __pillar__), want.node)
-        run = omega_swarm.Member(_engine(base_url), store, want, bounds, _notify)
+        keyring = omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__, unlock_key_file))
+        run = omega_swarm.Member(_engine(base_url), store, want, bounds, _notify, keyring)
         if __opts__["test"]:
             ret["result"], ret["comment"], ret["changes"] = run.foresee()
         else:

@@ -5,22 +5,28 @@ Every wait has a bound of its own (Bounds) and ends with what was seen last. A d
 without a leader for a moment is retried within a bound; nothing is ever forced.
 """
 
-import contextlib
+import datetime
 import logging
+import os
 import time
 from dataclasses import dataclass, field, replace
 
 import omega_site
 import omega_swarm_check as check
+import omega_swarm_mend as mend
 import omega_swarm_plan as plan
+import omega_swarm_predict as predict
 from omega_consul import ConsulError
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, describe
+from omega_swarm_join import Joining, with_port
+from omega_swarm_mending import Mending
+from omega_swarm_promote import not_promotable, promote
 from omega_swarm_record import INITIALIZING, READY, VACANT
+from omega_swarm_run import CONTEND, POLL, Failed, logged
+from omega_swarm_step import Step
 
 log = logging.getLogger(__name__)
 
-POLL = 0.5
-CONTEND = 5.0  # seconds in one attempt for the lock; then the record is looked at again
 JOINED_EVENT = "rpiomega/swarm/joined"
 
 
@@ -39,13 +45,20 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the pillar says. managers: {name: address}. swarm: settings for `swarm init`."""
+    """
+    What the pillar says. managers: {name: address}. swarm: settings for `swarm init`. readdress, rejoin: whether a
+    node whose address has changed, or whose certificate has expired, may leave and join again. min_free_mb: free
+    space below which a node is not taken into the swarm or made a manager.
+    """
 
     node: str
     role: str
     address: str
     managers: dict
     swarm: dict = field(default_factory=dict)
+    readdress: bool = False
+    rejoin: bool = False
+    min_free_mb: int = 0
 
     @property
     def others(self):
@@ -53,9 +66,11 @@ class Wanted:
         return {name: address for name, address in self.managers.items() if name != self.node}
 
 
-def wanted(site, node, role=None, address=None, managers=None, swarm=None):
+def wanted(site, node, role=None, address=None, managers=None, swarm=None, **allowed):
     """
     Wanted of `node` from the site's pillar; arguments given win.
+
+    :param allowed: readdress, rejoin, min_free_mb, as in Wanted
 
     :raises SwarmError: "refused" naming the key that is missing
     """
@@ -71,24 +86,21 @@ def wanted(site, node, role=None, address=None, managers=None, swarm=None):
     address = address or entry.get("address")
     if not address:
         raise SwarmError("refused", f"no address for {node}: rpiomega:nodes:{node}:address of the site's pillar")
-    return Wanted(node, role, str(address), dict(managers), dict(swarm or {}))
+    return Wanted(node, role, str(address), dict(managers), dict(swarm or {}), **allowed)
 
 
-class Failed(Exception):
-    """A bound has passed; the text says what was waited for and what was seen last."""
-
-
-class Member:
+class Member(Joining, Mending):
     """
     One run of `swarm.member` on one node.
 
     :param engine: omega_swarm_docker.Engine
     :param store: omega_swarm_record.Store
-    :param notify: called with this node's name when it waits to be promoted; best effort
+    :param notify: called with this node's name when it waits for a manager to act; best effort
+    :param keyring: omega_swarm_spec_key.Keyring with the unlock key, if there may be one
     """
 
-    def __init__(self, engine, store, want, bounds=None, notify=None):
-        self.engine, self.store, self.want = engine, store, want
+    def __init__(self, engine, store, want, bounds=None, notify=None, keyring=None):
+        self.engine, self.store, self.want, self.keyring = engine, store, want, keyring
         self.bounds, self.notify = bounds or Bounds(), notify or (lambda node: None)
         self.changes, self.notes, self.warnings = {}, [], []
         self._since, self._appeared, self._bootstrapped = {}, False, None
@@ -111,14 +123,28 @@ class Member:
             snap.token_cluster,
             snap.published,
             snap.stale,
+            now=datetime.datetime.now(datetime.timezone.utc),
+            here=self._here(local),
+            readdress=self.want.readdress,
+            rejoin=self.want.rejoin,
         )
         return self._more(facts)
 
+    def _here(self, local):
+        """Whether this host has the site's address; None if the engine is another host's."""
+        if local.hostname != os.uname().nodename:
+            return None
+        return check.has_address(check.split(self.want.address)[0])
+
     def _more(self, facts):
         local, record = facts.local, facts.record
-        asking = self.want.role == WORKER or plan.candidates(facts)
+        facts = self._damage(facts)
+        if self.want.role == MANAGER and local.role == WORKER:
+            facts = replace(facts, problem="; ".join(self._host(facts)[0]))
+        asking = self.want.role == WORKER or plan.candidates(facts) or plan.wishing(facts) or mend.moved(facts)
         if local.control and not local.leaderless and asking:
             facts = replace(facts, nodes=tuple(self.engine.nodes()))
+            facts = replace(facts, blocked=not_promotable(facts))
         if record and record.state == INITIALIZING and facts.holder != record.by != facts.node:
             facts = replace(facts, alive=frozenset(self.store.client.alive()))
         if self._bootstrapped and time.monotonic() - self._bootstrapped < self.bounds.gather:
@@ -134,21 +160,20 @@ class Member:
         finally:
             self.engine.close()
         problems, self.warnings = self._host(facts)
-        if problems:
+        if problems and facts.local.state == "inactive":
             return False, f"{facts.node}: {'; '.join(problems)}", {}
-        steps = plan.predict(facts)
+        steps = predict.predict(facts)
         *ahead, last = steps
         if last.kind == "refuse" and not any(step.kind in plan.ACTS for step in ahead):
             return False, f"{facts.node}: {last.reason}", {}
-        changes = plan.changes(facts, steps)
+        changes = predict.changes(facts, steps)
         if not changes:
             return True, self._comment(last, facts), {}
         reasons = "; then ".join(step.reason for step in ahead)
         return None, f"{facts.node} would: {reasons}", changes
 
     def _host(self, facts):
-        problems, warnings = check.host_problems(facts.local)
-        return (problems if facts.local.state == "inactive" else []), warnings
+        return check.host_problems(facts.local, self.want.min_free_mb)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -161,7 +186,7 @@ class Member:
         except (Failed, SwarmError, ConsulError) as error:
             return False, str(error)
         finally:
-            with _logged("ending this node's presence in Consul"):
+            with logged("ending this node's presence in Consul"):
                 self.store.vanish()
             self.engine.close()
 
@@ -176,7 +201,7 @@ class Member:
                 self._appear(facts)
                 if step.kind == "linger":
                     if self._over("linger", self.bounds.promote):
-                        return True, self._comment(plan.Step("done", f"still missing: {', '.join(step.names)}"), facts)
+                        return True, self._comment(Step("done", f"still missing: {', '.join(step.names)}"), facts)
                     time.sleep(POLL)
                 elif step.kind in plan.WAITS:
                     self._wait(step, facts)
@@ -215,12 +240,15 @@ class Member:
             "wait_initializer": self.bounds.initializer,
             "wait_token": self.bounds.promote,
             "await_promotion": self.bounds.promote,
+            "await_demotion": self.bounds.promote,
         }[step.kind]
         first = step.kind not in self._since
         if self._over(step.kind, bound):
             raise Failed(f"{facts.node}: {step.reason} ({bound:g} s have passed){self._next(step, facts)}")
-        if step.kind == "await_promotion" and first:
-            with _logged("telling the master that this node waits to be promoted"):
+        if step.kind == "await_demotion" and not facts.own.wish:
+            self.store.publish(plan.entry_of(facts, mend.DEMOTION))
+        if step.kind in ("await_promotion", "await_demotion") and first:
+            with logged("telling the master that this node waits for a manager"):
                 self.notify(facts.node)
         if step.kind == "settle" and not facts.local.joined and self._over("pending", 2 * CONTEND):
             # The engine hangs on one manager and has no identity yet: nothing is lost by giving up this attempt.
@@ -230,14 +258,21 @@ class Member:
 
     def _next(self, step, facts):
         if step.kind == "await_promotion":
-            names = " or ".join(self.want.others) or "a manager"
-            return f"; it has joined as a worker; apply the state on {names}, that promotes it"
+            closed = check.managers_unreachable([with_port(each) for each in self.want.others.values()])
+            closed = "; ".join(filter(None, closed.values()))
+            closed = f"; from here {closed}" if closed else ""
+            return f"; it has joined as a worker; apply the state on {self._managers()}, that promotes it{closed}"
+        if step.kind == "await_demotion":
+            return f"; apply the state on {self._managers()} at the same time, that demotes it"
         if step.kind == "settle":
             problems = check.managers_unreachable(facts.local.managers).values()
             return "; " + ("; ".join(filter(None, problems)) or "see `journalctl -u docker`")
         if step.kind == "wait_bootstrap":
             return "; see the result of the state on the managers, then run again"
         return ""
+
+    def _managers(self):
+        return " or ".join(self.want.others) or "a manager"
 
     def _appear(self, facts):
         """Show the other managers that this run goes on: they wait for it and promote this node."""
@@ -252,7 +287,7 @@ class Member:
     # -- acting --------------------------------------------------------------------------------------------
 
     def _precheck(self, facts):
-        problems, _ = self._host(facts)
+        problems = self._host(facts)[0]
         if problems:
             raise Failed(f"{facts.node}: {'; '.join(problems)}")
 
@@ -286,7 +321,7 @@ class Member:
         self.changes["swarm"] = {"old": "inactive", "new": f"manager of {local.cluster_id}, {how} here"}
         self._bootstrapped = time.monotonic()
         self.store.write_token(self.engine.worker_token(), local.cluster_id)
-        with _logged("rotating the manager token"):
+        with logged("rotating the manager token"):
             self.engine.rotate_token(MANAGER)
 
     def _settled(self):
@@ -329,118 +364,11 @@ class Member:
         return facts.own.role_now or self._said_first
 
     def _do_demote(self, facts, _step):
-        self.engine.update_node(facts.local.node_id, lambda spec: {**spec, "Role": WORKER})
+        self._step_down(facts)
         self.changes["role"] = {"old": MANAGER, "new": WORKER}
-        end = time.monotonic() + self.bounds.promote
-        while self.engine.local().control:
-            if time.monotonic() > end:
-                raise Failed(f"{facts.node}: demoted, but still a manager after {self.bounds.promote:g} s; run again")
-            time.sleep(POLL)
 
     def _do_promote(self, facts, step):
         for name in step.names:
             if promote(self.engine, facts.published[name].node_id):
                 self.changes.setdefault("promoted", []).append(name)
         time.sleep(POLL)
-
-    # -- joining -------------------------------------------------------------------------------------------
-
-    def _do_join(self, facts, _step):
-        self._precheck(facts)
-        token = self.store.token(facts.record.cluster_id)
-        self._join_notes = []
-        addresses = self._addresses(facts) if token else []
-        for address, closed in check.managers_unreachable(addresses).items():
-            problem = closed or self._join_through(address, token)
-            if not problem:
-                self.changes["swarm"] = {
-                    "old": "inactive",
-                    "new": f"member of {facts.record.cluster_id}, joined through {address}",
-                }
-                if self._join_notes:
-                    self.notes.append(f"passed over: {'; '.join(self._join_notes)}")
-                return
-            self._join_notes.append(problem)
-        if self._over("join", self.bounds.join):
-            tried = "; ".join(self._join_notes) or "no manager's address is known"
-            raise Failed(
-                f"{facts.node}: no manager of swarm {facts.record.cluster_id} could be joined within "
-                f"{self.bounds.join:g} s: {tried}; see that a manager runs and that 2377/tcp, 7946/tcp+udp and "
-                "4789/udp are open between the nodes"
-            )
-        time.sleep(2 * POLL)
-
-    def _addresses(self, facts):
-        """Addresses to join through: managers that say they are, then the site's, each with the swarm port."""
-        said = [
-            entry.address
-            for name, entry in facts.published.items()
-            if entry.role_now == MANAGER and entry.cluster_id == facts.record.cluster_id and name != facts.node
-        ]
-        hosts = dict.fromkeys([*filter(None, said), *self.want.others.values()])
-        return [_with_port(host) for host in hosts]
-
-    def _join_through(self, address, token):
-        """Join; returns why it failed, empty if it did not."""
-        try:
-            self.engine.join(address, token, self.want.address, self.want.swarm.get("data_path_addr"))
-            return ""
-        except SwarmError as error:
-            if error.kind not in ("pending", "api", "timeout"):
-                raise
-            last = str(error).replace(token, "[token]")
-        end = time.monotonic() + 4 * CONTEND
-        while True:
-            local = self.engine.local()
-            if local.state == "active":
-                return ""
-            if local.state != "pending":
-                return last
-            if time.monotonic() > end and not local.joined:
-                self.engine.leave()
-                return f"{address} answers but does not take this node in ({last})"
-            if time.monotonic() > end:
-                return last
-            time.sleep(POLL)
-
-
-def promote(engine, node_id):
-    """Give a node the role manager; whether that was a change."""
-    before, after = engine.update_node(node_id, lambda spec: {**spec, "Role": MANAGER})
-    return before.get("Role") != after.get("Role")
-
-
-def promote_waiting(engine, store, want):
-    """
-    Promote, as a manager, every node that waits for it. Returns (names promoted, names not yet to be promoted).
-    """
-    local = engine.local()
-    if not local.control or local.leaderless:
-        raise SwarmError("no_leader" if local.leaderless else "not_manager", describe(local))
-    snap = store.snapshot()
-    if not snap.record or snap.record.cluster_id != local.cluster_id:
-        raise SwarmError("refused", f"swarm {local.cluster_id} of {want.node} is not the one recorded in Consul")
-    facts = plan.Facts(
-        want.node, MANAGER, want.address, tuple(want.managers), local, snap.record, published=snap.published
-    )
-    names = plan.candidates(facts)
-    if not names:
-        return [], []
-    facts = replace(facts, nodes=tuple(engine.nodes()))
-    ready = plan.waiting(facts)
-    done = [name for name in ready if promote(engine, snap.published[name].node_id)]
-    return done, [name for name in names if name not in ready]
-
-
-def _with_port(address):
-    host, port = check.split(address)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-@contextlib.contextmanager
-def _logged(what):
-    """Log what fails in the block instead of raising: it is not worth the run."""
-    try:
-        yield
-    except (SwarmError, ConsulError, OSError) as error:
-        log.warning("%s: %s", what, error)

@@ -2,21 +2,27 @@
 What a node has to do next to become the swarm member that its pillar says: pure decisions, no calls.
 
 `decide(facts)` gives the one next Step. The state executes it, looks again and asks again, until the step is
-"done" or "refuse". `predict(facts)` runs the same decisions on a copy of the facts in which each step has
-succeeded: that is what test=True shows.
+"done" or "refuse". omega_swarm_predict runs the same decisions ahead for test=True; omega_swarm_mend holds those
+for a node whose membership is damaged.
 """
 
-from dataclasses import dataclass, field, replace
+import datetime
+from dataclasses import dataclass, field
 from typing import Optional
 
+import omega_swarm_check as check
+import omega_swarm_mend as mend
 from omega_swarm_docker import MANAGER, WORKER, Local, demotion_problem, describe
 from omega_swarm_record import INITIALIZING, READY, VACANT, Published, Record
+from omega_swarm_step import Step
 
 # Steps that write, in the words of the change they make.
-ACTS = ("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote")
+ACTS = (
+    *("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote"),
+    *("unlock", "rejoin", "readdress", "release"),
+)
 # Steps that wait for somebody else; each has its own bound in the state.
-WAITS = ("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_promotion", "linger")
-NEW = "(new)"
+WAITS = ("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_promotion", "await_demotion", "linger")
 PREVIOUS = 5  # former NodeIDs an entry remembers
 
 
@@ -28,6 +34,10 @@ class Facts:
     managers: names with role manager in the site, in its order; expected: those of them that Consul sees alive
     and that are worth waiting for after a bootstrap; listening: managers-to-be that answer on the swarm port;
     alive: names Consul sees alive, None if not asked; nodes: the swarm's node list, where it was needed.
+    now: this node's clock; here: whether an interface has `address`, None if not asked; towards: the address this
+    node has towards the managers; reach: {address: why it cannot be reached, or ""} of the other managers, None if
+    not asked; problem: why this node must not become a manager; blocked: {name: why it cannot be promoted};
+    unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows.
     """
 
     node: str
@@ -44,20 +54,25 @@ class Facts:
     expected: frozenset = frozenset()
     listening: tuple = ()
     nodes: tuple = ()
+    now: Optional[datetime.datetime] = None
+    here: Optional[bool] = None
+    towards: str = ""
+    reach: Optional[dict] = None
+    problem: str = ""
+    blocked: dict = field(default_factory=dict)
+    unlock: str = ""
+    readdress: bool = False
+    rejoin: bool = False
+
+    @property
+    def host(self):
+        """`address` without a port."""
+        return check.split(self.address)[0]
 
     @property
     def own(self):
         """This node's published entry; an empty one if there is none."""
         return self.published.get(self.node) or Published()
-
-
-@dataclass(frozen=True)
-class Step:
-    """kind: one of ACTS, WAITS, "done" or "refuse". reason: one clause for the reader."""
-
-    kind: str
-    reason: str
-    names: tuple = ()
 
 
 def decide(facts):
@@ -76,7 +91,11 @@ def _decide(facts):
         return Step("refuse", f"{facts.node} has neither role manager nor worker in the site's nodes")
     if not facts.managers:
         return Step("refuse", "no node has role manager in the site's nodes")
-    if local.state in ("locked", "error"):
+    if local.state == "locked":
+        return mend.locked(facts)
+    if mend.out_of_date(facts):
+        return mend.expired(facts)
+    if local.state == "error":
         return Step("refuse", describe(local))
     if local.state == "pending":
         return Step("settle", describe(local))
@@ -106,8 +125,13 @@ def _member(facts):
             f"{facts.node} is in swarm {local.cluster_id}, but the cluster's swarm is {record.cluster_id}; if that "
             "is a mistake run `docker swarm leave` there (a manager: with its services moved first), then again",
         )
+    if local.node_id in record.lost:
+        return mend.given_up(facts)
+    if mend.moved(facts):
+        helping = _help(facts) if local.control and not local.leaderless else None
+        return helping or mend.elsewhere(facts)
     if local.leaderless:
-        return Step("refuse", describe(local))
+        return Step("refuse", mend.no_quorum(facts))
     return _manager(facts) if local.control else _worker(facts)
 
 
@@ -118,13 +142,27 @@ def _manager(facts):
         return Step("publish_token", "publish the token with which workers join")
     if outdated(facts):
         return Step("publish", "publish this node's membership")
+    return _help(facts) or Step("done", "; ".join([f"manager of swarm {facts.local.cluster_id}", *_held_back(facts)]))
+
+
+def _help(facts):
+    """What this manager does for others; None if nothing."""
+    moved = releasable(facts)
+    if moved:
+        return Step("release", f"demote {', '.join(moved)}, which joins again with its new address", moved)
     ready = waiting(facts)
     if ready:
         return Step("promote", f"promote {', '.join(ready)}", ready)
     late = _late(facts)
     if late:
         return Step("linger", f"promote those that are joining right now: {', '.join(late)}", late)
-    return Step("done", f"manager of swarm {facts.local.cluster_id}")
+    return None
+
+
+def _held_back(facts):
+    """One clause for each manager-to-be that is not promoted for a reason."""
+    reasons = {name: facts.blocked.get(name) or facts.published[name].problem for name in candidates(facts)}
+    return [f"{name} is not promoted: {reason}" for name, reason in reasons.items() if reason]
 
 
 def _surplus_manager(facts):
@@ -137,6 +175,8 @@ def _surplus_manager(facts):
 def _worker(facts):
     if outdated(facts):
         return Step("publish", "publish this node's membership")
+    if facts.role == MANAGER and facts.problem:
+        return Step("refuse", f"it stays a worker: {facts.problem}")
     if facts.role == MANAGER:
         others = ", ".join(name for name in facts.managers if name != facts.node)
         return Step("await_promotion", f"waiting to be promoted by a manager ({others or 'none in the site'})")
@@ -146,8 +186,8 @@ def _worker(facts):
 def outdated(facts):
     """Whether this node's entry says something else than its engine does."""
     own, local = facts.own, facts.local
-    said = (own.node_id, own.cluster_id, own.address, own.role_now)
-    return said != (local.node_id, local.cluster_id, facts.address, local.role)
+    said = (own.node_id, own.cluster_id, own.address, own.role_now, own.problem, own.wish)
+    return said != (local.node_id, local.cluster_id, facts.address, local.role, facts.problem, "")
 
 
 def candidates(facts):
@@ -164,15 +204,38 @@ def candidates(facts):
 def waiting(facts):
     """
     Return the candidates that a manager may promote now: the swarm's node of the published NodeID has that very
-    hostname, answers, and is a worker.
+    hostname, answers, and is a worker, and nothing is known that speaks against it.
     """
     nodes = {node.id: node for node in facts.nodes}
 
     def fits(name):
-        node = nodes.get(facts.published[name].node_id)
-        return node and node.hostname == name and node.ready and node.role == WORKER
+        node, entry = nodes.get(facts.published[name].node_id), facts.published[name]
+        fit = node and node.hostname == name and node.ready and node.role == WORKER
+        return fit and not entry.problem and name not in facts.blocked
 
     return tuple(name for name in candidates(facts) if fits(name))
+
+
+def wishing(facts):
+    """Return the names of nodes whose run waits to be demoted."""
+    return tuple(
+        name
+        for name, entry in facts.published.items()
+        if name != facts.node and entry.wish == mend.DEMOTION and entry.present
+        and entry.cluster_id == facts.local.cluster_id
+    )
+
+
+def releasable(facts):
+    """Return those of `wishing` that are managers by their NodeID and can be demoted without a loss of the quorum."""
+    nodes = {node.id: node for node in facts.nodes}
+
+    def may(name):
+        node = nodes.get(facts.published[name].node_id)
+        fit = node and node.hostname == name and node.role == MANAGER
+        return fit and not demotion_problem(facts.nodes, node.id)
+
+    return tuple(name for name in wishing(facts) if may(name))[:1]
 
 
 def _late(facts):
@@ -180,8 +243,10 @@ def _late(facts):
 
     def joining(name):
         entry = facts.published.get(name)
-        if entry and entry.role_now == MANAGER and entry.cluster_id == facts.local.cluster_id:
+        if name in facts.blocked or entry and entry.problem:
             return False
+        if entry and entry.role_now == MANAGER and entry.cluster_id == facts.local.cluster_id:
+            return bool(entry.wish and entry.present)
         return name in facts.expected or bool(entry and entry.present)
 
     return tuple(name for name in facts.managers if name != facts.node and joining(name))
@@ -198,6 +263,8 @@ def _outside(facts):
             f"the engine calls this node {facts.local.hostname}, the site {facts.node}; set the hostname "
             f"(`rpiomega bootstrap {facts.node}`), restart Docker, run again",
         )
+    if facts.here is False:
+        return mend.not_here(facts)
     if record is not None and record.state == READY:
         if facts.token_cluster != record.cluster_id:
             return Step("wait_token", f"waiting for a manager to publish the token of swarm {record.cluster_id}")
@@ -234,114 +301,15 @@ def _other_initializer(facts):
     return Step("wait_initializer", message)
 
 
-# -- prediction ---------------------------------------------------------------------------------------------
+# -- what it says of itself -----------------------------------------------------------------------------------
 
 
-def predict(facts, limit=12):
-    """Return the Steps a run would take if each succeeds, the last one "done" or "refuse"."""
-    steps = []
-    while len(steps) < limit:
-        step = decide(facts)
-        steps.append(step)
-        if step.kind in ("done", "refuse"):
-            break
-        facts = _after(facts, step)
-    return steps
-
-
-def _after(facts, step):
-    return globals()[f"_after_{step.kind}"](facts, step)
-
-
-def _after_bootstrap(facts, _step):
-    record = Record(READY, facts.node, 0, NEW)
-    local = replace(facts.local, state="active", control=True, cluster_id=NEW, node_id=NEW)
-    return replace(facts, record=record, local=local, token_cluster=NEW)
-
-
-def _after_record(facts, _step):
-    return replace(facts, record=Record(READY, facts.node, 0, facts.local.cluster_id))
-
-
-_after_adopt = _after_complete = _after_record
-
-
-def _after_publish_token(facts, _step):
-    return replace(facts, token_cluster=facts.record.cluster_id)
-
-
-def _after_join(facts, _step):
-    cluster = facts.record.cluster_id if facts.record else NEW
-    return replace(facts, local=replace(facts.local, state="active", cluster_id=cluster or NEW, node_id=NEW))
-
-
-_after_settle = _after_join
-
-
-def _after_publish(facts, _step):
-    local = facts.local
-    entry = Published(local.node_id, local.cluster_id, facts.address, local.role, present=facts.own.present)
-    return replace(facts, published={**facts.published, facts.node: entry})
-
-
-def _after_promote(facts, step):
-    promoted = {name: replace(facts.published[name], role_now=MANAGER, present=False) for name in step.names}
-    return replace(facts, published={**facts.published, **promoted})
-
-
-def _after_linger(facts, step):
-    gone = {name: Published(role_now=MANAGER, cluster_id=facts.local.cluster_id) for name in step.names}
-    return replace(facts, published={**facts.published, **gone})
-
-
-def _after_await_promotion(facts, _step):
-    return replace(facts, local=replace(facts.local, control=True))
-
-
-def _after_demote(facts, _step):
-    return replace(facts, local=replace(facts.local, control=False))
-
-
-def _after_wait(facts, _step):
-    cluster = facts.local.cluster_id or NEW
-    return replace(facts, record=Record(READY, "", 0, cluster), token_cluster=cluster, holder="", listening=())
-
-
-_after_wait_bootstrap = _after_wait_initializer = _after_wait
-
-
-def _after_wait_token(facts, _step):
-    return replace(facts, token_cluster=facts.record.cluster_id)
-
-
-def changes(facts, steps):
-    """Return the changes that these predicted steps would make, keyed as a run's changes are."""
-    found = {}
-    for step in steps:
-        if step.kind == "bootstrap":
-            found["swarm"] = {"old": "inactive", "new": f"manager of {NEW}, initialised here"}
-        elif step.kind in ("adopt", "complete"):
-            found["swarm"] = {"old": "not recorded", "new": f"manager of {facts.local.cluster_id}"}
-        elif step.kind == "join":
-            cluster = facts.record.cluster_id if facts.record else NEW
-            found["swarm"] = {"old": "inactive", "new": f"member of {cluster or NEW}"}
-        elif step.kind == "await_promotion":
-            found["role"] = {"old": WORKER, "new": MANAGER}
-        elif step.kind == "demote":
-            found["role"] = {"old": MANAGER, "new": WORKER}
-        elif step.kind == "promote":
-            found["promoted"] = list(step.names)
-        elif step.kind == "publish_token":
-            found["worker token"] = {"old": facts.token_cluster or None, "new": "published"}
-        elif step.kind == "publish":
-            found["published"] = {"old": facts.own.role_now or None, "new": facts.role}
-    return found
-
-
-def entry_of(facts):
+def entry_of(facts, wish=""):
     """Return the Published that this node should have written."""
     local, own = facts.local, facts.own
     previous = own.previous
     if own.node_id and own.node_id != local.node_id:
         previous = (*previous, own.node_id)[-PREVIOUS:]
-    return Published(local.node_id, local.cluster_id, facts.address, local.role, previous, own.present)
+    return Published(
+        local.node_id, local.cluster_id, facts.address, local.role, previous, own.present, facts.problem, wish
+    )

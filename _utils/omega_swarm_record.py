@@ -10,7 +10,7 @@ known to have formed nothing. The worker token is the only secret here; no manag
 import datetime
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import omega_lock
@@ -30,7 +30,10 @@ INITIALIZING, READY, VACANT = "initializing", "ready", "vacant"
 
 @dataclass(frozen=True)
 class Record:
-    """The mark of the swarm's birth; index is its ModifyIndex."""
+    """
+    The mark of the swarm's birth; index is its ModifyIndex. lost: NodeIDs of managers that were given up when the
+    swarm was made anew from one survivor (swarm.force_new_cluster).
+    """
 
     state: str
     by: str
@@ -38,21 +41,26 @@ class Record:
     cluster_id: str = ""
     at: str = ""
     index: int = 0
+    lost: tuple = ()
 
     def value(self):
         """The JSON value to write."""
-        return {
+        value = {
             "state": self.state,
             "by": self.by,
             "fence": self.fence,
             "cluster_id": self.cluster_id or None,
             "at": self.at or _now(),
         }
+        return {**value, "lost": list(self.lost)} if self.lost else value
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a node says of itself. role_now: worker, manager, or empty while it is not in the swarm."""
+    """
+    What a node says of itself. role_now: worker, manager, or empty while it is not in the swarm; problem: why it must
+    not be promoted; wish: "demotion" while its run waits for that, else empty.
+    """
 
     node_id: str = ""
     cluster_id: str = ""
@@ -60,16 +68,19 @@ class Published:
     role_now: str = ""
     previous: tuple = ()  # NodeIDs this node had before
     present: bool = False  # its run is going on
+    problem: str = ""
+    wish: str = ""
 
     def value(self):
         """The JSON value to write."""
-        return {
+        value = {
             "node_id": self.node_id or None,
             "cluster_id": self.cluster_id or None,
             "address": self.address,
             "role_now": self.role_now or None,
             "previous": list(self.previous),
         }
+        return {**value, **{key: text for key, text in (("problem", self.problem), ("wish", self.wish)) if text}}
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,7 @@ def _record(entry):
         data.get("cluster_id") or "",
         data.get("at") or "",
         entry.modify_index,
+        tuple(data.get("lost") or ()),
     )
 
 
@@ -119,6 +131,8 @@ def _published(entry):
         data.get("role_now") or "",
         tuple(data.get("previous") or ()),
         bool(entry.session),
+        data.get("problem") or "",
+        data.get("wish") or "",
     )
 
 
@@ -172,9 +186,19 @@ class Store:
         """
         if before and before.state == READY:
             raise ConsulError("conflict", f"Consul key {RECORD}: swarm {before.cluster_id} is recorded for good")
-        new = Record(state, self.node, lock.fence, cluster_id, _now())
-        index = lock.write(RECORD, new.value(), before.index if before else 0)
-        return Record(new.state, new.by, new.fence, new.cluster_id, new.at, index)
+        return self._replace(lock, before, Record(state, self.node, lock.fence, cluster_id, _now()))
+
+    def raise_fence(self, lock, before, lost):
+        """
+        Write, in place of the ready record `before`, one of the same swarm with this node, the lock's fence and the
+        NodeIDs `lost` added to those given up; returns the new one.
+        """
+        given_up = tuple(dict.fromkeys([*before.lost, *lost]))
+        return self._replace(lock, before, replace(before, by=self.node, fence=lock.fence, at=_now(), lost=given_up))
+
+    @staticmethod
+    def _replace(lock, before, new):
+        return replace(new, index=lock.write(RECORD, new.value(), before.index if before else 0))
 
     def write_token(self, token, cluster_id):
         """Publish the worker token of `cluster_id`."""

@@ -64,13 +64,14 @@ class ConsulServer:
     :param acl: default-deny, with a management token in `token`; otherwise ACLs are off and `token` is None
     :param servers: size of the cluster it belongs to
     :param join: other servers' `serf_lan` addresses
+    :param address: this host's address that takes requests
     """
 
-    def __init__(self, name="server1", acl=False, servers=1, token=None, ports=None, join=()):
+    def __init__(self, name="server1", acl=False, servers=1, token=None, ports=None, join=(), address="127.0.0.1"):
         self.name, self.servers, self.join = name, servers, list(join)
         self.token = (token or str(uuid.uuid4())) if acl else None
         self.ports = ports or free_ports(PORTS)
-        self.url = f"http://127.0.0.1:{self.ports['http']}"
+        self.address, self.url = address, f"http://{address}:{self.ports['http']}"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="consul-"))
         self.process = None
 
@@ -82,7 +83,7 @@ class ConsulServer:
             "node_name": self.name,
             "data_dir": str(self.folder / "data"),
             "bind_addr": "127.0.0.1",
-            "client_addr": "127.0.0.1",
+            "client_addr": self.address,
             "retry_join": self.join,
             "retry_interval": "1s",
             "performance": {"raft_multiplier": 1},

@@ -124,7 +124,8 @@ class Daemon:
             *("--exec-root", "/run/docker", "--pidfile", str(self.root / "dockerd.pid")),
             *("--config-file", str(self.root / "daemon.json"), "--bridge", "none", "--iptables=true"),
         ]
-        (self.root / "daemon.json").write_text("{}")
+        if not (self.root / "daemon.json").exists():
+            (self.root / "daemon.json").write_text("{}")
         with self.log.open("ab") as log:
             self.dockerd = subprocess.Popen(argv, stdout=log, stderr=log)
         if wait:
@@ -168,6 +169,13 @@ class Daemon:
 
     def plug(self) -> None:
         self.run("ip", "link", "set", "eth0", "up")
+
+    def readdress(self, address: str) -> None:
+        """Give the node another address, as DHCP may; `address` stays what it was first."""
+        gateway = address.rpartition(".")[0] + ".1"
+        self.run("ip", "address", "flush", "dev", "eth0")
+        self.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        self.run("ip", "route", "replace", "default", "via", gateway)
 
     def block(self, port: int, protocol: str = "tcp") -> None:
         """Drop what arrives at one port."""
@@ -266,6 +274,7 @@ class Dockerds:
         """Bring every node back to a daemon that never was in a swarm (faster than new nodes)."""
         for node in self.nodes.values():
             node.plug()
+            node.readdress(node.address)
             node.run("iptables", "-F", "INPUT")
             node.stop(signal.SIGKILL)
             shutil.rmtree(node.root / "data" / "swarm", ignore_errors=True)

@@ -18,7 +18,7 @@ def modules(root, name, text):
 
 def test_f44_a_kernel_without_vxlan_is_refused_with_the_cure(tmp_path):
     modules(tmp_path, "modules.dep", "kernel/net/bridge/bridge.ko.xz:\n")
-    problems, _ = host_problems(Local(), str(tmp_path))
+    problems, _ = host_problems(Local(), root=str(tmp_path))
     assert len(problems) == 1
     assert "linux-modules-extra-raspi" in problems[0]
     assert "reboot" in problems[0]
@@ -33,22 +33,22 @@ def test_f44_a_kernel_without_vxlan_is_refused_with_the_cure(tmp_path):
 )
 def test_vxlan_is_found_as_a_module_and_built_in(tmp_path, name, text):
     modules(tmp_path, name, text)
-    assert host_problems(Local(), str(tmp_path)) == ([], [])
+    assert host_problems(Local(), root=str(tmp_path)) == ([], [])
 
 
 def test_vxlan_that_is_in_use_needs_no_module_list(tmp_path):
     modules(tmp_path, "modules.dep", "")
     (tmp_path / "sys/module/vxlan").mkdir(parents=True)
-    assert host_problems(Local(), str(tmp_path))[0] == []
+    assert host_problems(Local(), root=str(tmp_path))[0] == []
 
 
 def test_a_host_whose_modules_are_not_to_be_seen_is_not_refused(tmp_path):
-    assert host_problems(Local(), str(tmp_path))[0] == []
+    assert host_problems(Local(), root=str(tmp_path))[0] == []
 
 
 def test_f44_a_missing_memory_cgroup_is_a_warning_with_the_flags(tmp_path):
     local = local_of({"MemoryLimit": False, "Swarm": {}}, {})
-    problems, warnings = host_problems(local, str(tmp_path))
+    problems, warnings = host_problems(local, root=str(tmp_path))
     assert problems == []
     assert "cgroup_enable=memory cgroup_memory=1" in warnings[0]
     assert "reboot" in warnings[0]
@@ -56,9 +56,9 @@ def test_f44_a_missing_memory_cgroup_is_a_warning_with_the_flags(tmp_path):
 
 def test_f43_the_nftables_backend_is_refused(tmp_path):
     local = local_of({"FirewallBackend": {"Driver": "nftables"}, "Swarm": {}}, {})
-    assert "Swarm needs the iptables backend" in host_problems(local, str(tmp_path))[0][0]
+    assert "Swarm needs the iptables backend" in host_problems(local, root=str(tmp_path))[0][0]
     local = local_of({"FirewallBackend": {"Driver": "iptables"}, "Swarm": {}}, {})
-    assert host_problems(local, str(tmp_path))[0] == []
+    assert host_problems(local, root=str(tmp_path))[0] == []
 
 
 def test_a_port_is_open_or_named_with_the_reason():
