@@ -3,7 +3,14 @@
 base:
   '*':
     - packages
+    - time
+    - journal
+    - swap
+    - upgrades
     - docker
+    {% if 'master' in roles %}
+    - registry
+    {% endif %}
     {% if omega.b2.enabled %}
     - b2
     {% endif %}

@@ -1,6 +1,16 @@
-{% from 'rpiomega/map.jinja' import omega with context %}
+{% from 'rpiomega/map.jinja' import omega, node, roles with context %}
+{% set wanted = omega.packages.development + omega.packages.extra + node.get('packages', []) %}
+{% for role in roles %}{% do wanted.extend(omega.packages.roles.get(role, [])) %}{% endfor %}
+
+include:
+  {% if 'master' in roles %}
+  - packages.cache
+  {% endif %}
+  - packages.proxy
 
 packages.development:
   pkg.installed:
-    - pkgs: {{ (omega.packages.development + omega.packages.extra) | unique | json }}
+    - pkgs: {{ wanted | unique | json }}
     - install_recommends: False
+    - require:
+      - file: packages.proxy

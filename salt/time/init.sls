@@ -1,0 +1,57 @@
+{#- The clock's client is the one that is there. In a container the host keeps the clock, and systemd starts no client. -#}
+{% from 'rpiomega/map.jinja' import omega with context %}
+{% set servers = omega.time.servers %}
+{% set chrony = salt['file.file_exists']('/usr/sbin/chronyd') %}
+{% set other = not chrony and (salt['file.file_exists']('/usr/sbin/ntpd') or salt['file.file_exists']('/usr/sbin/openntpd')) %}
+{% set client = 'chrony' if chrony else 'systemd-timesyncd' %}
+{% set path = '/etc/chrony/sources.d/rpiomega.sources' if chrony else '/etc/systemd/timesyncd.conf.d/90-rpiomega.conf' %}
+
+{% if other and servers %}
+time.servers:
+  test.fail_without_changes:
+    - name: >-
+        {{ grains['id'] }} keeps its clock with ntpd, whose servers this formula does not set:
+        remove that package (systemd-timesyncd takes over), or leave time.servers empty
+{% elif not other %}
+{% if not chrony %}
+time.package:
+  pkg.installed:
+    - name: systemd-timesyncd
+    - require_in:
+      - file: time.servers
+{% endif %}
+
+time.servers:
+  {% if servers %}
+  file.managed:
+    - name: {{ path }}
+    - makedirs: True
+    - contents: |
+        # Written by rpiomega from `time` of the site file.
+        {% if chrony %}
+        {% for server in servers %}
+        server {{ server }} iburst
+        {% endfor %}
+        {% else %}
+        [Time]
+        NTP={{ servers | join(' ') }}
+        {% endif %}
+  {% else %}
+  file.absent:
+    - name: {{ path }}
+  {% endif %}
+
+time.service:
+  {% if grains.get('virtual') == 'container' %}
+  service.enabled:
+    - name: {{ client }}
+    - require:
+      - file: time.servers
+  {% else %}
+  service.running:
+    - name: {{ client }}
+    - enable: True
+    - watch:
+      - file: time.servers
+  {% endif %}
+{% endif %}

@@ -1,0 +1,104 @@
+{#- One node after the other: each has a time of day of its own, by its place in the site file. -#}
+{% from 'rpiomega/map.jinja' import omega with context %}
+{% set upgrades = omega.upgrades %}
+{% set names = omega.get('nodes', {}).keys() | list %}
+{% set before = names.index(grains['id']) if grains['id'] in names else 0 %}
+{% set begins = upgrades.start[:2] | int * 60 + upgrades.start[3:] | int + before * upgrades.gap %}
+{% macro time_of_day(minute) %}{{ '%02d:%02d' | format(minute // 60 % 24, minute % 60) }}{% endmacro %}
+{% set reboot = {'at': time_of_day(begins + upgrades.gap // 2), 'probe': '/usr/local/lib/rpiomega/can-reboot'} %}
+
+{% if upgrades.security %}
+upgrades.package:
+  pkg.installed:
+    - name: unattended-upgrades
+    - install_recommends: False
+
+upgrades.config:
+  file.managed:
+    - name: /etc/apt/apt.conf.d/60rpiomega-upgrades
+    - source: salt://upgrades/files/apt.conf
+    - template: jinja
+    - context: {{ {'origins': upgrades.origins, 'held': upgrades.held + upgrades.hold} | json }}
+    - require:
+      - pkg: upgrades.package
+
+upgrades.time:
+  file.managed:
+    - name: /etc/systemd/system/apt-daily-upgrade.timer.d/rpiomega.conf
+    - makedirs: True
+    - contents: |
+        # Written by rpiomega from `upgrades` of the site file.
+        [Timer]
+        OnCalendar=
+        OnCalendar=*-*-* {{ time_of_day(begins) }}
+        RandomizedDelaySec=0
+
+{#- The first fetches the package lists, the second upgrades. -#}
+{% for timer in ('apt-daily.timer', 'apt-daily-upgrade.timer') %}
+upgrades.{{ timer }}.unmasked:
+  service.unmasked:
+    - name: {{ timer }}
+
+upgrades.{{ timer }}:
+  service.running:
+    - name: {{ timer }}
+    - enable: True
+    - require:
+      - service: upgrades.{{ timer }}.unmasked
+    - watch:
+      - file: upgrades.time
+{% endfor %}
+{% else %}
+upgrades.config:
+  file.absent:
+    - name: /etc/apt/apt.conf.d/60rpiomega-upgrades
+
+upgrades.time:
+  file.absent:
+    - name: /etc/systemd/system/apt-daily-upgrade.timer.d/rpiomega.conf
+
+upgrades.timer:
+  cmd.run:
+    - name: systemctl daemon-reload && systemctl try-restart apt-daily-upgrade.timer
+    - onchanges:
+      - file: upgrades.time
+{% endif %}
+
+{% if upgrades.reboot %}
+upgrades.reboot.probe:
+  file.managed:
+    - name: {{ reboot.probe }}
+    - source: salt://upgrades/files/can-reboot
+    - mode: '0755'
+    - makedirs: True
+
+{% for unit in ('service', 'timer') %}
+upgrades.reboot.{{ unit }}:
+  file.managed:
+    - name: /etc/systemd/system/rpiomega-reboot.{{ unit }}
+    - source: salt://upgrades/files/reboot.{{ unit }}
+    - template: jinja
+    - context: {{ reboot | json }}
+    - require:
+      - file: upgrades.reboot.probe
+    - watch_in:
+      - service: upgrades.reboot
+{% endfor %}
+
+upgrades.reboot:
+  service.running:
+    - name: rpiomega-reboot.timer
+    - enable: True
+{% elif salt['file.file_exists']('/etc/systemd/system/rpiomega-reboot.timer') %}
+upgrades.reboot:
+  service.dead:
+    - name: rpiomega-reboot.timer
+    - enable: False
+
+{% for path in ('/etc/systemd/system/rpiomega-reboot.timer', '/etc/systemd/system/rpiomega-reboot.service', reboot.probe) %}
+{{ path }}:
+  file.absent:
+    - require:
+      - service: upgrades.reboot
+{% endfor %}
+{% endif %}

@@ -1,0 +1,112 @@
+"""What the states of packages, clock, journal, swap, updates and the master's caches become under the site's options.
+
+Salt's own renderer and compiler, with the pillar as the master gives it; nothing is applied.
+"""
+
+import pathlib
+import re
+
+import pytest
+import salt.config
+import salt.loader
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NODES = {
+    "pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]},
+    "pi2": {"address": "10.0.0.2", "roles": ["manager"], "packages": ["htop"]},
+    "pi3": {"address": "10.0.0.3"},
+}
+
+
+@pytest.fixture
+def render(tmp_path):
+    """Compile one SLS for a node: `render("time", "pi2", time={…})` gives `{ID: {option: value}}`."""
+
+    def render(sls, minion_id="pi1", grains=(), **site):
+        opts = salt.config.minion_config(None)
+        opts.update(
+            id=minion_id,
+            file_client="local",
+            root_dir=str(tmp_path),
+            cachedir=str(tmp_path / "cache"),
+            extension_modules=str(tmp_path / "extmods"),
+            module_dirs=[str(ROOT)],
+            file_roots={"base": [str(ROOT / "salt")]},
+            pillar={"rpiomega": {"cluster": "omega", "nodes": NODES, **site}},
+        )
+        opts["grains"] = {**salt.loader.grains(opts), "id": minion_id, "virtual": "physical", **dict(grains)}
+        modules = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
+        low = modules["state.show_low_sls"](sls)
+        assert all(isinstance(chunk, dict) for chunk in low), low
+        return {chunk["__id__"]: chunk for chunk in low}
+
+    return render
+
+
+def test_packages_come_from_formula_site_role_and_node(render):
+    site = {"packages": {"extra": ["tmux"], "roles": {"manager": ["jq"], "worker": ["iotop"]}}}
+    wanted = {name: set(render("packages", name, **site)["packages.development"]["pkgs"]) for name in NODES}
+    own = {"tmux", "jq", "iotop", "htop"}
+    assert {name: found & own for name, found in wanted.items()} == {
+        "pi1": {"tmux", "jq"},
+        "pi2": {"tmux", "jq", "htop"},
+        "pi3": {"tmux", "iotop"},
+    }
+    assert all("git" in found for found in wanted.values())
+
+
+def test_each_node_has_times_of_its_own_and_reboots_apart_from_the_others(render):
+    updates, reboots = [], []
+    for name in NODES:
+        found = render("upgrades", name, upgrades={"security": True, "reboot": True, "start": "23:30", "gap": 20})
+        updates.append(re.search(r"^OnCalendar=\*-\*-\* (\S+)$", found["upgrades.time"]["contents"], re.MULTILINE)[1])
+        reboots.append(found["upgrades.reboot.timer"]["context"]["at"])
+    assert updates == ["23:30", "23:50", "00:10"]
+    assert reboots == ["23:40", "00:00", "00:20"]
+
+
+def test_no_cache_is_used_that_is_not_asked_for(render):
+    found = render("packages")
+    assert found["packages.proxy"]["fun"] == "absent"
+    assert "packages.cache" not in found
+
+
+def test_the_cache_is_the_masters_and_asks_the_sites_proxy(render):
+    site = {"cache": {"packages": True}, "sources": {"apt_proxy": "http://10.0.0.9:3142"}}
+    assert "Proxy: http://10.0.0.9:3142" in render("packages", **site)["packages.cache.config"]["contents"]
+    worker = render("packages", "pi3", **site)
+    assert "packages.cache" not in worker
+    assert worker["packages.proxy.probe"]["context"] == {"address": "10.0.0.1", "port": 3142}
+
+
+def test_the_registry_on_the_master_comes_before_other_mirrors(render):
+    found = render("docker", "pi3", docker={"mirrors": ["http://mirror.example"]}, cache={"images": True})
+    assert "['http://10.0.0.1:5000', 'http://mirror.example']" in str(found)
+
+
+def test_the_registry_runs_from_a_package_or_from_an_image(render):
+    package = render("registry", cache={"images": True})
+    assert package["registry.service"]["name"] == "docker-registry"
+    image = render("registry", cache={"images": True, "image": "registry:3"})
+    assert image["registry.service"]["state"] == "container"
+    assert image["registry.config"]["dataset"] == package["registry.config"]["dataset"]
+    assert not any(name.startswith("registry") for name in render("registry"))
+
+
+def test_the_journal_goes_where_the_site_says(render):
+    assert render("journal")["journal.config"]["fun"] == "absent"
+    lines = render("journal", journal={"storage": "volatile", "max_use": "32M"})["journal.config"]["contents"].split()
+    assert {"Storage=volatile", "RuntimeMaxUse=32M", "SystemMaxUse=32M"} <= set(lines)
+    assert "Storage" not in render("journal", journal={"max_use": "32M"})["journal.config"]["contents"]
+
+
+@pytest.mark.parametrize("virtual", ["physical", "container"])
+def test_a_container_leaves_clock_and_swap_to_its_host(render, virtual):
+    grains = {"virtual": virtual}.items()
+    clock = render("time", grains=grains, time={"servers": ["10.0.0.8"]})["time.service"]
+    assert clock["fun"] == ("enabled" if virtual == "container" else "running")
+    assert ("swap.service" in render("swap", grains=grains, system={"swap": "zram"})) is (virtual == "physical")
+
+
+def test_swap_is_left_alone_unless_it_shall_be_compressed_memory(render):
+    assert render("swap") == render("swap", system={"swap": "off"}) == {}
