@@ -1,0 +1,178 @@
+"""Faults of a whole cluster, on one lab. `make faults` runs them; their own files say what each row does.
+
+A test is named after its row of faults.yaml (test_f21_...). What has passed is not run again: results are kept in
+.lab/faults/results.json. Environment: RPIOMEGA_FAULTS_ONLY=F21,F22 runs these in any case, RPIOMEGA_FAULTS_FRESH=1 all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+
+logging.getLogger("urllib3").setLevel(logging.WARNING)
+sys.path.insert(0, str(Path(__file__).parent))
+
+# ruff: noqa: E402 - the files beside this one are found by the line above.
+import invariants
+import results
+from cluster import Cluster
+from inject import Injector
+from nodes import Failed
+
+HEAL_BOUND = 240
+OUTCOME = pytest.StashKey()
+# Rows that take the swarm apart come last.
+LAST = ("test_losses.py", "test_forming.py")
+
+
+def row_of(name: str) -> str:
+    """The row a test is for, such as F21; empty if it is for none."""
+    found = re.match(r"test_(f\d+)_", name)
+    return found[1].upper() if found else ""
+
+
+def pytest_collection_modifyitems(config, items):
+    only = {word.upper() for word in re.split(r"[ ,]+", os.environ.get("RPIOMEGA_FAULTS_ONLY", "")) if word}
+    if os.environ.get("RPIOMEGA_FAULTS_FRESH"):
+        results.forget()
+    done = {key for key, entry in results.load().items() if entry["outcome"] == results.PASSED}
+
+    def wanted(item):
+        if "fault" not in item.fixturenames:
+            return not only
+        return row_of(item.name) in only if only else item.name not in done
+
+    kept = [item for item in items if wanted(item)]
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = sorted(kept, key=lambda item: LAST.index(item.path.name) if item.path.name in LAST else -1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.stash[OUTCOME] = report
+    return report
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The lab `faults`, whole and with a service on every node. It stays for the next run."""
+    made = Cluster()
+    made.ensure()
+    invariants.watch_events(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def group(cluster):
+    """After the last row of a file: the invariants that cost more (I2 everywhere, I3, I5)."""
+    ran: list[str] = []
+    yield ran
+    if ran:
+        began = time.monotonic()
+        problems = invariants.check_group(cluster)
+        key = f"after {', '.join(ran)}"
+        entry = {"outcome": results.FAILED if problems else results.PASSED, "invariants": "I2 I3 I5"}
+        results.save(key, entry | {"problems": problems, "took": round(time.monotonic() - began)})
+        assert not problems, "\n".join(problems)
+
+
+class Fault(Injector):
+    """What a row's test works with: the faults to inject, and what it measures."""
+
+    def __init__(self, cluster, row):
+        super().__init__(cluster)
+        self.row, self.bound = row, row["bound_s"]
+        self.seconds = None  # until the criterion held
+        self.measured: dict = {}  # anything else worth a line in the report
+        self.lost = "nothing"
+        self.injected = ""
+        self.thoroughly = False  # check the group's invariants after this row too
+        self._began = None
+
+    def begins(self, what: str) -> None:
+        """Say what was injected; the clock of the recovery starts now."""
+        self.injected, self._began = what, time.monotonic()
+
+    def since(self) -> float:
+        """Seconds since the fault."""
+        return time.monotonic() - self._began
+
+    def recovers(self, what: str, look, bound: float | None = None):
+        """Wait until `look()` is true, within the row's bound since the fault began; note the seconds."""
+        bound = self.bound if bound is None else bound
+        seen = self.cluster.wait(f"{self.row['id']}: {what}", max(0.0, bound - self.since()), look)
+        self.seconds = round(self.since(), 1)
+        return seen
+
+
+@pytest.fixture
+def fault(request, cluster, group):
+    """A row's fault on a whole cluster; afterwards it is healed, the invariants are checked, the result is recorded."""
+    row = results.table()[row_of(request.node.name)]
+    if cluster.problems():
+        repair(cluster)
+    before = invariants.baseline(cluster)
+    found = Fault(cluster, row)
+    yield found
+    report = request.node.stash.get(OUTCOME, None)
+    problems = close(cluster, found, before)
+    if report is not None and report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        results.save(request.node.name, {"row": row["id"], "outcome": results.SKIPPED, "reason": reason})
+        return
+    passed = report is not None and report.passed and not problems
+    group.extend([row["id"]] if passed and row["id"] not in group else [])
+    results.save(
+        request.node.name,
+        {
+            "row": row["id"],
+            "outcome": results.PASSED if passed else results.FAILED,
+            "seconds": found.seconds,
+            "bound": row["bound_s"],
+            "injected": found.injected,
+            "lost": found.lost,
+            "measured": found.measured,
+            "problems": problems + ([] if report is None or report.passed else [str(report.longrepr)[-800:]]),
+        },
+    )
+    assert not problems, "\n".join(problems)
+
+
+def close(cluster, found, before) -> list[str]:
+    """Heal, wait until the cluster is whole, check the invariants; return what does not hold."""
+    try:
+        problems = [f"not healed: {text}" for text in found.heal()]
+        found.join_network_again()
+        whole = cluster.wait_healthy(HEAL_BOUND)
+        found.measured.setdefault("whole again after healing, s", round(whole, 1))
+        problems += invariants.check(cluster, before, found.touched, found.operator, found.bound)
+        return problems + (invariants.check_group(cluster) if found.thoroughly else [])
+    except (Failed, OSError, RuntimeError) as error:
+        return [f"after the fault: {error}"]
+
+
+def repair(cluster) -> None:
+    """Make a cluster whole again that a failed row left broken: power, network, apply; at worst a new lab."""
+    tool = Injector(cluster)
+    for node in cluster.names:
+        tool.power_on(node)
+    tool.join_network_again()
+    try:
+        cluster.wait_healthy(60)
+    except Failed:
+        try:
+            cluster.wait_salt(cluster.names)
+            cluster.apply()
+            cluster.wait_healthy(120)
+        except Failed:
+            traceback.print_exc()
+            cluster.rebuild()

@@ -1,0 +1,70 @@
+"""Put the measured table into docs/reliability.md: `python -m tests.faults.report [results.json ...]`.
+
+Takes what `make faults` has recorded (default: .lab/faults/results.json) and writes the lines between the two marks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import results  # noqa: E402 - beside this file
+
+PAGE = results.ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- begin of the table: python -m tests.faults.report -->", "<!-- end of the table -->"
+HEAD = "| row | fault | what was injected | result | seconds (bound) | lost |\n|---|---|---|---|---|---|"
+
+
+def lines(known: dict[str, dict]) -> list[str]:
+    """One line of the table per test, in the order of the rows; rows without a result are said to have none."""
+    found = []
+    for key, row in results.table().items():
+        entries = [entry for entry in known.values() if entry.get("row") == key]
+        fault = row["fault"].replace("|", "/")
+        if not entries:
+            found.append(f"| {key} | {fault} | | not run | | |")
+        for entry in entries:
+            found.append(f"| {key} | {fault} | {_middle(entry, row)} |")
+    return found
+
+
+def _middle(entry: dict, row: dict) -> str:
+    if entry["outcome"] == results.SKIPPED:
+        reason = entry["reason"].removeprefix("Skipped: ").replace("|", "/")
+        return f"{reason} | skipped | ({row['bound_s']}) | "
+    more = "; ".join(f"{name}: {value}" for name, value in entry["measured"].items() if not name.startswith("_"))
+    what = entry["injected"].replace("|", "/") + (f" ({more})" if more else "")
+    seconds = "" if entry["seconds"] is None else f"{entry['seconds']:g} "
+    return f"{what} | {entry['outcome']} | {seconds}({entry['bound']}) | {entry['lost']}"
+
+
+def summary(known: dict[str, dict]) -> str:
+    """How many rows passed, of which commits, when."""
+    rows = results.table()
+    by_row = {key: [e["outcome"] for e in known.values() if e.get("row") == key] for key in rows}
+    passed = sum(bool(found) and set(found) == {results.PASSED} for found in by_row.values())
+    commits = sorted({entry["commit"] for entry in known.values()})
+    days = sorted({entry["at"][:10] for entry in known.values()})
+    return (
+        f"{passed} of {len(rows)} rows passed with all their tests, on {', '.join(days) or 'no day'} "
+        f"(commits {', '.join(commits) or 'none'}). Each time is one measurement on a noisy shared machine."
+    )
+
+
+def main(paths: list[str]) -> None:
+    """Write the page."""
+    known: dict[str, dict] = {}
+    for path in paths or [str(results.path())]:
+        known |= json.loads(Path(path).read_text())
+    text = PAGE.read_text()
+    before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
+    table = "\n".join([summary(known), "", HEAD, *lines(known)])
+    PAGE.write_text(f"{text[:before]}\n{table}\n{text[after:]}")
+    print(f"{PAGE.relative_to(results.ROOT)}: {len(known)} results")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

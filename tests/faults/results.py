@@ -1,0 +1,52 @@
+"""The table of faults and what came of each: `.lab/<lab>/results.json`, one entry per test, written as it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import yaml
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+
+
+def table() -> dict[str, dict]:
+    """Row ID -> row of faults.yaml."""
+    return {row["id"]: row for row in yaml.safe_load((HERE / "faults.yaml").read_text())["faults"]}
+
+
+def path() -> Path:
+    """Where the results are kept."""
+    top = Path(os.environ.get("RPIOMEGA_LAB_DIR") or ROOT / ".lab")
+    return top / os.environ.get("RPIOMEGA_FAULTS_LAB", "faults") / "results.json"
+
+
+def load() -> dict[str, dict]:
+    """Row ID -> entry; empty if nothing has been run."""
+    return json.loads(path().read_text()) if path().exists() else {}
+
+
+def save(key: str, entry: dict) -> None:
+    """Put one entry in."""
+    known = load()
+    known[key] = {**entry, "commit": commit(), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    path().parent.mkdir(parents=True, exist_ok=True)
+    temporary = path().with_suffix(".new")
+    temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
+    temporary.replace(path())
+
+
+def forget() -> None:
+    """Forget all entries."""
+    path().unlink(missing_ok=True)
+
+
+def commit() -> str:
+    """The checkout's commit, abbreviated."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

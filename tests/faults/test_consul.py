@@ -1,0 +1,99 @@
+"""Faults of Consul: its leader, its quorum, a hanging agent, a token that is no longer good."""
+
+import json
+import re
+import time
+
+KEY = "rpiomega/swarm/faults/lock"
+
+
+def tidy(fault, cluster):
+    """Remove the lock's keys as the fault is healed."""
+
+    def remove():
+        cluster.wait("Consul to have a leader", 60, cluster.consul_leader)
+        cluster.consul(cluster.master, "DELETE", "/v1/kv/rpiomega/swarm/faults?recurse", token="management")
+
+    fault.undo_later("keys of the lock", remove)
+
+
+def events(job, name):
+    """Lines of a holder of one kind."""
+    return [line for line in job.lines() if line["event"] == name]
+
+
+def test_f08_the_raft_leader_dies_and_the_holder_keeps_its_lock(fault, cluster):
+    """It writes on under the same fence; or Consul took longer than its fence allows, and it gave up, not earlier."""
+    tidy(fault, cluster)
+    leader = cluster.consul_leader()
+    node = next(name for name in cluster.managers if name != leader)
+    holder = fault.holder(node, KEY)
+    cluster.wait("the holder to write", 60, lambda: events(holder, "written"))
+    fault.begins(f"Consul of {leader}, the Raft leader, killed; the lock is held on {node}")
+    fault.stop_consul(leader)
+    killed = time.time()
+
+    def outcome():
+        after = [line for line in events(holder, "written") if line["at"] > killed + 3]
+        return after[1:] or events(holder, "lost")
+
+    seen = fault.recovers("two more writes under the lock, or a clean end", outcome)[0]
+    if seen["event"] == "lost":
+        age = float(re.search(r"no renewal for ([0-9.]+) s", seen["text"])[1])
+        assert 12 <= age < 14, seen
+        fault.measured["gave up, last renewal ago, s"] = age
+    else:
+        fault.measured["longest write, s"] = max(line["seconds"] for line in events(holder, "written"))
+    assert {line["fence"] for line in events(holder, "written")} == {events(holder, "held")[0]["fence"]}
+    cluster.wait("Consul to have another leader", fault.bound, lambda: cluster.consul_leader() not in ("", leader))
+    fault.measured["another leader, s"] = round(time.time() - killed, 1)
+
+
+def test_f09_without_quorum_everything_that_decides_fails_closed(fault, cluster):
+    survivor, *lost = cluster.managers
+    fault.begins(f"Consul of {' and '.join(lost)} killed")
+    fault.stop_consul(*lost)
+    cluster.wait("no leader", 30, lambda: not cluster.look([survivor])[survivor]["leader"])
+    refused = str(cluster.call(survivor, "swarm.promote_waiting", check=False))
+    assert "no leader" in refused, refused
+    put = cluster.call(survivor, "consul.put", "key=rpiomega/swarm/faults/x", "value=1", check=False)
+    assert (put["res"], put["kind"]) == (False, "no_leader"), put
+    result = cluster.member(cluster.workers[0])
+    assert "stale" in result["comment"], result["comment"]
+    fault.measured["state on a worker, s"] = round(result["duration"] / 1000, 1)
+    said = json.loads(cluster.rpiomega("status", "--json", check=False).stdout)
+    assert (said["consul"]["stale"], said["consul"]["quorum"], said["swarm"]["quorum"]) == (True, False, True), said
+    assert not cluster._seats(), "the swarm does not need Consul"
+    fault.begins(f"Consul of {' and '.join(lost)} killed, then of {lost[0]} started")
+    fault.start_consul(lost[0])
+    fault.recovers("a leader", cluster.consul_leader)
+
+
+def test_f14_a_hanging_agent_holds_up_nobody(fault, cluster):
+    node = cluster.workers[0]
+    fault.begins(f"Consul of {node} stopped by SIGSTOP")
+    fault.freeze_consul(node)
+    result = cluster.member(node)
+    fault.seconds = round(result["duration"] / 1000, 1)
+    assert result["result"] is False
+    assert "Consul" in result["comment"], result["comment"]
+    assert fault.seconds < fault.bound
+    one = cluster.call(node, "consul.get", "key=rpiomega/swarm/record", check=False)
+    assert (one["res"], one["kind"]) == (False, "timeout"), one
+
+
+def test_f16_a_revoked_token_is_told_as_a_matter_of_permission(fault, cluster):
+    node = cluster.workers[0]
+    tokens = cluster.consul(cluster.master, "GET", "/v1/acl/tokens", token="management")
+    policy = f"rpiomega-node-{node}"
+    own = next(one["AccessorID"] for one in tokens if any(p["Name"] == policy for p in one.get("Policies") or []))
+    fault.undo_later("token of the node", lambda: cluster.must_apply(cluster.master, sls="consul"))
+    fault.begins(f"Consul token of {node} deleted")
+    cluster.consul(cluster.master, "DELETE", f"/v1/acl/token/{own}", token="management")
+    cluster.wait("the token to be refused", 60, lambda: cluster.ask(node, ["consul", "GET", "/v1/kv/x"])[0][0] == 403)
+    result = cluster.member(node)
+    fault.seconds = round(result["duration"] / 1000, 1)
+    assert result["result"] is False
+    assert "token" in result["comment"] or "permission" in result["comment"].lower(), result["comment"]
+    assert not any(words in result["comment"] for words in ("no swarm", "lock", "waiting for bootstrap"))
+    assert fault.seconds < fault.bound

@@ -1,0 +1,95 @@
+"""Faults around the election's lock, with the product's own lock held on the nodes."""
+
+import time
+
+from test_consul import KEY, events, tidy
+
+
+def contenders(fault, cluster, first):
+    """Have `first` hold the lock and the other managers contend for it; returns {node: Job}."""
+    tidy(fault, cluster)
+    jobs = {first: fault.holder(first, KEY)}
+    cluster.wait(f"{first} to hold the lock", 60, lambda: events(jobs[first], "written"))
+    for node in cluster.managers:
+        if node != first:
+            jobs[node] = fault.holder(node, KEY)
+    return jobs
+
+
+def successor(jobs, first):
+    """The first `held` line of another node than `first`, with its node; None while there is none."""
+    held = [(line, node) for node, job in jobs.items() if node != first for line in events(job, "held")]
+    return min(held, key=lambda pair: pair[0]["at"]) if held else None
+
+
+def follow(fault, cluster, first, jobs, began):
+    """Wait for the next holder; its fence must be higher. Seconds are by the clock all nodes share."""
+    old = events(jobs[first], "held")[0]["fence"] if cluster.is_on(first) else fault.measured.pop("_fence")
+    line, node = fault.recovers("another holder", lambda: successor(jobs, first))
+    fault.seconds = round(line["at"] - began, 1)
+    assert line["fence"] > old
+    fault.measured["next holder"] = node
+    return line
+
+
+def test_f06_the_holders_node_loses_power(fault, cluster):
+    leader = cluster.consul_leader()
+    first = next(name for name in cluster.managers[1:] if name != leader)
+    jobs = contenders(fault, cluster, first)
+    fault.measured["_fence"] = events(jobs[first], "held")[0]["fence"]
+    fault.begins(f"power of {first}, which holds the lock, cut")
+    began = time.time()
+    fault.power_off(first)
+    follow(fault, cluster, first, jobs, began)
+
+
+def test_f07_the_holders_node_leads_consul_too(fault, cluster):
+    first = cluster.consul_leader()
+    jobs = contenders(fault, cluster, first)
+    fault.measured["_fence"] = events(jobs[first], "held")[0]["fence"]
+    fault.begins(f"power of {first} cut, which holds the lock and leads Consul")
+    began = time.time()
+    fault.power_off(first)
+    follow(fault, cluster, first, jobs, began)
+
+
+def test_f13_a_stray_write_on_the_lock(fault, cluster):
+    first, other, _ = cluster.managers
+    worker = cluster.workers[0]
+    tidy(fault, cluster)
+    for verb, body in (("PUT", "stray"), ("DELETE", None)):
+        for key in (KEY, "rpiomega/swarm/lock", "rpiomega/swarm/record"):
+            status, text = cluster.ask(worker, ["consul", verb, f"/v1/kv/{key}", body])[0]
+            assert status == 403, (verb, key, status, text)
+    slowest = 0
+    for verb, body in (("PUT", "stray"), ("DELETE", None)):
+        job = fault.holder(first, KEY)
+        cluster.wait("the lock to be held", 90, lambda job=job: events(job, "written"))
+        fault.begins(f"{verb} on the lock's key with the management token, as an operator may")
+        cluster.consul(cluster.master, verb, f"/v1/kv/{KEY}", body, token="management")
+        fault.recovers("the holder to give up", lambda job=job: events(job, "lost"))
+        slowest = max(slowest, fault.seconds)
+        fence = events(job, "held")[0]["fence"]
+        following = fault.holder(other, KEY, hold=1)
+        cluster.wait("the next holder", 90, lambda job=following: events(job, "released"))
+        assert events(following, "held")[0]["fence"] > fence
+    fault.seconds = slowest
+
+
+def test_f17_the_holder_is_cut_off_and_gives_up_before_another_may_start(fault, cluster):
+    first, *others = cluster.managers
+    jobs = contenders(fault, cluster, first)
+    fault.begins(f"{first}, which holds the lock, cut off from {' and '.join(others)} for 30 s")
+    began = time.time()
+    fault.partition(first, others)
+    fault.recovers("the holder to give up", lambda: events(jobs[first], "lost"), 30)
+    lost = events(jobs[first], "lost")[0]["at"]
+    fault.measured["holder gave up after, s"] = round(lost - began, 1)
+    line = follow(fault, cluster, first, jobs, began)
+    assert lost < line["at"], "two holders at the same time"
+    assert not [one for one in events(jobs[first], "written") if one["at"] > line["at"]]
+    fault.join_network_again()
+    cluster.wait("the cluster to be whole", fault.bound, lambda: not cluster.problems())
+    fault.measured["whole again, s"] = round(time.time() - began, 1)
+    again = cluster.member(first)
+    assert again["result"] is True, again["comment"]

@@ -1,0 +1,119 @@
+"""Faults of the swarm that leave it in one piece."""
+
+import json
+
+from cluster import SERVICE
+
+SPREAD = "faults-spread"
+
+
+def spread(fault, cluster):
+    """Run a service of four tasks that may move; it ends with the fault."""
+    manager = cluster.leading()
+    wanted = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
+    image = cluster.run(manager, f"docker service inspect -f '{wanted}' {SERVICE}").out
+    fault.undo_later(SPREAD, lambda: cluster.run(cluster.leading(), f"docker service rm {SPREAD}"))
+    cluster.run(
+        manager,
+        f"docker service create --quiet --detach --name {SPREAD} --replicas 4 --no-resolve-image {image} sleep 1000000",
+    )
+    cluster.wait("four tasks to run", 60, lambda: len(running(cluster)) == 4)
+
+
+def running(cluster):
+    """Node of each running task of the spread service, as long as the node has power."""
+    counts = [(node, len(text.split())) for node, text in cluster.tasks(SPREAD).items()]
+    return [node for node, count in counts for _ in range(count)]
+
+
+def test_f21_the_leader_dies_and_the_others_serve_on(fault, cluster):
+    spread(fault, cluster)
+    leader = cluster.leading()
+    survivor = next(name for name in cluster.managers if name != leader)
+    fault.begins(f"power of {leader}, the swarm's leader, cut")
+    fault.power_off(leader)
+
+    def new_leader():
+        return [node["name"] for node in cluster.nodes_seen(survivor) if node["leader"] and node["reachable"]]
+
+    now = fault.recovers("another manager to lead", new_leader)
+    fault.measured["new leader, s"] = fault.seconds
+    assert now != [leader]
+    fault.recovers("the dead node's tasks to run elsewhere", lambda: len(running(cluster)) == 4)
+
+
+def test_f22_two_of_three_managers_die_and_nothing_is_forced(fault, cluster):
+    survivor, *lost = cluster.managers
+    workers = cluster.tasks()
+    fault.begins(f"power of {' and '.join(lost)} cut")
+    fault.power_off(*lost)
+    cluster.wait("the last manager to see that there is no leader", 60, lambda: leaderless(cluster, survivor))
+    result = cluster.member(survivor)
+    assert result["result"] is False, result
+    assert "quorum" in result["comment"] or "no leader" in result["comment"], result["comment"]
+    fault.measured["state returned after, s"] = round(result["duration"] / 1000, 1)
+    said = json.loads(cluster.rpiomega("status", "--json", check=False).stdout)
+    assert (said["swarm"]["quorum"], said["swarm"]["up"], said["swarm"]["voters"]) == (False, 1, 3), said["swarm"]
+    assert {n: cluster.tasks().get(n) for n in cluster.workers} == {n: workers[n] for n in cluster.workers}
+    fault.begins(f"power of {' and '.join(lost)} cut, then of {lost[0]} given back")
+    fault.power_on(lost[0])
+    fault.recovers("the swarm to have a leader again", lambda: not leaderless(cluster, survivor))
+    assert cluster.member(survivor)["result"] is True
+
+
+def leaderless(cluster, node):
+    """Whether a manager cannot list the nodes."""
+    return cluster.ask(node, ["docker", "GET", "/nodes"])[0][0] != 200
+
+
+def leave(fault, cluster, node):
+    """Take a worker out of the swarm by hand; what it leaves behind is removed as the fault is healed."""
+    fault.touched.add(node)
+    old = next(one["id"] for one in cluster.nodes_seen() if one["name"] == node)
+    cluster.run(node, "docker swarm leave")
+
+    def forget():
+        if any(one["id"] == old for one in cluster.nodes_seen()):
+            cluster.wait("the old entry to be down", 60, lambda: down(cluster, old))
+            cluster.run(cluster.leading(), f"docker node rm {old}")
+
+    fault.undo_later("entry of the node that left", forget)
+
+
+def down(cluster, node_id):
+    """Whether the swarm sees an entry as down, or has none of that ID."""
+    return all(one["state"] == "down" for one in cluster.nodes_seen() if one["id"] == node_id)
+
+
+def test_f27_the_first_manager_is_dead_and_a_node_joins_through_another(fault, cluster):
+    node, first = cluster.workers[0], cluster.managers[0]
+    leave(fault, cluster, node)
+    for port in (2377, 7946):
+        fault.block(first, "tcp", port)
+    fault.begins(f"ports 2377 and 7946 of {first} closed while {node} joins")
+    result = cluster.member(node)
+    assert result["result"] is True, result["comment"]
+    fault.recovers(f"{node} to be ready", lambda: not cluster.problems())
+    assert f"passed over: {cluster.lab.node_address(first)}:2377" in result["comment"], result["comment"]
+
+
+def test_f30_a_demotion_that_would_cost_the_quorum_is_refused(fault, cluster):
+    _, dead, last = cluster.managers
+    fault.begins(f"power of {dead} cut, then {last} shall become a worker")
+    fault.power_off(dead)
+    cluster.wait(f"{dead} to be unreachable", 60, lambda: not reachable(cluster, dead))
+    began = fault.since()
+    result = cluster.member(last, "role=worker")
+    fault.seconds = round(fault.since() - began, 1)
+    assert result["result"] is False
+    assert "1 of 2 managers" in result["comment"], result["comment"]
+    done = cluster.call(cluster.master, "swarm.demote", last, check=False)
+    assert "1 of 2 managers" in str(done), done
+    seen = {one["name"]: one["role"] for one in cluster.nodes_seen()}
+    assert seen[last] == "manager"
+    assert fault.seconds < fault.bound
+
+
+def reachable(cluster, name):
+    """Whether the swarm's managers reach one."""
+    return next(one["reachable"] for one in cluster.nodes_seen() if one["name"] == name)
