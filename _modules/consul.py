@@ -9,7 +9,8 @@ consul_url
     of the agent; default: ``consul.url`` of the minion's configuration or pillar, else http://127.0.0.1:8500
 token
     ACL token; default: ``consul.token`` of the minion's configuration or pillar, else pillar
-    ``rpiomega_secrets:consul:token``. Arguments stay in the master's job cache: rather configure it.
+    ``rpiomega_secrets:consul:token``. Functions for ACLs, snapshots and servers take the management token, on the
+    node whose pillar has it. Arguments stay in the master's job cache: rather configure it.
 
 Every function returns ``{"res": bool, ...}`` with ``data`` or ``message`` (and ``kind`` where it failed:
 unreachable, no_leader, timeout, denied, not_found, conflict, lost, bad_request) within the time-out
@@ -18,13 +19,23 @@ unreachable, no_leader, timeout, denied, not_found, conflict, lost, bad_request)
 Requires py-consul.
 """
 
+import time
+
 import omega_consul
+import omega_consul_cluster
 import omega_consul_exec
 import omega_consul_exec_acl
 import omega_consul_exec_agent
 import omega_consul_exec_catalog
 import omega_consul_exec_kv
+import omega_consul_exec_servers
 import omega_consul_exec_session
+import omega_consul_exec_snapshot
+import omega_consul_recover
+import omega_containers
+import omega_docker
+import omega_secrets
+import omega_site
 
 __virtualname__ = "consul"
 __func_alias__ = {"list_": "list"}
@@ -34,8 +45,8 @@ _SOURCES = (
     omega_consul_exec_session,
     omega_consul_exec_agent,
     omega_consul_exec_catalog,
-    omega_consul_exec_acl,
 )
+_MANAGING = (omega_consul_exec_acl, omega_consul_exec_snapshot, omega_consul_exec_servers)
 
 
 def __virtual__():
@@ -52,6 +63,88 @@ def _connect(consul_url, token):
     return client
 
 
-for _source in _SOURCES:
-    for _function in _source.FUNCTIONS:
-        globals()[_function.__name__] = omega_consul_exec.expose(_function, _connect)
+def _manage(consul_url, token):
+    return _connect(consul_url, token or (__pillar__.get("rpiomega_secrets") or {}).get("management_token"))
+
+
+for _sources, _client in ((_SOURCES, _connect), (_MANAGING, _manage)):
+    for _source in _sources:
+        for _function in _source.FUNCTIONS:
+            globals()[_function.__name__] = omega_consul_exec.expose(_function, _client)
+
+
+def rotate_node_token(node, secrets="/etc/rpiomega/secrets"):
+    """
+    Give a node a new Consul token and end the old one at once. On the master only; the node itself takes the new one
+    with ``salt NODE state.apply consul``, and until then its agent is refused. The swarm does not notice.
+
+    :param node: the node's name
+    :param secrets: the folder of the cluster's secrets
+    :return: ``{"res": True, "message": next step}``; no token is in it
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-master consul.rotate_node_token rpiomega-4
+    """
+    site = __pillar__.get("rpiomega") or {}
+    if not (__pillar__.get("rpiomega_secrets") or {}).get("management_token"):
+        return _no(f"{__opts__['id']} has no management token: run this on the master, {omega_site.master(site)}")
+    if node not in omega_site.nodes(site):
+        return _no(f"{node} is not among the site's nodes")
+    client = _manage(None, None)
+    try:
+        client.wait_ready(0)  # before the file changes: a refused call must leave everything as it was
+        token = omega_secrets.Store(secrets).rotate_consul_token(node)
+        omega_consul_cluster.node_token(client, site, node, token)
+    except omega_consul.ConsulError as error:
+        return {**omega_consul_exec.failed(error), "success": False}
+    return omega_consul_exec.done(f"{node} has a new token; now: salt {node} state.apply consul")
+
+
+def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
+    """
+    Let this Consul server go on alone, with all it has, after the other servers are lost for good. Anything only they
+    knew is lost. Run it on one server, the one whose data is newest, and never while another with data may come back:
+    wipe that one first. Without ``confirm`` it says what it would do; with a leader in the cluster it does nothing.
+
+    :param confirm: this node's name
+    :param container: of the agent
+    :param timeout: seconds to wait for a leader afterwards
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local consul.recover_peers confirm=rpiomega-2
+    """
+    node = __opts__["id"]
+    try:
+        found = omega_containers.container(omega_docker.connect(), container)
+        if found is None:
+            return _no(f"{node} has no container {container}: recover on a node that was a Consul server")
+        folder, address = omega_consul_recover.place(found.attrs)
+        client = _connect(None, None)
+        omega_consul_recover.check_lost(client, node, lambda: time.sleep(omega_consul_recover.PAUSE))
+        peer = omega_consul_recover.peers(folder, address)
+        if confirm != node:
+            text = f"would make {node} ({peer[0]['address']}, {folder}) Consul's only server and restart {container}"
+            return _no(f"{text}; to do it: confirm={node}")
+        found.stop(timeout=20)
+        try:
+            omega_consul_recover.write(folder, address)
+        finally:
+            found.start()
+        omega_consul_recover.wait_leader(client, node, float(timeout))
+    except omega_docker.EngineError as error:
+        return _no(str(error))
+    except omega_consul.ConsulError as error:
+        return {**omega_consul_exec.failed(error), "success": False}
+    return omega_consul_exec.done(
+        f"{node} leads Consul alone, with its data; empty servers join it by themselves: consul.wait_voters"
+    )
+
+
+def _no(message):
+    return {**omega_consul_exec.refused(message, "bad_request"), "success": False}

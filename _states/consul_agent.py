@@ -1,4 +1,4 @@
-"""The Consul agent of a node: its configuration folder, and the moment it is ready for use.
+"""The Consul agent of a node: its configuration folder, its container, and the moment it is ready for use.
 
 The configuration holds secrets, so it is built here from the node's own pillar and never passes through a
 rendered SLS, a file diff or a return.
@@ -8,16 +8,28 @@ import os
 
 import omega_consul
 import omega_consul_agent
+import omega_consul_restart
+import omega_consul_retire
+import omega_containers
+import omega_docker
 import omega_files
 import omega_site
+from omega_consul_policies import SERVICES
+
+# Set under test=True by `configured`, for `running`: the files it would find are not there yet.
+STALE = "rpiomega.consul_agent.stale"
 
 
-def configured(name, image, marker):
+def configured(name, image, marker, raft_multiplier=5):
     """Have the agent's configuration folder as the site and this node's secrets say.
+
+    A server that shall be a client by the site file is left alone, with the reason, unless the pillar of this call
+    says ``consul_retire: <its name>``: then it leaves Consul's servers in good order.
 
     :param name: path of the folder on the node, mode 0700, files 0600
     :param image: the agent's container image; its version decides the syntax
     :param marker: path of the file that says the cluster exists (see ``consul_acl.cluster_tokens``)
+    :param raft_multiplier: factor of Raft's time-outs, 1 to 10
     :return: Salt's state return; ``changes`` names files, never their text
 
     .. code-block:: yaml
@@ -34,22 +46,93 @@ def configured(name, image, marker):
     problem = _missing(node, site, secrets)
     if problem:
         return {**ret, "result": False, "comment": problem}
-    management = secrets.get("management_token")
     config = omega_consul_agent.build(
-        site, node, image, secrets["consul"], management, bootstrap=_may_bootstrap(name, site, node, marker)
+        site,
+        node,
+        image,
+        secrets["consul"],
+        secrets.get("management_token"),
+        raft_multiplier=raft_multiplier,
+        services=_services(),
     )
-    wanted = omega_consul_agent.files(config, secrets["consul"])
+    # Only the master starts a cluster, and only once in the life of its secrets: the marker stands with them.
+    bootstrap = node == omega_site.master(site) and not os.path.exists(marker)
+    wanted = omega_consul_agent.files(config, secrets["consul"], bootstrap)
     stale = [file for file, text in wanted.items() if not _is(os.path.join(name, file), text)]
     if not stale:
         return ret
+    shrinks = not config["server"] and omega_consul_retire.is_server(_text(name))
+    if shrinks:
+        problem = omega_consul_retire.refusal(_client(), node, __pillar__.get(omega_consul_retire.FLAG))
+        if problem:
+            return {**ret, "result": False, "comment": f"{name}: {problem}"}
     ret["changes"] = {"files": sorted(stale)}
     if __opts__["test"]:
+        __context__[STALE] = True
         return {**ret, "result": None, "comment": f"{name}: would write {', '.join(sorted(stale))}"}
-    os.makedirs(name, mode=0o700, exist_ok=True)
-    os.chmod(name, 0o700)
-    for file in stale:
-        omega_files.write(os.path.join(name, file), wanted[file], 0o600)
+
+    def write():
+        os.makedirs(name, mode=0o700, exist_ok=True)
+        os.chmod(name, 0o700)
+        for file in stale:
+            omega_files.write(os.path.join(name, file), wanted[file], 0o600)
+
+    if shrinks and __pillar__.get(omega_consul_retire.FLAG) == node:
+        try:
+            omega_consul_retire.retire(_client(), node, write)
+        except omega_consul.ConsulError as error:
+            return {**ret, "result": False, "changes": {}, "comment": str(error)}
+        return {**ret, "comment": f"{name}: {node} has left Consul's servers and is a client now"}
+    write()
     return {**ret, "comment": f"{name}: wrote {', '.join(sorted(stale))}"}
+
+
+def running(name, image, config_dir, volume, timeout=300):
+    """Have the agent's container running with this image and configuration, made anew when either changed.
+
+    Of Consul's servers one at a time is replaced, whenever and wherever states are applied: see
+    ``_utils/omega_consul_restart.py``. A server that cannot be spared is left running, with the reason.
+
+    :param name: the container's name
+    :param image: its image, present on the node
+    :param config_dir: path of the configuration folder, of ``configured``
+    :param volume: the named volume of Consul's data
+    :param timeout: seconds to wait for this server's turn, and again for its return
+    :return: Salt's state return
+
+    .. code-block:: yaml
+
+        consul.agent:
+          consul_agent.running:
+            - name: rpiomega-consul
+            - image: hashicorp/consul:1.21.5
+            - config_dir: /etc/rpiomega/consul
+            - volume: rpiomega-consul
+    """
+    test = __opts__["test"]
+    spec = omega_containers.spec_of(
+        image,
+        entrypoint=["consul"],
+        command=["agent", f"-config-dir={omega_consul_agent.CONFIG_DIR}"],
+        network_mode="host",
+        user="0",
+        cap_drop=["ALL"],
+        volumes=[f"{config_dir}:{omega_consul_agent.CONFIG_DIR}:ro", f"{volume}:{omega_consul_agent.DATA_DIR}"],
+        restart="always",
+    )
+    try:
+        engine = omega_docker.connect()
+    except omega_docker.EngineError as error:
+        return omega_containers.no_engine(name, error, {name: "start"}, test)
+
+    def in_turn(restart):
+        return omega_consul_restart.in_turn(_client(), __opts__["id"], restart, timeout)
+
+    files = [os.path.join(config_dir, file) for file in omega_consul_agent.FILES]
+    ret = omega_containers.running(engine, name, spec, files, test=test, around=in_turn)
+    if test and __context__.pop(STALE, False) and ret["result"] is True:
+        return {**ret, "result": None, "changes": {name: "replace"}, "comment": f"{name}: would replace the container"}
+    return ret
 
 
 def ready(name, timeout=300):
@@ -72,6 +155,18 @@ def ready(name, timeout=300):
     return ret
 
 
+def _client():
+    """Of the local agent. The master's token for the ACLs is known to Consul even before it knows the nodes' tokens."""
+    management = (__pillar__.get("rpiomega_secrets") or {}).get("management_token")
+    return omega_consul.from_salt(__opts__, __pillar__, token=management)
+
+
+def _services():
+    """Without a master no salt-minion runs, and its service would be critical for ever."""
+    masterless = __opts__.get("file_client") == "local"
+    return [service for service in SERVICES if not (masterless and service == "salt-minion")]
+
+
 def _missing(node, site, secrets):
     if node not in omega_site.nodes(site):
         return f"{node} is not among the site's nodes: add it to pillar/site.sls under rpiomega:nodes"
@@ -85,19 +180,8 @@ def _missing(node, site, secrets):
     return None
 
 
-def _may_bootstrap(folder, site, node, marker):
-    """Only the master starts a cluster, and only once in the life of its secrets.
-
-    A re-imaged master with ``bootstrap_expect`` 1 would elect itself beside the living cluster; once the
-    cluster exists a marker stands with the secrets, so a master whose secrets were restored joins instead.
-    What the folder says already stays: Consul ignores it once it has data.
-    """
-    if node != omega_site.master(site):
-        return False
-    present = omega_files.read(os.path.join(folder, "consul.json"))
-    if present is not None:
-        return '"bootstrap_expect"' in present
-    return not os.path.exists(marker)
+def _text(folder):
+    return omega_files.read(os.path.join(folder, "consul.json"))
 
 
 def _is(path, text):

@@ -26,8 +26,8 @@ def image_present(name, archive=None):
     try:
         client = omega_docker.connect(timeout=600)
     except omega_docker.EngineError as error:
-        return _no_engine(ret, error, {name: "load" if archive else "pull"})
-    if _image(client, name):
+        return omega_containers.no_engine(name, error, {name: "load" if archive else "pull"}, __opts__["test"])
+    if omega_containers.image(client, name):
         return ret
     ret["changes"] = {name: "loaded" if archive else "pulled"}
     if __opts__["test"]:
@@ -69,48 +69,14 @@ def running(
     :param stop_timeout: seconds a container may take to end before it is killed and replaced
     :return: Salt's state return
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is running"}
     spec = omega_containers.spec_of(
         image, entrypoint, command, network_mode, user, cap_drop or [], volumes or [], restart
     )
     try:
         client = omega_docker.connect()
     except omega_docker.EngineError as error:
-        return _no_engine(ret, error, {name: "start"})
-    found = _image(client, image)
-    if not found:
-        if __opts__["test"]:
-            return {**ret, "result": None, "changes": {name: "start"}, "comment": f"{name} would start"}
-        return {**ret, "result": False, "comment": f"{name}: image {image} is not on this node"}
-    wanted = omega_containers.fingerprint(spec, found.id, config or [])
-    present = _container(client, name)
-    if present and present.labels.get(omega_containers.LABEL) == wanted and present.status == "running":
-        return ret
-    same = present and present.labels.get(omega_containers.LABEL) == wanted
-    act = "start" if same else "replace" if present else "create"
-    ret["changes"] = {name: act}
-    if __opts__["test"]:
-        return {**ret, "result": None, "comment": f"{name}: would {act} the container"}
-    problem = _act(client, act, name, spec, wanted, present, stop_timeout)
-    if problem:
-        return {**ret, "result": False, "changes": {}, "comment": problem}
-    return {**ret, "comment": f"{name}: did {act} the container"}
-
-
-def _act(client, act, name, spec, fingerprint, present, stop_timeout):
-    import docker
-
-    try:
-        if act == "start":
-            present.start()
-            return None
-        if present:
-            present.stop(timeout=stop_timeout)
-            present.remove()
-        client.containers.run(name=name, detach=True, labels={omega_containers.LABEL: fingerprint}, **spec)
-    except docker.errors.APIError as error:
-        return f"{name}: the engine refused to {act} the container: {error.explanation or error}"
-    return None
+        return omega_containers.no_engine(name, error, {name: "start"}, __opts__["test"])
+    return omega_containers.running(client, name, spec, config or [], stop_timeout, __opts__["test"])
 
 
 def _load(client, name, archive):
@@ -119,7 +85,7 @@ def _load(client, name, archive):
         return f"{name}: {archive} is not among the master's files: run `rpiomega bootstrap` for the master again"
     with open(path, "rb") as file:
         client.images.load(file)
-    if not _image(client, name):
+    if not omega_containers.image(client, name):
         return f"{name}: {archive} holds another image: check consul.image and consul.archive in the site file"
     return None
 
@@ -135,28 +101,3 @@ def _pull(client, name):
             "Check this node's DNS and clock, or give the site file an image archive"
         )
     return None
-
-
-def _image(client, name):
-    import docker
-
-    try:
-        return client.images.get(name)
-    except docker.errors.ImageNotFound:
-        return None
-
-
-def _container(client, name):
-    import docker
-
-    try:
-        return client.containers.get(name)
-    except docker.errors.NotFound:
-        return None
-
-
-def _no_engine(ret, error, would):
-    # Before the first run there is no engine: the truth under test=True is that everything would be done.
-    if __opts__["test"]:
-        return {**ret, "result": None, "changes": would, "comment": f"once Docker runs ({error})"}
-    return {**ret, "result": False, "comment": str(error)}

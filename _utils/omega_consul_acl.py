@@ -97,7 +97,8 @@ def ensure_token(client, secret_id, accessor=None, description="", policies=()):
 
     :param secret_id: a UUID chosen by the caller
     :param accessor: AccessorID (a UUID) it has or gets; Consul chooses one if not given. If a token with this
-        accessor exists with another secret, it is deleted first: the old secret ends there.
+        accessor exists with another secret, it is deleted first: the old secret ends there. So is a token of this
+        secret and description that has another accessor.
     :param policies: names of its policies, which must exist
     """
     changes, token = _plan(client, secret_id, accessor, description, policies)
@@ -110,8 +111,9 @@ def ensure_token(client, secret_id, accessor=None, description="", policies=()):
         "Local": False,
     }
     what = f"writing the token of {description or accessor}"
-    if token and token["SecretID"] != secret_id:
-        _check_replacement(client, secret_id, policies, what)
+    if token and (token["SecretID"] != secret_id or token["AccessorID"] != (accessor or token["AccessorID"])):
+        if token["SecretID"] != secret_id:
+            _check_replacement(client, secret_id, policies, what)
         delete_token(client, token["AccessorID"])
         token = None
     if token:
@@ -178,12 +180,19 @@ def delete_token(client, accessor):
 def _plan(client, secret_id, accessor, description, policies):
     """(changes, the existing token or None)"""
     token = _by_accessor(client, accessor) if accessor else _by_secret(client, secret_id)
+    elsewhere = None
+    if token is None and accessor:  # Consul would refuse a second token of this secret
+        elsewhere = token = _by_secret(client, secret_id)
+        if token and token.get("Description", "") != description:
+            raise ConsulError("conflict", f"the secret for {description or accessor} belongs to another token")
     new = {"description": description, "policies": sorted(policies), "secret": "wanted"}
     if token is None:
         return {"old": None, "new": new}, None
     shown = describe(token)
     secret = "wanted" if token["SecretID"] == secret_id else "another"
     old = {"description": shown["description"], "policies": shown["policies"], "secret": secret}
+    if elsewhere:
+        old["accessor"], new["accessor"] = elsewhere["AccessorID"], accessor
     return ({} if old == new else {"old": old, "new": new}), token
 
 

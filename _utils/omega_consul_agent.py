@@ -3,10 +3,15 @@
 import json
 import re
 
+import omega_consul_policies
 import omega_site
 
 CONFIG_DIR = "/etc/consul"  # inside the container
 DATA_DIR = "/var/lib/consul"
+FILES = ("consul.json", "ca.pem", "cert.pem", "key.pem")
+BOOTSTRAP = "bootstrap.json"
+# Fed every 10 s by salt/consul/files/consul_health.py.
+CHECK_TTL = "30s"
 
 
 def version_of(image):
@@ -15,7 +20,15 @@ def version_of(image):
     return (int(found[1]), int(found[2])) if found else (1, 99)
 
 
-def build(site, name, image, secrets, management_token=None, bootstrap=False):
+def build(
+    site,
+    name,
+    image,
+    secrets,
+    management_token=None,
+    raft_multiplier=5,
+    services=omega_consul_policies.SERVICES,
+):
     """Build the agent configuration of one node.
 
     :param site: the pillar's ``rpiomega``
@@ -23,7 +36,8 @@ def build(site, name, image, secrets, management_token=None, bootstrap=False):
     :param image: the container image; its tag decides the syntax
     :param secrets: ``rpiomega_secrets:consul`` of the node
     :param management_token: given only to the server that makes the cluster
-    :param bootstrap: let this server start a cluster by itself
+    :param raft_multiplier: factor of Raft's time-outs; Consul's own default is 5
+    :param services: what the node announces, each with a check that somebody on the node feeds
     :return: dict for ``consul.json``
     """
     version = version_of(image)
@@ -46,14 +60,21 @@ def build(site, name, image, secrets, management_token=None, bootstrap=False):
         "skip_leave_on_interrupt": True,
         "disable_update_check": True,
         "log_level": "INFO",
+        "services": [_service(service, secrets["token"]) for service in services],
     }
     config.update(_tls(version))
     if server:
         # A dead server stays listed until somebody says it is gone: removing it must be a decision.
         config["autopilot"] = {"cleanup_dead_servers": False, "min_quorum": len(servers)}
-        if bootstrap:
-            config["bootstrap_expect"] = 1
+        config["performance"] = {"raft_multiplier": raft_multiplier}
     return config
+
+
+def _service(name, token):
+    """A service without a port and its TTL check, critical until it is fed. It registers with its own token: the
+    agent's is for the agent's work only (developer.hashicorp.com/consul/docs/security/acl/tokens)."""
+    check = {"id": name, "name": f"{name} works", "ttl": CHECK_TTL}
+    return {"id": name, "name": name, "token": token, "checks": [check]}
 
 
 def _acl(version, token, management_token):
@@ -78,11 +99,16 @@ def _tls(version):
     return {**files, "verify_server_hostname": True}
 
 
-def files(config, secrets):
-    """Return ``{file name: text}`` of the agent's configuration folder."""
-    return {
+def files(config, secrets, bootstrap=False):
+    """Return ``{file name: text}`` of the agent's configuration folder.
+
+    :param bootstrap: let this server start a cluster by itself. That stands in a file of its own, taken away once
+        there is a cluster: a server that lost its data would start a second one
+    """
+    texts = {
         "consul.json": json.dumps(config, indent=2, sort_keys=True) + "\n",
         "ca.pem": secrets["ca"],
         "cert.pem": secrets["cert"],
         "key.pem": secrets["key"],
     }
+    return {**texts, BOOTSTRAP: '{"bootstrap_expect": 1}\n'} if bootstrap else texts

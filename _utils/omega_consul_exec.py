@@ -3,7 +3,8 @@ What the functions of the execution module `consul` have in common.
 
 They are written as f(client, ...) in omega_consul_exec_*.py; `expose` makes f(consul_url, token, ...) of them.
 All return {"res": True, "data" or "message": ...}, or {"res": False, "message": cause and next step, "kind":
-of omega_consul.ConsulError}. Missing arguments raise SaltInvocationError, as in Salt's former module.
+of omega_consul.ConsulError, "success": False (for Salt's exit status)}. Missing arguments raise
+SaltInvocationError, as in Salt's former module.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ def expose(function, connect):
         given.update(given.pop("kwargs", {}))
         url, token = given.pop("consul_url", None), given.pop("token", None)
         try:
-            return function(connect(url, token), **given)
+            answer = function(connect(url, token), **given)
         except ConsulError as error:
-            return {"res": False, "message": str(error), "kind": error.kind}
+            answer = failed(error)
+        bad = isinstance(answer, dict) and answer.get("res") is False
+        return {**answer, "success": False} if bad else answer
 
     functools.update_wrapper(exposed, function)
     del exposed.__wrapped__
@@ -62,6 +65,11 @@ def data(value):
 def done(message, **more):
     """A successful answer that says what was done."""
     return {"res": True, "message": message, **more}
+
+
+def failed(error):
+    """A call that did not come to an answer."""
+    return {"res": False, "message": str(error), "kind": error.kind}
 
 
 def refused(message, kind="conflict", **more):

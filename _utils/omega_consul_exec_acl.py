@@ -8,7 +8,6 @@ is written to a root-only file on the minion if `path` says so; otherwise only i
 from __future__ import annotations
 
 import omega_consul_acl as acl
-import omega_consul_snapshot
 from omega_consul import ConsulError
 from omega_consul_exec import data, done, need, refused
 
@@ -251,46 +250,6 @@ def acl_list(client):
     return acl_token_list(client)
 
 
-def snapshot_save(client, path=None, stale=False, timeout=60):
-    """
-    Save everything in Consul (keys, sessions, ACLs with their secrets) to a new file, mode 0600. What came is
-    verified by its own checksums before the file gets its name.
-
-    :param stale: any server may give it, even without a leader
-    :param timeout: seconds
-    :return: ``{"res": True, "message": ..., "data": {"path", "size", "index", "version"}}``
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt master consul.snapshot_save path=/var/backups/consul/today.snap
-    """
-    need(path=path)
-    info = omega_consul_snapshot.save(client.clone(float(timeout)), path, stale)
-    return done(f"Saved Consul's state to {path}.", data=info)
-
-
-def snapshot_restore(client, path=None, force=False, timeout=60):
-    """
-    Put Consul back to what a snapshot holds. All keys, sessions and ACLs of now are lost, in the whole cluster:
-    done only with ``force=True``.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt master consul.snapshot_restore path=/var/backups/consul/today.snap force=True
-    """
-    need(path=path)
-    info = omega_consul_snapshot.inspect(path)
-    if force is not True:
-        text = f"Not restored: {path} (index {info['index']}) would replace all of Consul's state"
-        return refused(f"{text}; call again with force=True", "bad_request", data=info)
-    omega_consul_snapshot.restore(client.clone(float(timeout)), path)
-    return done(f"Restored Consul's state from {path}.", data=info)
-
-
 FUNCTIONS = (
     acl_policy_list,
     acl_policy_read,
@@ -306,6 +265,4 @@ FUNCTIONS = (
     acl_info,
     acl_clone,
     acl_list,
-    snapshot_save,
-    snapshot_restore,
 )

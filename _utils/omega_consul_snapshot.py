@@ -6,10 +6,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tarfile
+import time
 import zlib
 
 from omega_consul import ConsulError
+
+NAMES = "consul-%Y%m%dT%H%M%SZ.snap"
+NAME = re.compile(r"consul-\d{8}T\d{6}Z\.snap")
 
 
 def save(client, path, stale=False):
@@ -34,6 +39,56 @@ def save(client, path, stale=False):
         with contextlib.suppress(OSError):
             os.unlink(partial)
     return {**info, "path": path}
+
+
+def rotate(client, folder, keep, token_file=None, timeout=60.0):
+    """
+    Write a snapshot named after the time into `folder` (0700) and delete the oldest of these names beyond `keep`.
+
+    :param token_file: path of a file with the token to use instead of the client's
+    :return: what `save` does, and "removed", the names that went
+    :raises ConsulError: nothing was deleted then
+    """
+    if keep < 1:
+        raise ConsulError("bad_request", f"Consul snapshots in {folder}: keep is {keep}, must be at least 1")
+    token = None
+    if token_file:
+        try:
+            with open(token_file, encoding="utf-8") as file:
+                token = file.read().strip()
+        except OSError as error:
+            raise ConsulError("bad_request", f"Consul token file {token_file}: {error.strerror}") from None
+    client = client.clone(timeout, token)
+    client.wait_ready(timeout)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chmod(folder, 0o700)
+    except OSError as error:
+        raise ConsulError("bad_request", f"Consul snapshots in {folder}: {error.strerror}") from None
+    info = save(client, os.path.join(folder, time.strftime(NAMES, time.gmtime())))
+    removed = [name for name in _names(folder)[:-keep] if name != os.path.basename(info["path"])]
+    for name in removed:
+        os.unlink(os.path.join(folder, name))
+    return {**info, "removed": removed}
+
+
+def found(folder):
+    """`inspect` of every snapshot that `rotate` left in `folder`, oldest first; a damaged one has "message"."""
+    rows = []
+    for name in _names(folder):
+        path = os.path.join(folder, name)
+        try:
+            rows.append(inspect(path))
+        except ConsulError as error:
+            rows.append({"path": path, "size": os.path.getsize(path), "index": None, "message": str(error)})
+    return rows
+
+
+def _names(folder):
+    try:
+        return sorted(name for name in os.listdir(folder) if NAME.fullmatch(name))
+    except OSError as error:
+        raise ConsulError("not_found", f"Consul snapshots in {folder}: {error.strerror}") from None
 
 
 def write_private(path, content):

@@ -43,3 +43,87 @@ def spec_of(image, entrypoint, command, network_mode, user, cap_drop, volumes, r
         "volumes": volumes,
         "restart_policy": {"Name": restart},
     }
+
+
+def running(client, name, spec, config=(), stop_timeout=20, test=False, around=None):
+    """Have one container running with exactly these settings, and return Salt's state return.
+
+    :param client: Docker SDK client
+    :param spec: of `spec_of`
+    :param config: paths whose change makes a new container
+    :param stop_timeout: seconds the old one may take to end
+    :param test: say what would be done, do nothing
+    :param around: called with a function that replaces a running container; it calls that when it may, and returns
+        what went wrong or None, and a remark
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is running"}
+    found = image(client, spec["image"])
+    if not found:
+        if test:
+            return {**ret, "result": None, "changes": {name: "start"}, "comment": f"{name} would start"}
+        return {**ret, "result": False, "comment": f"{name}: image {spec['image']} is not on this node"}
+    wanted = fingerprint(spec, found.id, config)
+    present = container(client, name)
+    same = present is not None and present.labels.get(LABEL) == wanted
+    if same and present.status == "running":
+        return ret
+    act = "start" if same else "replace" if present else "create"
+    ret["changes"] = {name: act}
+    if test:
+        return {**ret, "result": None, "comment": f"{name}: would {act} the container"}
+
+    def perform():
+        return _act(client, act, name, spec, wanted, present, stop_timeout)
+
+    guarded = around and act == "replace" and present.status == "running"
+    problem, remark = around(perform) if guarded else (perform(), "")
+    if problem:
+        return {**ret, "result": False, "changes": {}, "comment": problem}
+    return {**ret, "comment": f"{name}: did {act} the container" + (f"; {remark}" if remark else "")}
+
+
+def _act(client, act, name, spec, wanted, present, stop_timeout):
+    import docker
+
+    try:
+        if act == "start":
+            present.start()
+            return None
+        if present:
+            present.stop(timeout=stop_timeout)
+            present.remove()
+        client.containers.run(name=name, detach=True, labels={LABEL: wanted}, **spec)
+    except docker.errors.APIError as error:
+        return f"{name}: the engine refused to {act} the container: {error.explanation or error}"
+    return None
+
+
+def image(client, name):
+    """Return the image of this name, or None."""
+    import docker
+
+    try:
+        return client.images.get(name)
+    except docker.errors.ImageNotFound:
+        return None
+
+
+def container(client, name):
+    """Return the container of this name, or None."""
+    import docker
+
+    try:
+        return client.containers.get(name)
+    except docker.errors.NotFound:
+        return None
+
+
+def no_engine(name, error, would, test):
+    """Return the state return of a node whose engine does not answer.
+
+    Before the first run there is none: the truth under ``test=True`` is that everything would be done.
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": ""}
+    if test:
+        return {**ret, "result": None, "changes": would, "comment": f"once Docker runs ({error})"}
+    return {**ret, "result": False, "comment": str(error)}

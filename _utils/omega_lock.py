@@ -48,11 +48,11 @@ class Lock:
     after which `check` reports the lock as lost.
     """
 
-    def __init__(self, client, key, node, ttl=15, renew=5, lock_delay=15):
+    def __init__(self, client, key, node, ttl=15, renew=5, lock_delay=15, checks=None):
         self.client, self.key, self.node = client, key, node
         self.session = self.fence = None
         self.fence_after = ttl - client.timeout
-        self._ttl, self._renew_every, self._lock_delay = ttl, renew, lock_delay
+        self._ttl, self._renew_every, self._lock_delay, self._checks = ttl, renew, lock_delay, checks
         self._good = _now()
         self._failure = self._refusal = None
         self._stop = threading.Event()
@@ -168,7 +168,8 @@ class Lock:
     def _open(self):
         """A new session, and the thread that renews it: of this process, so that it ends with the job."""
         start, name = _now(), f"{self.key} {self.node}"
-        session = self.client.session_create(name, ttl=self._ttl, lock_delay=self._lock_delay)
+        options = {"ttl": self._ttl, "lock_delay": self._lock_delay, "checks": self._checks}
+        session = self.client.session_create(name, **options)
         self._good, self._failure, self._refusal, self.session = start, None, None, session
         if self._thread is None:
             arguments = {"args": (self.client.clone(),), "name": f"renew {self.key}", "daemon": True}
@@ -237,7 +238,7 @@ class Lock:
 
 
 @contextlib.contextmanager
-def hold(client, key, node, ttl=15, renew=5, lock_delay=15, wait=60.0):
+def hold(client, key, node, ttl=15, renew=5, lock_delay=15, wait=60.0, checks=None):
     """
     Hold the lock `key` while the block runs; yields its `Lock`.
 
@@ -247,9 +248,10 @@ def hold(client, key, node, ttl=15, renew=5, lock_delay=15, wait=60.0):
     :param renew: seconds between renewals; renew + the client's time-out must stay below ttl - time-out
     :param lock_delay: seconds the key stays closed when the holder ends without a release
     :param wait: seconds to contend
+    :param checks: health checks whose failure ends the session; default serfHealth, [] for none
     :raises ConsulError: "timeout" naming the holder, "denied"; anything the block raises
     """
-    lock = Lock(client, key, node, ttl, renew, lock_delay)
+    lock = Lock(client, key, node, ttl, renew, lock_delay, checks)
     try:
         lock.acquire(wait)
         yield lock

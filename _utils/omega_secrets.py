@@ -68,6 +68,13 @@ class Store:
                 },
             }
 
+    def rotate_consul_token(self, name):
+        """Make a new token for node ``name`` in place of the old one, and return its SecretID."""
+        with self.locked():
+            path = self.root / f"consul/nodes/{name}/token"
+            _write(path, _uuid())
+            return path.read_bytes().decode()
+
     def b2_for(self, site, name):
         """Return the B2 account the site gives node ``name``.
 

@@ -2,6 +2,11 @@
 
 include:
   - docker
+  - consul.health
+  - consul.resolver
+  {% if 'master' in roles %}
+  - consul.snapshots
+  {% endif %}
 
 consul.image:
   container.image_present:
@@ -17,20 +22,15 @@ consul.config:
     - name: {{ omega.consul.config_dir }}
     - image: {{ omega.consul.image }}
     - marker: {{ omega.consul.marker }}
+    - raft_multiplier: {{ omega.consul.raft_multiplier }}
 
 consul.agent:
-  container.running:
+  consul_agent.running:
     - name: {{ omega.consul.container }}
     - image: {{ omega.consul.image }}
-    - entrypoint: [consul]
-    - command: [agent, -config-dir=/etc/consul]
-    - network_mode: host
-    - user: '0'
-    - cap_drop: [ALL]
-    - volumes:
-      - {{ omega.consul.config_dir }}:/etc/consul:ro
-      - {{ omega.consul.volume }}:/var/lib/consul
-    - config: [{{ omega.consul.config_dir }}]
+    - config_dir: {{ omega.consul.config_dir }}
+    - volume: {{ omega.consul.volume }}
+    - timeout: {{ omega.consul.ready_timeout }}
     - require:
       - container: consul.image
       - consul_agent: consul.config
@@ -40,9 +40,10 @@ consul.tokens:
   consul_acl.cluster_tokens:
     - name: consul
     - marker: {{ omega.consul.marker }}
+    - config_dir: {{ omega.consul.config_dir }}
     - timeout: {{ omega.consul.ready_timeout }}
     - require:
-      - container: consul.agent
+      - consul_agent: consul.agent
     - require_in:
       - consul_agent: consul.ready
 {% endif %}
@@ -52,4 +53,4 @@ consul.ready:
     - name: {{ omega.consul.container }}
     - timeout: {{ omega.consul.ready_timeout }}
     - require:
-      - container: consul.agent
+      - consul_agent: consul.agent

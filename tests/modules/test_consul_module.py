@@ -38,11 +38,11 @@ FORMER = names(
     event="fire list",
 )
 OURS = names(
-    plain="txn lock unlock elect leader resign alive",
+    plain="txn lock unlock elect leader resign alive servers wait_voters rotate_node_token recover_peers",
     session="renew",
     acl_policy="create list read delete",
     acl_token="create list read delete",
-    snapshot="save restore",
+    snapshot="save restore rotate list",
 )
 
 
@@ -477,7 +477,8 @@ def test_no_token_in_any_return_log_or_error(salt, consul_server, name, tmp_path
         accepted = inspect.signature(salt[f"consul.{function}"]).parameters
         given = {key: value for key, value in arguments.items() if key in accepted}
         answers += [function, salt[f"consul.{function}"](**given)]
-        answers += [salt[f"consul.{function}"](token=wrong, **given)]
+        if "token" in accepted:
+            answers += [salt[f"consul.{function}"](token=wrong, **given)]
     text = json.dumps(answers) + caplog.text
     secrets = {consul_server.token, wrong, (tmp_path / "secret").read_text()}
     assert not [secret for secret in secrets if secret in text]

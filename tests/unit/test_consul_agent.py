@@ -1,6 +1,9 @@
 """The agent's configuration: who is a server, which syntax, and what may not stand in it."""
 
+import json
+
 import omega_consul_agent
+import omega_consul_policies as policies
 import omega_site
 import pytest
 
@@ -53,7 +56,17 @@ def test_a_worker_never_holds_the_management_token():
     assert "management" not in str(build("hashicorp/consul:1.21.5", "n4", management_token="management"))
 
 
-def test_only_a_bootstrapping_server_may_elect_itself():
-    assert "bootstrap_expect" not in build("hashicorp/consul:1.21.5")
-    assert build("hashicorp/consul:1.21.5", bootstrap=True)["bootstrap_expect"] == 1
-    assert "bootstrap_expect" not in build("hashicorp/consul:1.21.5", "n4", bootstrap=True)
+def test_the_right_to_start_a_cluster_stands_in_a_file_of_its_own():
+    config = build("hashicorp/consul:1.21.5")
+    assert "bootstrap" not in str(omega_consul_agent.files(config, SECRETS))
+    starter = omega_consul_agent.files(config, SECRETS, bootstrap=True)[omega_consul_agent.BOOTSTRAP]
+    assert json.loads(starter) == {"bootstrap_expect": 1}
+
+
+def test_only_servers_have_raft_settings_and_the_lock_of_the_restarts():
+    server, worker = build("hashicorp/consul:1.21.5", "n2", raft_multiplier=1), build("hashicorp/consul:1.21.5", "n4")
+    assert server["performance"] == {"raft_multiplier": 1}
+    assert "performance" not in worker
+    everyone = site(["master", "worker"], MANAGER, MANAGER, MANAGER)
+    rules = {name: policies.rules(everyone, name) for name in everyone["nodes"]}
+    assert [name for name, text in rules.items() if policies.RESTART_LOCK in text] == ["n1", "n2", "n3"]

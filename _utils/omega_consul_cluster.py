@@ -1,0 +1,54 @@
+"""Who may do what in the cluster's Consul: a policy and a token for every node, and what nobody's token may see."""
+
+from __future__ import annotations
+
+import uuid
+
+import omega_consul_acl as acl
+import omega_consul_policies as policies
+import omega_site
+
+# Consul's own (agent/structs/acl.go): it stands for every request without a token, and cannot be deleted.
+ANONYMOUS_ACCESSOR = "00000000-0000-0000-0000-000000000002"
+ANONYMOUS_SECRET = "anonymous"
+_NAMESPACE = uuid.UUID("6e0b4f0a-5d0f-5a6b-9a5c-3c8a5b1f7d21")
+
+
+def accessor(site, node):
+    """Return the AccessorID of a node's token: it stays when the secret changes, so that the old secret ends."""
+    return str(uuid.uuid5(_NAMESPACE, f"{site.get('cluster', 'omega')}/{node}"))
+
+
+def tokens(client, site, secrets, test=False):
+    """Bring the policies and tokens of all nodes, and of those without a token, to what they should be.
+
+    :param client: with the management token
+    :param secrets: ``{node: SecretID}``
+    :param test: only say what would change
+    :return: ``{node: [what changed]}``, without the nodes for which nothing did
+    """
+    changes = {node: node_token(client, site, node, secrets[node], test) for node in omega_site.nodes(site)}
+    act_policy, act_token = _acts(test)
+    anonymous = {
+        "policy": act_policy(client, policies.ANONYMOUS, policies.ANONYMOUS_RULES),
+        "token": act_token(
+            client, ANONYMOUS_SECRET, ANONYMOUS_ACCESSOR, "who has no token", [policies.ANONYMOUS]
+        ),
+    }
+    changes["anonymous"] = [what for what, changed in anonymous.items() if changed]
+    return {node: what for node, what in changes.items() if what}
+
+
+def node_token(client, site, node, secret, test=False):
+    """Bring one node's policy and token to what they should be; return the list of what changed."""
+    act_policy, act_token = _acts(test)
+    name = policies.policy_name(node)
+    policy = act_policy(client, name, policies.rules(site, node))
+    token = act_token(client, secret, accessor(site, node), f"rpiomega node {node}", [name])
+    return [what for what, changed in (("policy", policy), ("token", token)) if changed]
+
+
+def _acts(test):
+    if test:
+        return acl.plan_policy, acl.plan_token
+    return acl.ensure_policy, acl.ensure_token
