@@ -7,6 +7,7 @@ import time
 from omega_swarm_docker import MANAGER, WORKER, SwarmError
 
 POLL = 0.5
+SETTLE = 30  # seconds in which a new leader hears from every node that is up
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -21,9 +22,17 @@ def root_of(attrs):
     return (attrs.get("TLSInfo") or {}).get("TrustRoot") or ""
 
 
-def down(engine):
-    """Return the hostnames of nodes that do not answer: a rotation ends only when they are back or removed."""
-    return sorted(node.hostname or node.id for node in engine.nodes() if not node.ready)
+def down(engine, bound=SETTLE):
+    """
+    Return the hostnames of nodes that do not answer: a rotation ends only when they are back or removed. A new leader
+    calls every node "unknown" until it has heard from it, so that is waited for.
+    """
+    end = time.monotonic() + bound
+    while True:
+        missing = [node for node in engine.nodes() if not node.ready]
+        if all(node.state != "unknown" for node in missing) or time.monotonic() > end:
+            return sorted(node.hostname or node.id for node in missing)
+        time.sleep(POLL)
 
 
 def progress(engine):
