@@ -20,6 +20,7 @@ import omega_swarm
 import omega_swarm_docker
 import omega_swarm_promote
 import omega_swarm_record
+import omega_swarm_recover
 import omega_swarm_spec_ca
 import omega_swarm_spec_key
 import omega_swarm_spec_node
@@ -369,7 +370,8 @@ def look_after(base_url=None):
 def bootstrap_takeover(node):
     """
     Give up the attempt of `node` to initialise the swarm, so that another manager-to-be may. Only for a node that is
-    lost for ever between its intent and its success: if it comes back it may hold a swarm of its own.
+    lost for ever between its intent and its success: if it comes back it may hold a swarm of its own. Refused while
+    the node is alive in Consul or answers on the swarm port.
 
     :param node: name of the node that the record in Consul names; anything else is refused
     :return: dict: the record before and after
@@ -378,15 +380,34 @@ def bootstrap_takeover(node):
 
         salt rpiomega-2 swarm.bootstrap_takeover rpiomega-master
     """
-    store = _store()
-    with store.hold(wait=60) as lock:
-        before = store.record()
-        if before is None or before.state != omega_swarm_record.INITIALIZING:
-            raise SwarmError("refused", "nothing to take over: no node's attempt to initialise is open")
-        if before.by != node:
-            raise SwarmError("refused", f"the open attempt is of {before.by}, not of {node}")
-        after = store.write_record(lock, omega_swarm_record.VACANT, before=before)
+    site = __pillar__.get("rpiomega") or {}
+    address = omega_site.address(site, node) if node in omega_site.nodes(site) else None
+    before, after = omega_swarm_recover.take_over(_store(), node, address)
     return {"old": before.value(), "new": after.value()}
+
+
+@_told
+def force_new_cluster(confirm, base_url=None):
+    """
+    Make this manager the only one of its swarm, after all others are lost for ever: the operator's last means (see
+    docs/operations.md). The swarm keeps its ClusterID, workers and services. Consul must have a leader.
+
+    Refused while any other manager of the site or of the swarm answers on its swarm port or is alive in Consul, while
+    the swarm has a leader, and with autolock on. The managers given up are written to the swarm's record, with a
+    raised fence, and removed from the node list; a board that comes back with its old state is refused by
+    `swarm.member`.
+
+    :param confirm: ClusterID of the swarm, as `swarm.info` shows it: to make sure that this is meant
+    :return: dict: cluster_id, fence ({"old", "new"}), given_up (NodeIDs), removed (hostnames taken out of the node
+        list), left (hostnames still in it: remove them with `docker node rm`)
+
+    .. code-block:: bash
+
+        salt rpiomega-2 swarm.force_new_cluster 3r2dgmckb8y29xdxrmqveo21n
+    """
+    want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
+    return omega_swarm_recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)
+
 
 # -- keys, tokens, CA -----------------------------------------------------------------------------------------
 

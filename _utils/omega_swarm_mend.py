@@ -55,7 +55,7 @@ def expired(facts):
         return Step(
             "refuse",
             f"{text}: the swarm does not take it any more; if the clock is right, let the node leave and join again: "
-            f"`state.single swarm.member {facts.node} rejoin=True` ({MANUAL})",
+            f"`sudo salt {facts.node} state.single swarm.member name=swarm rejoin=True` ({MANUAL})",
         )
     refused = _may_rejoin(facts)
     if refused:
@@ -122,8 +122,8 @@ def elsewhere(facts):
     if not facts.readdress:
         return Step(
             "refuse",
-            f"{text}: the swarm cannot change it in place; let the node leave and join again: `state.single "
-            f"swarm.member {facts.node} readdress=True` ({MANUAL}), or give it {local.address} back",
+            f"{text}: the swarm cannot change it in place; let the node leave and join again: `sudo salt {facts.node} "
+            f"state.single swarm.member name=swarm readdress=True` ({MANUAL}), or give it {local.address} back",
         )
     if local.leaderless:
         return Step("await_demotion", f"{text}: waiting to be demoted by a manager, to join again")

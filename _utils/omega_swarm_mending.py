@@ -66,16 +66,19 @@ class Mending:
         self.changes["certificate"] = {"old": f"expired at {expired}", "new": "of a new membership"}
 
     def _do_readdress(self, facts, _step):
+        if not facts.local.control:
+            self._move(facts)
+            return
         with self.store.hold(CONTEND) as lock:  # one manager at a time: the next one sees this one missing
             facts = self.facts()
-            if plan.decide(facts).kind != "readdress":
-                return
-            lock.check()
-            old = self.changes.get("address", {"old": facts.local.address})["old"]
-            if facts.local.control:
+            if plan.decide(facts).kind == "readdress":
+                lock.check()
                 self._step_down(facts)
-            self._leave(facts)
-            self.changes["address"] = {"old": old, "new": facts.address}
+                self._move(facts)
+
+    def _move(self, facts):
+        self._leave(facts)
+        self.changes["address"] = {"old": facts.local.address, "new": facts.address}
 
     def _step_down(self, facts):
         demote(self.engine, facts.local.node_id)

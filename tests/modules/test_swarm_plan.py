@@ -1,5 +1,6 @@
 """Each situation a node can be in, and the step that follows: no daemon, no Consul, only the decision."""
 
+import datetime
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,26 @@ def member(node, role, control=None, **known):
 
 
 INITIALIZING = Record("initializing", "pi1", 5)
+DAY = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+THREE = tuple(swarm_node(name, "manager") for name in MANAGERS)
+
+
+def expired(node, role="worker", **known):
+    """A member whose certificate ended a day ago."""
+    dates = {"begins": DAY.replace(year=2025), "expires": DAY - datetime.timedelta(days=1)}
+    return member(node, role, local=Local("error", f"id-{node}", "C1", certified=role, **dates), now=DAY, **known)
+
+
+def moved(node, control, error="", managers=("192.0.2.1:2377", "192.0.2.3:2377"), **known):
+    """A member that the swarm knows at another address than the site's."""
+    local = inside(node, control, address="192.0.2.99", error=error, managers=managers)
+    return member(node, "manager" if control else "worker", local=local, **{"nodes": THREE, **known})
+
+
+def wishing(node):
+    return said(node, "manager", wish="demotion", present=True)
+
+
 CASES = {
     # in no swarm
     "first manager-to-be": (at("pi2"), "bootstrap", ""),
@@ -185,6 +206,132 @@ CASES = {
         ),
         "refuse",
         "1 of 2",
+    ),
+    # damaged memberships
+    "locked, with a kept key": (at("pi2", local=Local("locked"), unlock="ready"), "unlock", "kept unlock key"),
+    "locked, and the key's file is open to all": (
+        at("pi2", local=Local("locked"), unlock="is not used"),
+        "refuse",
+        "not",
+    ),
+    "its certificate has expired": (expired("pi4"), "refuse", "expired at 2026-01-01 00:00:00 UTC"),
+    "it may join again": (expired("pi4", rejoin=True, reach={"a": "", "b": "closed"}), "rejoin", "2026-01-01"),
+    "it may join again, but nobody is there": (
+        expired("pi4", rejoin=True, reach={"a": "no answer"}),
+        "refuse",
+        "no answer",
+    ),
+    "it may join again, but what it was in is not recorded": (
+        replace(
+            expired("pi4", rejoin=True, reach={"a": ""}), record=replace(READY, cluster_id="C2"), token_cluster="C2"
+        ),
+        "refuse",
+        "the cluster's swarm is C2",
+    ),
+    "its clock is behind its certificate": (
+        replace(expired("pi4", rejoin=True, reach={"a": ""}), now=DAY.replace(year=2024)),
+        "refuse",
+        "the clock is behind",
+    ),
+    "expired manager, the others are a quorum": (
+        expired("pi2", "manager", rejoin=True, reach={"a": "", "b": ""}),
+        "rejoin",
+        "",
+    ),
+    "expired manager, the others are none": (
+        expired("pi2", "manager", rejoin=True, reach={"a": "", "b": "closed"}),
+        "refuse",
+        "1 of 3 managers",
+    ),
+    "one of two managers expired": (
+        expired("pi2", "manager", rejoin=True, reach={"a": ""}),
+        "refuse",
+        "1 of 2 managers",
+    ),
+    "the only manager expired": (expired("pi1", "manager", rejoin=True, reach={}), "refuse", "only manager"),
+    "the board has another address": (member("pi4", "worker", here=False, towards="192.0.2.9"), "refuse", "192.0.2.9"),
+    "a new board has another address": (at("pi2", here=False), "refuse", "no interface"),
+    "worker that moved": (moved("pi4", False), "refuse", "readdress=True"),
+    "worker that moved and may": (moved("pi4", False, readdress=True), "readdress", "192.0.2.99"),
+    "manager that moved and may": (moved("pi2", True, readdress=True), "readdress", "192.0.2.2"),
+    "manager that moved, while another is away": (
+        moved("pi2", True, readdress=True, nodes=(swarm_node("pi1", "manager"), swarm_node("pi2", "manager"))),
+        "refuse",
+        "pi3 cannot",
+    ),
+    "manager that moved and lost its leader": (
+        moved("pi2", True, error="no leader", readdress=True),
+        "await_demotion",
+        "192.0.2.99",
+    ),
+    "the only manager moved": (
+        moved("pi1", True, managers=("192.0.2.99:2377",), readdress=True),
+        "refuse",
+        "only manager",
+    ),
+    "an interface's name is no other address": (
+        replace(member("pi4", "worker"), address="eth0", published={"pi4": said("pi4", "worker", address="eth0")}),
+        "done",
+        "",
+    ),
+    "one of three managers is left": (
+        member(
+            "pi1", "manager", local=inside("pi1", True, error="no leader"), reach={"a": "a closed", "b": "b closed"}
+        ),
+        "refuse",
+        "1 of 3 managers can be reached, 2 needed: a closed; b closed",
+    ),
+    "a manager of before the swarm was made anew": (
+        replace(member("pi2", "manager"), record=replace(READY, by="pi1", lost=("id-pi2",))),
+        "refuse",
+        "was given up",
+    ),
+    "a manager that moved waits to be demoted": (
+        member("pi1", "manager", published={"pi2": wishing("pi2")}, nodes=THREE),
+        "release",
+        "pi2",
+    ),
+    "it waits, but without it there is no quorum": (
+        member(
+            "pi1", "manager", published={"pi2": wishing("pi2")}, nodes=(*THREE[:2], replace(THREE[2], reachable=False))
+        ),
+        "linger",
+        "pi2",
+    ),
+    "its run has ended": (
+        member("pi1", "manager", published={"pi2": replace(wishing("pi2"), present=False)}, nodes=THREE),
+        "done",
+        "",
+    ),
+    "a worker claims the wish of a manager": (
+        member("pi1", "manager", published={"pi4": wishing("pi2")}, nodes=THREE),
+        "done",
+        "",
+    ),
+    "a manager-to-be has a problem of its own": (
+        member(
+            "pi1", "manager", published={"pi2": said("pi2", "worker", problem="no space")}, nodes=(swarm_node("pi2"),)
+        ),
+        "done",
+        "pi2 is not promoted: no space",
+    ),
+    "a manager-to-be cannot be dialled": (
+        member(
+            "pi1",
+            "manager",
+            published={"pi2": said("pi2", "worker", present=True)},
+            nodes=(swarm_node("pi2"),),
+            blocked={"pi2": "2377 closed"},
+        ),
+        "done",
+        "pi2 is not promoted: 2377 closed",
+    ),
+    "a manager-to-be that must not be": (
+        member(
+            "pi2", "manager", False, problem="no space", published={"pi2": said("pi2", "worker", problem="no space")}
+        ),
+        "refuse",
+        "it stays a worker: no space",
     ),
     # Consul without a leader: only what needs no write
     "member in its role, stale read": (member("pi4", "worker", stale=True), "done", "C1"),
