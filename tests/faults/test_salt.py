@@ -1,0 +1,96 @@
+"""Faults of Salt: its master away, a minion killed in the middle."""
+
+from cluster import MEMBER
+from test_swarm import leaderless
+
+PAUSE = """
+
+# Added by a test: stop where the lock is held.
+def _stop(real):
+    def paused(*arguments, **options):
+        import os, time
+        open("{base}.reached", "w").write(str(os.getpid()))
+        while not os.path.exists("{base}.go"):
+            time.sleep(0.05)
+        return real(*arguments, **options)
+    return paused
+
+
+Store.write_record = _stop(Store.write_record)
+"""
+
+
+def test_f35_the_master_goes_away_during_an_apply(fault, cluster):
+    node = cluster.workers[0]
+    jid = cluster.run(cluster.master, "salt --async --out=json '*' state.apply swarm", 60).out.split()[-1]
+    cluster.wait(
+        "the job to run on the nodes", 60, lambda: jid in running(cluster, node) or finished(cluster, node, jid)
+    )
+    fault.begins("salt-master stopped while an apply runs on all nodes")
+    fault.stop_unit(cluster.master, "salt-master")
+    fault.recovers("the job to end on every node", lambda: not any(running(cluster, name) for name in cluster.names))
+    assert not cluster.problems(), "the running jobs left something undone"
+    alone = cluster.run(node, "salt-call --local --out=json state.apply swarm", 60, check=False)
+    fault.measured["masterless run says"] = " ".join((alone.out + alone.err).split())[:160]
+    assert alone.code != 0, "a masterless run without the site must not pretend to have done something"
+    assert "Traceback" not in alone.out + alone.err
+    leader = cluster.leading()
+    other = next(name for name in cluster.managers if name != leader)
+    fault.restart_docker(leader)
+    cluster.wait("the swarm to have a leader without a master", 60, lambda: not leaderless(cluster, other))
+
+
+def running(cluster, node):
+    """Job IDs that run on a node, from its minion's own files."""
+    return cluster.run(node, "ls /var/cache/salt/minion/proc 2>/dev/null", 20, check=False).out.split()
+
+
+def finished(cluster, node, jid):
+    """Whether the minion has returned a job."""
+    command = f"journalctl -u salt-minion --no-pager -o cat | grep -c {jid}"
+    return jid and cluster.run(node, command, 20, check=False).out not in ("", "0") and not running(cluster, node)
+
+
+def test_f36_a_minion_is_killed_while_its_job_holds_the_lock(fault, cluster):
+    """The job is a real one of the minion, stopped by a change to the node's own copy of a module."""
+    first, other = cluster.managers[1:]
+    base, copy = "/var/lib/faults/pause", "/var/cache/salt/minion/extmods/utils/omega_swarm_record.py"
+
+    def restore():
+        cluster.run(first, f"rm -f {base}.*; systemctl start salt-minion", 60)
+        cluster.wait_salt([first])
+        cluster.run(cluster.master, f"salt {first} saltutil.sync_utils", 120)
+        cluster.run(first, "systemctl restart salt-minion", 60)
+        cluster.wait_salt([first])
+
+    fault.undo_later("the node's copy of the module", restore)
+    record = cluster.record()
+    path = "/v1/kv/rpiomega/swarm/record"
+    fault.undo_later("the record", lambda: cluster.record() or cluster.must_apply(cluster.master, sls="swarm"))
+    cluster.run(
+        first, f"rm -f {base}.*; cat >>{copy} <<'PY'{PAUSE.format(base=base)}PY\nsystemctl restart salt-minion", 60
+    )
+    cluster.wait_salt([first])
+    cluster.consul(cluster.master, "DELETE", path, token="management")
+    cluster.run(cluster.master, f"salt --async {first} state.apply swarm", 60)
+    reached = lambda: cluster.run(first, f"cat {base}.reached", 10, check=False).out  # noqa: E731
+    pid = cluster.wait("the job to hold the lock", 90, reached)
+    assert cluster.run(first, f"cat /proc/{pid}/cgroup", check=False).out.endswith("salt-minion.service")
+    fault.begins(f"all processes of salt-minion of {first} killed while its job holds the lock")
+    cluster.run(first, "systemctl kill -s KILL salt-minion; systemctl stop salt-minion", 60)
+    assert cluster.run(first, f"test -e /proc/{pid}", check=False).code, "the job has outlived the kill"
+    job = fault.holder(other, "rpiomega/swarm/lock", hold=1)
+
+    def next_one():
+        return [line for line in job.lines() if line["event"] == "held"]
+
+    fault.recovers("the lock to be free again", next_one)
+    assert cluster.must_apply(cluster.master, sls="swarm")[cluster.master][key(cluster)]["result"] is True
+    assert cluster.record()["cluster_id"] == record["cluster_id"]
+    assert cluster.record()["fence"] > record["fence"]
+
+
+def key(cluster):
+    """The state's ID in a return."""
+    returned = cluster.applied[-1]["returned"][cluster.master]
+    return next(name for name in returned if name.startswith(MEMBER))
