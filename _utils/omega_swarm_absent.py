@@ -1,10 +1,19 @@
-"""Take this node out of its swarm: drain, demote, wait, leave, in that order and never by force."""
+"""
+Take this node out of its swarm: drain, demote, wait, say so, leave, in that order and never by force.
+
+What it says, in its own key in Consul, is that it is in no swarm and which NodeID it had: so the managers know that its
+entry, which a node that has left keeps for ever (moby#24106), may go. They remove it in `swarm.tended`.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
+import omega_swarm_tend_spec as spec
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, demotion_problem, describe
+from omega_swarm_plan import PREVIOUS
+from omega_swarm_record import Published
 
 POLL = 0.5
 
@@ -22,17 +31,38 @@ class Leaver:
         local, refused = self._look()
         if refused:
             return False, refused
+        said = self._published()
         if local.state == "inactive":
-            return self._entry(local)
-        self.changes = {"swarm": {"old": f"{local.role} of {local.cluster_id}", "new": "inactive"}}
+            if not said.node_id:
+                return True, f"{self.store.node} is in no swarm"
+            self._withdrawn(said)
+            return None, f"{self.store.node} is in no swarm; its key in Consul would say so"
+        if local.control and self._availability(local) != spec.DRAIN:
+            self.changes["availability"] = {"old": self._availability(local), "new": spec.DRAIN}
+        if local.control:
+            self.changes["role"] = {"old": MANAGER, "new": WORKER}
+        self._withdrawn(said)
+        self.changes["swarm"] = {"old": f"{local.role} of {local.cluster_id}", "new": "inactive"}
         order = "be drained, demoted and leave" if local.control else "leave"
         return None, f"{self.store.node} would {order} swarm {local.cluster_id}"
 
-    def _entry(self, _local):
-        if self.store.node in (self.store.snapshot().published or {}):
-            self.changes = {"published": {"old": "present", "new": "absent"}}
-            return None, f"{self.store.node} is in no swarm; its entry in Consul would be deleted"
-        return True, f"{self.store.node} is in no swarm"
+    def run(self):
+        """(result, comment); what was done is in `changes`."""
+        local, refused = self._look()
+        if refused:
+            return False, refused
+        said = self._published()
+        if local.state == "inactive":
+            if not said.node_id:
+                return True, f"{self.store.node} is in no swarm"
+            self._withdraw(said, said.node_id)
+            return True, f"{self.store.node} is in no swarm; its key in Consul says so now"
+        if local.control:
+            self._step_down(local)
+        self._withdraw(said, local.node_id)
+        self.engine.leave()
+        self.changes["swarm"] = {"old": f"{local.role} of {local.cluster_id}", "new": "inactive"}
+        return True, f"{self.store.node} has left swarm {local.cluster_id}"
 
     def _look(self):
         local = self.engine.local()
@@ -41,28 +71,26 @@ class Leaver:
         problem = demotion_problem(self.engine.nodes(), local.node_id) if local.control else ""
         return local, f"{self.store.node} stays in swarm {local.cluster_id}: {problem}" if problem else ""
 
-    def run(self):
-        """(result, comment); what was done is in `changes`."""
-        local, refused = self._look()
-        if refused:
-            return False, refused
-        if local.state == "inactive":
-            result, comment = self._entry(local)
-            if result is None:
-                self.store.withdraw()
-                comment = f"{self.store.node} is in no swarm; its entry in Consul was deleted"
-            return True, comment
-        old = f"{local.role} of {local.cluster_id}"
-        if local.control:
-            self._step_down(local)
-        self.engine.leave()
-        self.changes["swarm"] = {"old": old, "new": "inactive"}
-        self.store.withdraw()
-        return True, f"{self.store.node} has left swarm {local.cluster_id}"
+    def _published(self):
+        return (self.store.snapshot().published or {}).get(self.store.node) or Published()
+
+    def _availability(self, local):
+        return self.engine.find(local.node_id).availability
+
+    def _withdraw(self, said, node_id):
+        """Publish that this node is in no swarm and that `node_id` was its own."""
+        previous = tuple(dict.fromkeys([*said.previous, node_id]))[-PREVIOUS:]
+        self.store.publish(replace(Published(address=said.address), previous=previous))
+        self._withdrawn(said)
+
+    def _withdrawn(self, said):
+        if said.role_now or said.node_id:
+            self.changes["published"] = {"old": said.role_now or None, "new": None}
 
     def _step_down(self, local):
-        self.engine.update_node(local.node_id, lambda spec: {**spec, "Availability": "drain"})
-        self.changes["availability"] = {"old": "active", "new": "drain"}
+        before, after = self.engine.update_node(local.node_id, spec.holding(spec.DRAIN))
+        if before is not after:
+            self.changes["availability"] = {"old": before["Availability"], "new": spec.DRAIN}
         self._until(
             lambda: not self.engine.running_tasks(local.node_id),
             self.drain_timeout,
@@ -73,6 +101,7 @@ class Leaver:
             raise SwarmError("refused", f"drained, but it stays in the swarm: {refused}")
         self.engine.update_node(local.node_id, lambda spec: {**spec, "Role": WORKER})
         self.changes["role"] = {"old": MANAGER, "new": WORKER}
+        # The engine stops being a manager after it has left the Raft membership (swarmkit: manager/role_manager.go).
         self._until(lambda: not self.engine.local().control, self.demote_timeout, "the demotion to take effect")
 
     def _until(self, condition, bound, what):

@@ -251,7 +251,3 @@ class Store:
             if entry and entry.session == session:
                 self.client.put(entry.key, entry.value, release=session)
             self.client.session_destroy(session)
-
-    def withdraw(self):
-        """Delete this node's entry."""
-        self.client.delete(f"{NODES}{self.node}")

@@ -12,9 +12,11 @@ import time
 
 import omega_lock
 import omega_site
+import omega_swarm
 import omega_swarm_tend_plan as plan
 from omega_consul import ConsulError
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, demotion_problem, describe
+from omega_swarm_promote import promote_waiting
 from omega_swarm_record import NODES, PREFIX, READY, TOKEN, snapshot_of
 
 log = logging.getLogger(__name__)
@@ -151,6 +153,7 @@ class Tender:
                     acted = "tended"
                     self._act(facts, found)
                 elif found.awaited and spent < self.gather:
+                    self._promote()
                     time.sleep(POLL)
                 else:
                     self.warnings = found.warnings
@@ -190,6 +193,12 @@ class Tender:
                 self._forgotten(name)
         if found.rotate or found.republish:
             self._renew()
+
+    def _promote(self):
+        """Promote who waits for it: its run may have begun after the others looked for it in theirs."""
+        done, _ = promote_waiting(self.engine, self.store, omega_swarm.wanted(self.site, self.store.node))
+        if done:
+            self.changes.setdefault("promoted", []).extend(done)
 
     def _update(self, facts, update):
         try:

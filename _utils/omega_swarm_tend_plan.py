@@ -250,6 +250,10 @@ def _former(facts, node, entry, found):
     found.removals.append(Removal(node, why))
 
 
+def _role(site, name):
+    return MANAGER if MANAGER in omega_site.roles(site, name) else WORKER
+
+
 # -- tokens -------------------------------------------------------------------------------------------------
 
 
@@ -265,8 +269,7 @@ def missing(facts):
     """Return the names of the site's nodes that Consul sees alive and that are not, or not as they should be, here."""
     found = []
     for name in omega_site.nodes(facts.site):
-        role = next((role for role in omega_site.roles(facts.site, name) if role in (MANAGER, WORKER)), WORKER)
-        node = member(facts, name)
+        role, node = _role(facts.site, name), member(facts, name)
         if name in facts.alive and (node is None or not node.ready or (role == MANAGER and node.role != MANAGER)):
             found.append(name)
     return tuple(found)

@@ -1,4 +1,4 @@
-"""`swarm.member` and `swarm.absent` on four real daemons and a real Consul; F01.. are rows of the list of faults."""
+"""`swarm.member` on four real daemons and a real Consul; F01.. are rows of the list of faults."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine, SwarmError
-from omega_swarm_record import LOCK, NODES, PREFIX, RECORD, TOKEN
+from omega_swarm_record import LOCK, PREFIX, RECORD, TOKEN
 from swarm_site import Site
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
@@ -372,7 +372,7 @@ def test_no_consul_is_one_clear_line_within_the_bound(site, consul):
     assert "Consul" in result["comment"]
 
 
-# -- roles and leaving --------------------------------------------------------------------------------------
+# -- roles ------------------------------------------------------------------------------------------------
 
 
 def test_a_role_changed_in_the_site_is_carried_out_both_ways(formed):
@@ -397,29 +397,6 @@ def test_f30_a_demotion_that_costs_the_quorum_is_refused_before_the_call(formed)
     with pytest.raises(AssertionError, match="1 of 2 managers"):
         formed.call("pi1", "swarm.demote", "pi3").result()
     assert writes(formed) == before
-
-
-def test_absent_takes_a_worker_and_a_manager_out_in_order(formed, kv):
-    before = writes(formed), state_of(kv)[0]
-    ahead = formed.call("pi3", "state.single", "swarm.absent", "omega", test=True).result()
-    assert (ahead["result"], "drained, demoted and leave" in ahead["comment"]) == (None, True)
-    assert (writes(formed), state_of(kv)[0]) == before
-    for name in ("pi4", "pi3"):
-        result = formed.call(name, "state.single", "swarm.absent", "omega").result()
-        assert result["result"] is True, result["comment"]
-        assert formed.dockerds[name].info()["LocalNodeState"] == "inactive"
-        assert kv.get(NODES + name) is None
-    assert not [line for name in ROLES for line in formed.dockerds[name].writes() if "force=1" in line]
-    until(lambda: set(formed.roles_now("pi1")) == {"pi1", "pi2"}, 30, "the list of nodes to be down to two")
-    again = formed.call("pi4", "state.single", "swarm.absent", "omega").result()
-    assert (again["result"], again["changes"]) == (True, {})
-
-
-def test_absent_refuses_the_last_manager(site):
-    site.apply("pi1", gather_timeout=0)
-    result = site.call("pi1", "state.single", "swarm.absent", "omega").result()
-    assert (result["result"], "last manager" in result["comment"]) == (False, True)
-    assert site.dockerds["pi1"].info()["LocalNodeState"] == "active"
 
 
 # -- the execution module -----------------------------------------------------------------------------------

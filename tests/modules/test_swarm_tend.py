@@ -1,7 +1,8 @@
-"""`swarm.tended` on real daemons and a real Consul: three managers and a worker of the site, and a stranger, pi9."""
+"""`swarm.tended` and `swarm.absent` on real daemons: three managers and a worker of the site, and a stranger, pi9."""
 
 import copy
 import json
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -340,9 +341,11 @@ def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(sit
     begin = time.monotonic()
     for name in old:
         site.dockerds[name].wipe()
-    results = site.apply("pi1", "pi3", "pi4")
-    assert [result["result"] for result in results.values()] == [True] * 3, results
+    joining = [site.member(name) for name in old]
+    until(lambda: all(published(kv, name)["node_id"] not in (None, old[name]) for name in old), 60, "both to join")
     runs = tend(site, "pi1", "pi2", gather=90)
+    results = [run.result() for run in joining]
+    assert [result["result"] for result in results] == [True, True], results
     assert time.monotonic() - begin < 120
     removed = [line for run in runs for line in run.changes.get("removed", [])]
     assert sorted(line.split(" ")[1].strip("():") for line in removed) == sorted(old.values()), removed
@@ -355,3 +358,61 @@ def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(sit
     assert not [line for log in writes(site).values() for line in log if "force=1" in line or "force=true" in line]
     again = tend(site, *MANAGERS)
     assert [run.changes for run in again] == [{}, {}, {}]
+
+
+# -- leaving ------------------------------------------------------------------------------------------------
+
+
+def absent(site, name, **arguments):
+    return site.call(name, "state.single", "swarm.absent", "omega", **arguments).result()
+
+
+def test_f30_a_manager_that_is_needed_for_the_quorum_does_not_even_begin_to_leave(site):
+    site.dockerds["pi2"].stop(signal.SIGKILL)
+    try:
+        seen = Engine(pi_url(site))
+        until(lambda: not seen.find("pi2").reachable, 60, "pi2 to be seen as unreachable")
+        before = writes(site)
+        result = absent(site, "pi3")
+        assert (result["result"], result["changes"]) == (False, {}), result["comment"]
+        assert "only 1 of 2 managers would be reachable" in result["comment"]
+        assert writes(site) == before
+    finally:
+        site.dockerds["pi2"].start()
+        until(lambda: Engine(pi_url(site)).find("pi2").reachable, 60, "pi2 to be back")
+
+
+@pytest.mark.long
+def test_f30_a_manager_and_a_worker_leave_in_order_and_the_managers_drop_their_entries(site, kv):
+    old = {name: published(kv, name)["node_id"] for name in ("pi3", "pi4")}
+    before = writes(site), kv.list(PREFIX)
+    ahead = absent(site, "pi3", test=True)
+    assert ahead["result"] is None, ahead["comment"]
+    assert (writes(site), kv.list(PREFIX)) == before
+    begin = len(site.dockerds["pi3"].writes())
+    for name, node_id in old.items():
+        result = absent(site, name)
+        assert result["result"] is True, result["comment"]
+        assert name == "pi4" or result["changes"] == ahead["changes"]
+        assert site.dockerds[name].info()["LocalNodeState"] == "inactive"
+        assert (published(kv, name)["node_id"], published(kv, name)["previous"][-1]) == (None, node_id)
+    steps = [line.split("?")[0].rpartition("/")[2] for line in site.dockerds["pi3"].writes()[begin:]]
+    assert steps == ["update", "update", "leave"]
+
+    seen = Engine(pi_url(site))
+    until(lambda: {node.hostname for node in seen.nodes() if node.state == "down"} == {*old}, 40, "both to be down")
+    del site.pillar["rpiomega"]["nodes"]["pi4"]
+    runs = tend(site, "pi1", "pi2")
+    assert sorted(node.hostname for node in seen.nodes()) == ["pi1", "pi2"]
+    assert kv.get(NODES + "pi4") is None
+    assert published(kv, "pi3")["node_id"] is None
+    assert [run.changes for run in tend(site, "pi1", "pi2")] == [{}, {}], runs[0].comment
+    again = absent(site, "pi3")
+    assert (again["result"], again["changes"]) == (True, {})
+    assert not [line for log in writes(site).values() for line in log if "force=1" in line or "force=true" in line]
+
+    # The last one stays.
+    assert absent(site, "pi2")["result"] is True
+    result = absent(site, "pi1")
+    assert (result["result"], "last manager" in result["comment"]) == (False, True)
+    assert site.dockerds["pi1"].info()["LocalNodeState"] == "active"
