@@ -5,9 +5,12 @@ node of the site. It is checked out beside the old one, and one rename makes it 
 `_utils/omega_formula_release.py` for why a power cut cannot leave half of it.
 """
 
+import subprocess
+import sys
+
 import omega_formula
 import omega_formula_git
-from salt.exceptions import CommandExecutionError
+import omega_formula_restart
 
 # The master's workers keep these loaded as long as they live.
 LOADED_BY_MASTER = ("_pillar/", "_utils/", "_runners/")
@@ -31,7 +34,8 @@ def followed(
         signed the commit; none: no signature is asked for
     :param allow_rewrite: take a revision that does not come after the one in use
     :param master_config: the master's configuration file; the revision is rendered with its roots
-    :param master_service: service to restart when modules that the master keeps loaded have changed; empty: none
+    :param master_service: systemd service to restart when modules that the master keeps loaded have changed, as soon as
+        no job runs; empty: none
     :return: Salt's state return; ``changes`` maps ``name`` to ``{old, new}`` commits. When anything stands against the
         update, ``result`` is False, the tree is as it was, and the comment says what to do
 
@@ -55,7 +59,7 @@ def followed(
             ret["changes"] = {name: {"old": step.old, "new": step.new}}
             restart = master_service and _master_is_stale(releases.store, step)
             if test:
-                after = f" and restart {master_service}" if restart else ""
+                after = f"; {master_service} would be restarted once no job runs" if restart else ""
                 return {**ret, "result": None, "comment": f"would switch {name} to {step.new[:12]}{after}"}
             kept = releases.switch(step.path, step.new, rev)
     except omega_formula_git.FormulaError as error:
@@ -72,7 +76,8 @@ def followed(
     comment = f"{name} switched to {step.new[:12]}"
     if kept:
         comment += f"; the first checkout is kept at {kept}"
-    return {**ret, "comment": comment + _tell_master(master_config, master_service if restart else "")}
+    _drop_file_list(master_config)
+    return {**ret, "comment": comment + (_restart_later(master_service, master_config, step.new) if restart else "")}
 
 
 def _master_is_stale(store, step):
@@ -83,16 +88,22 @@ def _master_is_stale(store, step):
     return any(path.startswith(LOADED_BY_MASTER) for path in changed)
 
 
-def _tell_master(master_config, service):
-    """Drop the master's list of files, which lives 20 s (fileserver_list_cache_time), and restart it if need be."""
+def _drop_file_list(master_config):
+    """Drop the master's list of files, which lives 20 s (fileserver_list_cache_time)."""
     import salt.config
     import salt.fileserver
 
     salt.fileserver.Fileserver(salt.config.master_config(master_config)).clear_file_list_cache({"saltenv": None})
-    if not service:
-        return ""
+
+
+def _restart_later(service, master_config, commit):
+    """Leave the restart to a unit of its own: this very job, and others, still have to return to the master."""
+    unit = f"--unit=rpiomega-{service}-{commit[:12]}"
+    script = [sys.executable, "-I", omega_formula_restart.__file__, service, master_config]
     try:
-        restarted = __salt__["service.restart"](service)
-    except CommandExecutionError:
-        restarted = False
-    return f"; restarted {service}" if restarted else f"; {service} still has the old modules loaded: restart it"
+        subprocess.run(
+            ["systemd-run", "--quiet", "--collect", unit, *script], check=True, capture_output=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return f"; {service} still has the old modules loaded: restart it"
+    return f"; {service} restarts once no job runs"
