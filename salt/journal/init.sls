@@ -1,10 +1,12 @@
 {% from 'rpiomega/map.jinja' import omega with context %}
 {% set journal = omega.journal %}
+{#- The last one wins: other packages' names begin with digits. -#}
+{% set config = '/etc/systemd/journald.conf.d/zz-rpiomega.conf' %}
 
 {% if journal.storage != 'keep' or journal.max_use %}
 journal.config:
   file.managed:
-    - name: /etc/systemd/journald.conf.d/90-rpiomega.conf
+    - name: {{ config }}
     - makedirs: True
     - contents: |
         # Written by rpiomega from `journal` of the site file.
@@ -19,7 +21,7 @@ journal.config:
 {% else %}
 journal.config:
   file.absent:
-    - name: /etc/systemd/journald.conf.d/90-rpiomega.conf
+    - name: {{ config }}
 {% endif %}
 
 journal.service:

@@ -4,7 +4,7 @@
 {% set chrony = salt['file.file_exists']('/usr/sbin/chronyd') %}
 {% set other = not chrony and (salt['file.file_exists']('/usr/sbin/ntpd') or salt['file.file_exists']('/usr/sbin/openntpd')) %}
 {% set client = 'chrony' if chrony else 'systemd-timesyncd' %}
-{% set path = '/etc/chrony/sources.d/rpiomega.sources' if chrony else '/etc/systemd/timesyncd.conf.d/90-rpiomega.conf' %}
+{% set path = '/etc/chrony/sources.d/rpiomega.sources' if chrony else '/etc/systemd/timesyncd.conf.d/zz-rpiomega.conf' %}
 
 {% if other and servers %}
 time.servers:

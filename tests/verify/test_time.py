@@ -1,0 +1,41 @@
+"""State time."""
+
+import pytest
+
+# Containers have their host's clock, and systemd starts no client there.
+CONTAINER = "systemd-detect-virt --container --quiet"
+
+
+@pytest.fixture(scope="module")
+def client(host):
+    """The service that keeps the node's clock."""
+    return "chrony" if host.file("/usr/sbin/chronyd").exists else "systemd-timesyncd"
+
+
+def test_the_clock_is_kept_after_every_boot(host, client):
+    assert host.service(client).is_enabled, f"{client} is not enabled"
+    if host.run(CONTAINER).rc:
+        assert host.service(client).is_running, f"{client} is not running"
+
+
+def test_the_clock_follows_the_sites_servers(host, site, client):
+    servers = site["time"]["servers"]
+    if not servers:
+        pytest.skip("the site names no time servers")
+    if client == "chrony":
+        found = host.check_output("cat /etc/chrony/chrony.conf /etc/chrony/sources.d/*.sources")
+        given = {line.split()[1] for line in found.splitlines() if line.startswith("server ")}
+    else:
+        found = host.check_output("systemd-analyze cat-config systemd/timesyncd.conf")
+        lines = [line for line in found.splitlines() if line.startswith("NTP=")]
+        given = set(lines[-1].removeprefix("NTP=").split()) if lines else set()
+    missing = [server for server in servers if server not in given]
+    assert missing == [], f"{client} does not know {', '.join(missing)}"
+
+
+@pytest.mark.cure("on {node}: timedatectl timesync-status, or chronyc sources, says which server does not answer")
+def test_the_clock_is_synchronised(host):
+    if host.run(CONTAINER).rc == 0:
+        pytest.skip("a container has its host's clock")
+    found = host.check_output("timedatectl show --property=NTPSynchronized --value")
+    assert found == "yes", "systemd says that it is not"
