@@ -1,4 +1,11 @@
-{% from 'rpiomega/map.jinja' import omega with context %}
+{% from 'rpiomega/map.jinja' import omega, roles with context %}
+{% set swarm = omega.swarm %}
+{#- Fixed once the node is in the swarm: `swarm.member` takes them, `swarm.cluster` tells a later difference. -#}
+{% macro fixed() %}
+    {%- for key in ['data_path_addr', 'data_path_port', 'default_addr_pool', 'subnet_size'] if swarm[key] %}
+    - {{ key }}: {{ swarm[key] | json }}
+    {%- endfor %}
+{%- endmacro %}
 
 include:
   - consul
@@ -8,6 +15,7 @@ swarm.member:
     - name: {{ omega.cluster }}
     - bootstrap_timeout: {{ omega.swarm.bootstrap_timeout }}
     - promote_timeout: {{ omega.swarm.promote_timeout }}
+    {{- fixed() }}
     - require:
       - consul_agent: consul.ready
 
@@ -16,3 +24,30 @@ swarm.tended:
     - name: {{ omega.cluster }}
     - require:
       - swarm: swarm.member
+
+swarm.cluster:
+  swarm.cluster:
+    - name: {{ omega.cluster }}
+    {%- for key, value in swarm.spec.items() if value is not none %}
+    - {{ key }}: {{ value | json }}
+    {%- endfor %}
+    {{- fixed() }}
+    - require:
+      - swarm: swarm.member
+{% for name, stack in swarm.stacks.items() if 'manager' in roles %}
+swarm.stack.{{ name }}:
+  {% if stack.get('state') == 'absent' %}
+  swarm.stack_absent:
+    - name: {{ name }}
+    - timeout: {{ stack.get('timeout', 300) }}
+  {% else %}
+  swarm.stack:
+    - name: {{ name }}
+    - compose: {{ ([stack.compose] + stack.get('overrides', [])) | json }}
+    {%- for key in ['env', 'prune', 'resolve_image', 'with_registry_auth', 'wait', 'timeout'] if key in stack %}
+    - {{ key }}: {{ stack[key] | json }}
+    {%- endfor %}
+  {% endif %}
+    - require:
+      - swarm: swarm.cluster
+{% endfor %}

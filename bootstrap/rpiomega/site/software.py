@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from rpiomega.site.swarm import Stacks, SwarmSpec
 from rpiomega.site.values import (
     Branch,
     BucketName,
@@ -22,6 +23,7 @@ from rpiomega.site.values import (
     SaltVersion,
     Section,
     Signer,
+    Subnet,
     Url,
 )
 
@@ -190,6 +192,18 @@ class Swarm(Section):
         description="Seconds a node waits for the first manager, which may still be installing Docker.",
     )
     promote_timeout: int = Field(120, ge=30, le=3600, description="Seconds a manager-to-be waits to be promoted.")
+    data_path_addr: str = Field(
+        "", description="Interface, as eth1, for the traffic between containers; empty: that of the node's address."
+    )
+    data_path_port: int | None = Field(
+        None, ge=1024, le=49151, description="UDP port of that traffic, for a new swarm only; none: 4789."
+    )
+    default_addr_pool: list[Subnet] = Field([], description="Subnets for overlay networks, for a new swarm only.")
+    subnet_size: int | None = Field(
+        None, ge=8, le=29, description="Prefix length of each overlay network, for a new swarm only; none: 24."
+    )
+    spec: SwarmSpec = SwarmSpec()
+    stacks: Stacks = Field({}, description="Stacks the managers keep.")
     labels: Literal["merge", "replace"] = Field(
         "merge",
         description="`merge`: labels a node got by hand stay; `replace`: it has those of the site file, and no others.",

@@ -91,3 +91,10 @@ LabelName = _text(
 )
 KeyName = _text(r"[A-Za-z0-9-]{1,100}", "a key name", "1 to 100 letters, digits and hyphens")
 Role = Literal["master", "manager", "worker"]
+Duration = _text(r"(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s)?", "a duration", 'write "90d", "2160h", "1h30m" or "5s"')
+SaltFile = _text(
+    r"(salt://)?[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", "a file of the master", "a path below its files folder"
+)
+# docs.docker.com/reference/cli/docker/stack/deploy: a name that is a DNS label, too, reaches its services by it.
+StackName = _text(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", "a stack's name", "small letters, digits, - and _")
+Subnet = _text(rf"({_BYTE}\.){{3}}{_BYTE}/([89]|1\d|2\d)", "a subnet", "write 10.20.0.0/16")
