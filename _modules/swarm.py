@@ -21,6 +21,7 @@ import omega_swarm_docker
 import omega_swarm_promote
 import omega_swarm_record
 import omega_swarm_recover
+import omega_swarm_removal
 import omega_swarm_spec_ca
 import omega_swarm_spec_key
 import omega_swarm_spec_node
@@ -344,6 +345,38 @@ def promote_waiting(base_url=None):
     want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
     promoted, waiting = omega_swarm_promote.promote_waiting(engine, _store(), want)
     return {"promoted": promoted, "waiting": waiting, "comment": omega_swarm_docker.describe(local)}
+
+
+@_told
+def removal(node, base_url=None):
+    """
+    What is left of a node in the swarm; on a manager.
+
+    :return: dict: cluster_id, published (its NodeID, "" if it has left, None if Consul does not know it), entries
+        (list of dicts: id, state, role, availability, recorded, refused: why it must stay a manager, or "")
+
+    .. code-block:: bash
+
+        salt rpiomega-master swarm.removal rpiomega-4
+    """
+    return omega_swarm_removal.look(_engine(base_url), _store(), node)
+
+
+@_told
+def drop(node, dead=False, timeout=60, base_url=None):
+    """
+    Remove the entries of a node that has left by `swarm.absent`, and its key in Consul; on a manager. Only NodeIDs that
+    the node published itself, only entries that are down, and a manager's only while the others keep the quorum.
+
+    :param dead: the node is lost for ever: remove the entry of the NodeID it published last, too
+    :param timeout: seconds until the swarm sees it as down
+    :return: list of the NodeIDs whose entries were removed
+
+    .. code-block:: bash
+
+        salt rpiomega-master swarm.drop rpiomega-4 dead=True
+    """
+    return omega_swarm_removal.drop(_engine(base_url), _store(), node, dead, timeout)
 
 
 @_told

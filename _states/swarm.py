@@ -7,6 +7,7 @@ Consul decides who initialises. `swarm.absent` takes a node out, and only where 
 """
 
 import omega_consul
+import omega_removal
 import omega_swarm
 import omega_swarm_absent
 import omega_swarm_spec
@@ -205,7 +206,7 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
     """
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
-        store = Store(omega_consul.from_salt(__opts__, __pillar__), _node(node))
+        store = Store(omega_removal.clients(__opts__, __pillar__), _node(node))
         leaver = omega_swarm_absent.Leaver(_engine(base_url), store, drain_timeout, demote_timeout)
         if __opts__["test"]:
             ret["result"], ret["comment"] = leaver.predict()

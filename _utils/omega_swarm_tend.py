@@ -13,9 +13,10 @@ import time
 import omega_lock
 import omega_site
 import omega_swarm
+import omega_swarm_removal
 import omega_swarm_tend_plan as plan
 from omega_consul import ConsulError
-from omega_swarm_docker import MANAGER, WORKER, SwarmError, demotion_problem, describe
+from omega_swarm_docker import MANAGER, WORKER, SwarmError, describe
 from omega_swarm_promote import promote_waiting
 from omega_swarm_record import NODES, PREFIX, READY, TOKEN, snapshot_of
 
@@ -26,7 +27,6 @@ ROTATION_LOCK = PREFIX + "rotation-lock"
 POLL = 0.5
 LOCK_WAIT = 20.0  # seconds for another manager that is making the tokens new
 SETTLE = 60.0  # seconds after which managers that undo each other's work give up
-DEMOTED = 30.0  # seconds until a demoted manager is out of the Raft membership
 NOBODY_ELSE = "a manager does this"
 
 
@@ -186,7 +186,8 @@ class Tender:
         for update in found.updates:
             self._update(facts, update)
         for removal in found.removals:
-            self._remove(removal)
+            if omega_swarm_removal.remove(self.engine, removal.node):
+                self._removed(removal)
         for name in found.forget:
             key = NODES + name
             if self.store.client.delete(key, index=self._indices[key]):
@@ -209,31 +210,6 @@ class Tender:
             return
         if before is not after:
             self._changed(facts, update.node, before, after)
-
-    def _remove(self, removal):
-        """Drop an entry, without force: the engine refuses it for a node that answers, and for a manager."""
-        node_id = removal.node.id
-        try:
-            if removal.demote:
-                refused = demotion_problem(self.engine.nodes(), node_id)
-                if refused:
-                    raise SwarmError("refused", f"the old entry {node_id} of {removal.node.hostname} stays: {refused}")
-                self.engine.update_node(node_id, lambda spec: {**spec, "Role": WORKER})
-            self._until_no_raft_member(node_id)
-            self.engine.remove_node(node_id)
-        except SwarmError as error:
-            if error.kind != "not_found":
-                raise
-            return
-        self._removed(removal)
-
-    def _until_no_raft_member(self, node_id):
-        # The engine shows a ManagerStatus as long as the node is a member (swarmkit: manager/role_manager.go).
-        end = time.monotonic() + DEMOTED
-        while self.engine.inspect_node(node_id).get("ManagerStatus"):
-            if time.monotonic() > end:
-                raise SwarmError("refused", f"node {node_id} is demoted, but in Raft after {DEMOTED:g} s; run again")
-            time.sleep(POLL)
 
     def _renew(self):
         """Make tokens new and publish the worker token, as the only one who does: the facts are read again."""

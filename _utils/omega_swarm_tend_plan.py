@@ -65,11 +65,6 @@ class Removal:
     node: Node
     why: str
 
-    @property
-    def demote(self):
-        """Whether it has to be demoted before."""
-        return self.node.role == MANAGER
-
 
 @dataclass
 class Plan:

@@ -4,7 +4,7 @@ from rpiomega.node.steps.clock import Clock
 from rpiomega.node.steps.cluster import ClusterStatus
 from rpiomega.node.steps.cmdline import Cmdline
 from rpiomega.node.steps.doctor import Connect, Examine, Hold, Listen
-from rpiomega.node.steps.formula import Formula
+from rpiomega.node.steps.formula import Formula, SiteFile
 from rpiomega.node.steps.hostname import Hostname
 from rpiomega.node.steps.inventory import Inventory
 from rpiomega.node.steps.keys import Accept, Finger, Keys
@@ -29,4 +29,4 @@ STEPS |= {step.name: step for step in (Network, Confirm, Status)}
 # The doctor's: the first four change nothing.
 STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
 STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
-STEPS[ClusterStatus.name] = ClusterStatus
+STEPS |= {step.name: step for step in (ClusterStatus, SiteFile)}

@@ -143,6 +143,18 @@ class Formula(Step):
         files.write(SUMS, json.dumps(known) + "\n", 0o644)
 
 
+class SiteFile(Formula):
+    """Argument: `site` (text). The site's own file alone; the rest of the formula stays as it is."""
+
+    name = "site"
+
+    def check(self) -> Diff:
+        return self._site().diff(self.board)
+
+    def apply(self) -> None:
+        self._site().apply(self.board)
+
+
 def _has_group(name: str) -> bool:
     with open("/etc/group", encoding="utf-8") as handle:
         return any(line.startswith(f"{name}:") for line in handle)

@@ -1,0 +1,72 @@
+"""
+Taking a node out of the cluster: what the master and the node itself do outside of the swarm.
+
+`rpiomega remove NODE` calls these, in order, and shows each step. Nothing here touches a node that Consul sees alive.
+"""
+
+import functools
+
+import omega_docker
+import omega_removal
+from omega_consul import ConsulError
+from salt.exceptions import CommandExecutionError
+
+
+def __virtual__():
+    return "rpiomega"
+
+
+def _told(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except (ConsulError, omega_docker.EngineError) as error:
+            raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
+
+    return wrapper
+
+
+@_told
+def removal(node):
+    """
+    What Consul and the master's secrets hold of a node; on the master.
+
+    :return: dict: in_site, consul (alive, leaving, left, failed, absent), refused (why Consul needs it, or ""), token,
+        policy, secrets (bool each)
+
+    .. code-block:: bash
+
+        salt rpiomega-master rpiomega.removal rpiomega-4
+    """
+    client = omega_removal.clients(__opts__, __pillar__, management=True)
+    return omega_removal.look(client, __pillar__.get("rpiomega") or {}, node)
+
+
+@_told
+def forget(node):
+    """
+    Take a node that does not answer out of Consul, revoke its token, delete its secrets; on the master.
+
+    :return: list of what was done
+    :raises CommandExecutionError: Consul sees it alive, or needs it for its quorum
+
+    .. code-block:: bash
+
+        salt rpiomega-master rpiomega.forget rpiomega-4
+    """
+    return omega_removal.forget(omega_removal.clients(__opts__, __pillar__, management=True), node)
+
+
+@_told
+def leave_consul(container="rpiomega-consul"):
+    """
+    Let this node's Consul agent leave the cluster in good order, and remove its container; its data stays.
+
+    :return: what was done, "" if there was no agent
+
+    .. code-block:: bash
+
+        salt rpiomega-4 rpiomega.leave_consul
+    """
+    return omega_removal.leave_consul(omega_removal.clients(__opts__, __pillar__), container)

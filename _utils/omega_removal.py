@@ -1,0 +1,164 @@
+"""A node's farewell to Consul and to the master's secrets. What concerns the swarm is in omega_swarm_removal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+import omega_consul
+import omega_consul_acl as acl
+import omega_consul_policies as policies
+import omega_consul_servers as servers
+import omega_docker
+import omega_site
+from omega_consul import ConsulError
+
+SECRETS = "/etc/rpiomega/secrets"
+AGENT_CONFIG = "/etc/rpiomega/consul/consul.json"
+STATES = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}  # serf/serf.go: MemberStatus
+POLL = 0.5
+
+
+def own_token(pillar, path=AGENT_CONFIG):
+    """
+    This node's Consul token: of its pillar, or of its agent's configuration; a node that was taken out of the site file
+    has no secrets in its pillar any more, and still has to say that it leaves. None if there is none.
+    """
+    secrets = (pillar or {}).get("rpiomega_secrets") or {}
+    if (secrets.get("consul") or {}).get("token"):
+        return secrets["consul"]["token"]
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)["acl"]["tokens"]["agent"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+# -- on the master ------------------------------------------------------------------------------------------
+
+
+def look(client, site, name, secrets=SECRETS):
+    """
+    Return what the master and Consul know of node `name`: {"in_site", "consul" (alive, leaving, left, failed or
+    "absent"), "refused" (why Consul needs it, "" if not), "token", "policy", "secrets" (bool each)}.
+
+    :param client: with the management token
+    """
+    return {
+        "in_site": name in omega_site.nodes(site),
+        "consul": state(client, name),
+        "refused": refused(servers.read(client), name),
+        "token": bool(tokens(client, name)),
+        "policy": acl.read_policy(client, policies.policy_name(name)) is not None,
+        "secrets": os.path.isdir(folder(name, secrets)),
+    }
+
+
+def folder(name, secrets=SECRETS):
+    """The folder of a node's secrets on the master."""
+    return os.path.join(secrets, "consul", "nodes", os.path.basename(name))
+
+
+def state(client, name):
+    """A member's state as this agent sees it, "absent" if it does not know it."""
+    members = client.request("get", "/v1/agent/members", what="listing the members")[1] or []
+    return next((STATES.get(member["Status"], "unknown") for member in members if member["Name"] == name), "absent")
+
+
+def refused(peers, name):
+    """
+    Why the server `name` must not be taken out of `peers` (Servers): of those that stay, so many must be good that
+    they decide now, when its removal is written, and afterwards. "" if it may, or if it is no server.
+    """
+    if servers.find(peers, name) is None:
+        return ""
+    others = [peer for peer in peers if peer.name != name]
+    good = sum(peer.good for peer in others)
+    if not others or good < servers.quorum(len([peer for peer in peers if peer.voter])):
+        return (
+            f"{name} is one of {len(peers)} Consul servers, and without it only {good} would be healthy voters: bring "
+            "the others back, or give the site more managers first"
+        )
+    return ""
+
+
+def tokens(client, name):
+    """AccessorIDs of the tokens of node `name`."""
+    policy = policies.policy_name(name)
+    return [token["accessor"] for token in acl.list_tokens(client) if policy in token["policies"]]
+
+
+def forget(client, name, secrets=SECRETS):
+    """
+    Take a node that does not answer out of Consul, revoke its token and delete its secrets on the master.
+
+    :return: what was done, one clause each; empty if nothing was left
+    :raises ConsulError: "conflict" if Consul sees it alive or needs it for its quorum
+    """
+    done, now = [], state(client, name)
+    if now in ("alive", "leaving"):
+        raise ConsulError("conflict", f"Consul sees {name} as {now}: let it leave first, or switch the board off")
+    peers = servers.read(client)
+    why = refused(peers, name)
+    if why:
+        raise ConsulError("conflict", why)
+    if now != "absent":
+        client.request("put", f"/v1/agent/force-leave/{name}", [("prune", "1")], what=f"taking {name} out of Consul")
+        done.append(f"taken out of Consul, where it was {now}")
+    _until_no_peer(client, name)
+    for accessor in tokens(client, name):
+        acl.delete_token(client, accessor)
+        done.append("Consul token revoked")
+    if acl.delete_policy(client, policies.policy_name(name)):
+        done.append("Consul policy deleted")
+    if os.path.isdir(folder(name, secrets)):
+        shutil.rmtree(folder(name, secrets))
+        done.append("its secrets on the master deleted")
+    return done
+
+
+def _until_no_peer(client, name, bound=30.0):
+    # The leader drops a server that has left from Raft by itself (agent/consul/leader.go: removeConsulServer).
+    end = time.monotonic() + bound
+    while servers.find(servers.read(client), name) is not None:
+        if time.monotonic() > end:
+            raise ConsulError("timeout", f"{name} is still one of Consul's Raft peers after {bound:g} s; run again")
+        time.sleep(POLL)
+
+
+# -- on the node --------------------------------------------------------------------------------------------
+
+
+def leave_consul(client, container, base_url=omega_docker.SOCKET, bound=60.0):
+    """
+    Let this node's agent leave the cluster in good order and stay away; returns what was done, "" if there was none.
+
+    :param container: name of the agent's container; Docker must not start it again
+    """
+    import docker
+    import requests
+
+    engine = omega_docker.connect(base_url)
+    try:
+        agent = engine.containers.get(container)
+    except docker.errors.NotFound:
+        return ""
+    if agent.status == "running":
+        agent.update(restart_policy={"Name": "no"})
+        client.clone(timeout=30).request("put", "/v1/agent/leave", what="leaving Consul")
+        try:
+            agent.wait(timeout=bound)
+        except requests.exceptions.RequestException as error:
+            raise ConsulError("timeout", f"the agent has not ended {bound:g} s after it left: {error}") from None
+    agent.remove()
+    return "left Consul, agent removed"
+
+
+def clients(opts, pillar, management=False):
+    """Client of this node's agent; with `management`, with the management token that only the master's pillar has."""
+    secrets = (pillar or {}).get("rpiomega_secrets") or {}
+    if management and not secrets.get("management_token"):
+        raise ConsulError("denied", "only the site's master has the management token: run this there")
+    return omega_consul.from_salt(opts, pillar, token=secrets["management_token"] if management else own_token(pillar))
