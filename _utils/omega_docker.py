@@ -1,5 +1,7 @@
 """One way to reach the Docker Engine of this node, and one way to say why it does not answer."""
 
+import time
+
 SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -26,3 +28,19 @@ def connect(base_url=SOCKET, timeout=60):
     except (docker.errors.DockerException, OSError) as error:
         raise EngineError(f"no Docker Engine answers at {base_url}: see `journalctl -u docker` ({error})") from error
     return client
+
+
+def wait(look, bound):
+    """Call `look` until it returns None; return None, or after `bound` seconds what it said last.
+
+    An engine that does not answer yet is something to wait for, too.
+    """
+    end = time.monotonic() + bound
+    while True:
+        try:
+            last = look()
+        except EngineError as error:
+            last = str(error)
+        if last is None or time.monotonic() >= end:
+            return last
+        time.sleep(0.25)

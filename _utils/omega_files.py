@@ -22,6 +22,12 @@ def mode_of(path):
         return None
 
 
+def remove(path):
+    """Remove ``path``, if there is such a file."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def write(path, text, mode=0o644):
     """Replace ``path`` by ``text`` with permission bits ``mode``, surviving a power cut at any moment."""
     folder = os.path.dirname(path)

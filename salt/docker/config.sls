@@ -1,21 +1,19 @@
-{% from 'rpiomega/map.jinja' import omega with context %}
-{% set docker = omega.docker %}
-{% set settings = dict(docker.daemon) %}
-{% if docker.mirrors %}{% do settings.update({'registry-mirrors': docker.mirrors}) %}{% endif %}
-{% if docker.insecure_registries %}{% do settings.update({'insecure-registries': docker.insecure_registries}) %}{% endif %}
+{% from 'rpiomega/map.jinja' import docker, omega with context %}
 
 docker.config:
-  file.serialize:
+  docker_engine.configured:
     - name: /etc/docker/daemon.json
-    - dataset: {{ settings | json }}
-    - serializer: json
-    - merge_if_exists: True
-    - makedirs: True
-    - mode: '0644'
+    - settings: {{ docker.daemon | json }}
+    - mirrors: {{ docker.mirrors | json }}
+    - insecure_registries: {{ docker.insecure_registries | json }}
+    - data_root: '{{ docker.data_root }}'
+    - move_data: {{ docker.move_data }}
+    - require:
+      - docker_engine: docker.install
 
 docker.group:
   group.present:
     - name: docker
     - addusers: [{{ omega.users.admin }}]
     - require:
-      - pkg: docker.install
+      - docker_engine: docker.install

@@ -1,7 +1,7 @@
-{% from 'rpiomega/map.jinja' import omega with context %}
+{% from 'rpiomega/map.jinja' import docker with context %}
 
 include:
-  {% if omega.docker.source == 'vendor' %}
+  {% if docker.source == 'vendor' %}
   - docker.repository
   {% endif %}
   - docker.install

@@ -1,16 +1,13 @@
-{% from 'rpiomega/map.jinja' import omega with context %}
-{% set packages = omega.docker.packages %}
+{% from 'rpiomega/map.jinja' import docker with context %}
+{% set packages = docker.packages[docker.source] %}
+{% set more = docker.packages.distribution_cli.get(grains['oscodename'], []) if docker.source == 'distribution' else [] %}
 
 docker.install:
-  pkg.installed:
-    {% if omega.docker.source == 'vendor' and omega.docker.version %}
-    - pkgs:
-      {% for package in packages.vendor %}
-      - {{ package }}{% if package != 'containerd.io' %}: '{{ omega.docker.version }}'{% endif %}
-      {% endfor %}
-    {% elif omega.docker.source == 'vendor' %}
-    - pkgs: {{ packages.vendor | json }}
-    {% else %}
-    - pkgs: {{ (packages.distribution + packages.distribution_cli.get(grains['oscodename'], [])) | json }}
+  docker_engine.installed:
+    - name: {{ docker.source }}
+    - packages: {{ (packages + more) | json }}
+    - conflicting: {{ docker.packages.conflicting[docker.source] | json }}
+    {% if docker.source == 'vendor' %}
+    - version: '{{ docker.version }}'
     {% endif %}
-    - install_recommends: False
+    - allow_downgrade: {{ docker.allow_downgrade }}

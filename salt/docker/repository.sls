@@ -1,13 +1,21 @@
-{% from 'rpiomega/map.jinja' import omega with context %}
-{% set repository = omega.docker.repository %}
+{% from 'rpiomega/map.jinja' import docker with context %}
 
 docker.repository:
+  {% if grains['os'] == 'Raspbian' %}
+  test.fail_without_changes:
+    - name: >-
+        Docker has no packages for 32-bit Raspberry Pi OS any more (release 28 was the last, and this is its end): write
+        `docker: {source: distribution}` at nodes.{{ grains['id'] }} of the site file, or put the 64-bit system on its card
+    - require_in:
+      - docker_engine: docker.install
+  {% else %}
   apt_repository.present:
     - name: docker
-    - uri: {{ repository.uri }}/{{ grains['os'] | lower if grains['os'] == 'Ubuntu' else 'debian' }}
-    - suite: {{ repository.get('suite') or grains['oscodename'] }}
+    - uri: {{ docker.repository.uri }}/{{ 'ubuntu' if grains['os'] == 'Ubuntu' else 'debian' }}
+    - suite: {{ grains['oscodename'] }}
     - components: [stable]
-    - key_url: {{ repository.key_url }}
-    - fingerprint: {{ repository.fingerprint }}
+    - key_url: {{ docker.repository.key_url }}
+    - fingerprint: {{ docker.repository.fingerprint }}
     - require_in:
-      - pkg: docker.install
+      - docker_engine: docker.install
+  {% endif %}

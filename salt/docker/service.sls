@@ -3,6 +3,4 @@ docker.service:
     - name: docker
     - enable: True
     - require:
-      - pkg: docker.install
-    - watch:
-      - file: docker.config
+      - docker_engine: docker.config

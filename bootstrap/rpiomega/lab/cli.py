@@ -15,6 +15,16 @@ from rpiomega.lab.engine import LabError
 from rpiomega.lab.phases import Phases
 from rpiomega.lab.state import Lab
 
+DOCKER = click.option(
+    "--docker",
+    type=click.Choice(["vendor", "distribution"]),
+    help="Whose packages; default: as before, or vendor: the lab's own repository in the place of Docker's.",
+)
+SALT = click.option(
+    "--salt",
+    type=click.Choice(["onedir", "pip"]),
+    help="Where Salt comes from; default: as before, or pip; onedir: the lab's own repository in the place of Salt's.",
+)
 NAME = click.option("--name", default="demo", show_default=True, help="Which lab.")
 
 
@@ -46,17 +56,26 @@ def lab() -> None:
 @click.option("--nodes", type=click.IntRange(1, network.SLOTS), help="How many; default: as before, or 3.")
 @click.option("--release", type=click.Choice(image.RELEASES), help="Debian's; default: as before, or trixie.")
 @click.option("--stack", type=click.Choice(image.STACKS), help="What owns eth0; default: as before, or NetworkManager.")
+@DOCKER
+@SALT
 @_errors
-def up(name: str, nodes: int | None, release: str | None, stack: str | None) -> None:
+def up(name: str, nodes: int | None, release: str | None, stack: str | None, **sources: str | None) -> None:
     """Bring a lab up: make what is missing, start what is off."""
-    made = bring_up(name, nodes, release, stack)
+    made = bring_up(name, nodes, release, stack, **sources)
     for what, meaning in sorted(made.limits.items()):
         click.echo(f"limit {what}: {meaning}")
     click.echo(f"lab {name}: {made.nodes} nodes; rpiomega lab ssh {made.node_names()[0]} --name {name}")
     click.echo(f"site file: {made.site_file}")
 
 
-def bring_up(name: str, nodes: int | None, release: str | None, stack: str | None = None) -> Lab:
+def bring_up(
+    name: str,
+    nodes: int | None,
+    release: str | None,
+    stack: str | None = None,
+    docker: str | None = None,
+    salt: str | None = None,
+) -> Lab:
     """Return the lab of that name, up; what is not given stays as it is there."""
     known = state.load(name) or Lab(name)
     if release and known.subnet and release != known.release:
@@ -68,6 +87,10 @@ def bring_up(name: str, nodes: int | None, release: str | None, stack: str | Non
     if nodes and known.subnet and nodes < known.nodes:
         raise LabError(f"lab {name} has {known.nodes} nodes and does not shrink: `lab down --name {name}` first")
     known.nodes = nodes or known.nodes
+    served = set(known.vendor.split())
+    for part, chosen, ours in (("docker", docker, "vendor"), ("salt", salt, "onedir")):
+        served = served | {part} if chosen == ours else served - {part} if chosen else served
+    known.vendor = " ".join(sorted(served))
     return lifecycle.up(engine.connect(), known, _report)
 
 
@@ -75,12 +98,14 @@ def bring_up(name: str, nodes: int | None, release: str | None, stack: str | Non
 @NAME
 @click.option("--nodes", type=click.IntRange(1, network.SLOTS), help="How many; default: as before, or 3.")
 @click.option("--release", type=click.Choice(image.RELEASES), help="Debian's; default: as before, or trixie.")
+@DOCKER
+@SALT
 @_errors
-def demo(name: str, nodes: int | None, release: str | None) -> None:
+def demo(name: str, nodes: int | None, release: str | None, **sources: str | None) -> None:
     """Turn virtual Pis into a verified cluster, with the commands a person would type."""
     phases = Phases()
     try:
-        made = run_demo(lambda: bring_up(name, nodes, release), phases)
+        made = run_demo(lambda: bring_up(name, nodes, release, **sources), phases)
     finally:
         click.echo(f"\n{phases.summary()}")
     option = "" if name == "demo" else f" --name {name}"

@@ -57,6 +57,13 @@ def ensure_cache(client: docker.DockerClient, release: str, report: Report) -> s
     return _ensure(client, "cache", release, ["cache-init"], report)
 
 
+def ensure_vendor(client: docker.DockerClient, release: str, report: Report, salt: bool = False) -> str:
+    """Return the tag of the image with the vendors' repositories: Docker's, and Salt's if asked for."""
+    kind, parts = ("vendor-salt", "docker salt") if salt else ("vendor", "docker")
+    names = ["vendor_apt.py", *(f"vendor_{part}.py" for part in parts.split())]
+    return _ensure(client, kind, release, names, report, {"PARTS": parts, "RELEASE": release}, "provision-vendor.sh")
+
+
 def ensure_base(client: docker.DockerClient, release: str, report: Report) -> str:
     """Return the tag of a Debian base image: the registry's where one answers, else made with mmdebstrap."""
     tag = f"{REPOSITORY}:base-{release}"
@@ -85,10 +92,11 @@ def _package_lists(release: str) -> list[str]:
     return ["packages-pi", f"packages-pi-{release}"]
 
 
-def _ensure(client, kind: str, release: str, parts: list[str], report: Report) -> str:
-    names = [f"provision-{kind}.sh", "common.sh", *parts]
+def _ensure(client, kind: str, release: str, parts: list[str], report: Report, environment=None, script="") -> str:
+    script = script or f"provision-{kind}.sh"
+    names = [script, "common.sh", *parts]
     ca = _host_certificates()
-    settings = engine.settings_to_pass_on(*engine.PROXY_VARIABLES, *engine.PIP_VARIABLES)
+    settings = engine.settings_to_pass_on(*engine.PROXY_VARIABLES, *engine.PIP_VARIABLES) | (environment or {})
     recipe = hashlib.sha256(ca + repr(sorted(settings.items())).encode())
     for name in names:
         recipe.update((FILES / name).read_bytes())
@@ -98,7 +106,7 @@ def _ensure(client, kind: str, release: str, parts: list[str], report: Report) -
     base = ensure_base(client, release, report)
     report(f"making image {tag}")
     payload = {name: (FILES / name).read_bytes() for name in names} | {"host-ca.pem": ca}
-    _provision(client, base, f"provision-{kind}.sh", payload, settings, tag)
+    _provision(client, base, script, payload, settings, tag)
     _remove_older(client, f"{REPOSITORY}:{kind}-{release}-", tag)
     return tag
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import docker
 import docker.errors
 
-from rpiomega.lab import archives, cache, engine, folders, image, limits, network, pi, sitefile, state
+from rpiomega.lab import archives, cache, engine, folders, image, limits, network, pi, sitefile, state, vendor
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.state import Lab
 
@@ -33,7 +33,7 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
             report(f"{name} is {seen}")
     lab.limits = limits.detect(nodes[names[0]])
     lab.save()
-    _place(lab, *archived)
+    _place(lab, *archived, vendor.repositories(client, lab) if lab.vendor else {})
     return lab
 
 
@@ -43,6 +43,7 @@ def _prepare(client, lab: Lab, report: Report) -> tuple[str, list[archives.Archi
         image.ensure_base(client, lab.release, report)
         makers = (image.ensure_cache, archives.consul, archives.smoke)
         jobs = [pool.submit(make, client, lab.release, report) for make in makers]
+        vendors = lab.vendor and pool.submit(image.ensure_vendor, client, lab.release, report, "salt" in lab.vendor)
         node_image = image.ensure_pi(client, lab.release, report, lab.stack)
         helper_image, *archived = [job.result() for job in jobs]
     network.ensure(client, lab)
@@ -50,16 +51,19 @@ def _prepare(client, lab: Lab, report: Report) -> tuple[str, list[archives.Archi
     lab.save()
     network.ensure_router(client, lab, helper_image)
     cache.ensure(client, lab, helper_image)
+    if vendors:
+        vendor.ensure(client, lab, vendors.result())
     return node_image, archived
 
 
-def _place(lab: Lab, consul: archives.Archive, smoke: archives.Archive) -> None:
+def _place(lab: Lab, consul: archives.Archive, smoke: archives.Archive, vendors: dict[str, dict]) -> None:
     """Put the image archives beside the site file, and write that."""
     for archive in (consul, smoke):
         target = lab.folder / archive.path.name
         if not target.exists():
             shutil.copyfile(archive.path, target)
-    sitefile.write(lab, {"image": consul.image, "archive": consul.path.name})
+    repositories = {part: found["repository"] for part, found in vendors.items()}
+    sitefile.write(lab, {"image": consul.image, "archive": consul.path.name}, repositories)
 
 
 def status(client: docker.DockerClient, lab: Lab) -> list[dict]:

@@ -17,8 +17,12 @@ def roles(position: int, total: int) -> list[str]:
     return ["manager"] if total >= MANAGERS and position < MANAGERS else ["worker"]
 
 
-def write(lab: Lab, consul: dict[str, str] | None = None) -> None:
-    """Write the lab's site.sls; `consul` holds the image and the archive if the lab brings its own."""
+def write(lab: Lab, consul: dict[str, str] | None = None, repositories: dict[str, dict] | None = None) -> None:
+    """Write the lab's site.sls.
+
+    `consul` holds the image and the archive if the lab brings its own, `repositories` those in the vendors' place.
+    """
+    repositories = repositories or {}
     names = lab.node_names()
     content = {
         "cluster": lab.name,
@@ -37,9 +41,11 @@ def write(lab: Lab, consul: dict[str, str] | None = None) -> None:
         },
         "users": {"admin": "pi", "identity": str(lab.key), "known_hosts": str(lab.known_hosts)},
         "salt": {"version": "3008", "source": "auto"},
-        "docker": {"source": "distribution"},
+        "docker": {"source": "vendor" if "docker" in repositories else "distribution"},
         "sources": cache.sources(lab),
     }
+    for part, repository in repositories.items():
+        content[part]["repository"] = repository
     if consul:
         content["consul"] = consul
     head = f"# Site file of lab `{lab.name}`, written by `rpiomega lab up`.\n"

@@ -21,13 +21,17 @@ FIRST_HOST, FIRST_STATIC = 10, 110
 
 @dataclass
 class Lab:
-    """One lab. `subnet` is empty until the network exists; `limits` is what this host cannot give its Pis."""
+    """One lab. `subnet` is empty until the network exists; `limits` is what this host cannot give its Pis.
+
+    `vendor`: whose repositories are served: "docker", "docker salt", or "" for none (the distribution's Docker then).
+    """
 
     name: str
     release: str = "trixie"
     nodes: int = 3
     subnet: str = ""
     stack: str = "networkmanager"
+    vendor: str = "docker"
     limits: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -65,7 +69,7 @@ class Lab:
         return ["rpiomega-master", *(f"rpiomega-{number}" for number in range(2, self.nodes + 1))]
 
     def address(self, number: int) -> str:
-        """Return an address of the lab's network: 1 is this machine, 2 DHCP and DNS, 3 the cache."""
+        """Return an address of the lab's network: 1 is this machine, 2 DHCP and DNS, 3 the cache, 4 the vendors."""
         return self.subnet.split("/")[0].rpartition(".")[0] + f".{number}"
 
     def leased_address(self, name: str) -> str:
@@ -99,7 +103,8 @@ def load(name: str) -> Lab | None:
     """Return the lab of that name, or None if this checkout has none."""
     path = ROOT / check_name(name) / "lab.json"
     try:
-        return Lab(**json.loads(path.read_text()))
+        # A lab from before there were repositories keeps the Docker it has.
+        return Lab(**{"vendor": "", **json.loads(path.read_text())})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as err:

@@ -1,0 +1,155 @@
+"""Docker Engine on a node: where its packages come from, and how it is set.
+
+What stops an engine waits until the swarm can do without this node, and lets the next manager go on only when this one
+is reachable again: applied to all nodes at once, one manager restarts at a time.
+"""
+
+import json
+import os
+
+import omega_consul
+import omega_docker
+import omega_docker_config
+import omega_docker_data
+import omega_docker_packages as docker_packages
+import omega_docker_settings
+import omega_docker_turn
+import omega_files
+from omega_docker_service import Service
+
+HELD = "/var/lib/rpiomega/docker-held.json"
+ANSWER_BOUND = 120
+
+
+def __virtual__():
+    return os.path.isdir("/etc/apt") or (False, "docker_engine: this system has no apt")
+
+
+def installed(name, packages, conflicting, version="", allow_downgrade=False):
+    """Have Docker's packages of one source, and none of the other's.
+
+    Everything is fetched before the engine stops; then one transaction of apt replaces the packages. Data, containers
+    and membership of a swarm stay. With a version, the packages are held at it; another version moves the hold.
+
+    :param name: a label, for the reader
+    :param packages: list of names; the first is the engine
+    :param conflicting: list of names that cannot stay beside them
+    :param version: ``28.5.1``, ``28`` for the newest of 28, the whole version as apt shows it, or empty: any, not held
+    :param allow_downgrade: whether an older engine may replace a newer one
+    :return: Salt's state return
+
+    .. code-block:: yaml
+
+        docker.install:
+          docker_engine.installed:
+            - name: vendor
+            - packages: [docker-ce, docker-ce-cli, containerd.io]
+            - conflicting: [docker.io, containerd, runc]
+            - version: '28.5'
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "Docker is installed"}
+    own = json.loads(omega_files.read(HELD) or "[]")
+    try:
+        state = _look(packages, conflicting)
+        first = not any(engine in state["installed"] for engine in docker_packages.ENGINES)
+        if __opts__["test"] and packages[0] not in state["installed"] and not state["offered"].get(packages[0]):
+            # Its repository would come with this very run, and nobody knows yet what it offers.
+            would = {package: {"old": "", "new": version or "the newest"} for package in packages}
+            would.update({package: {"old": old, "new": ""} for package, old in state["installed"].items()})
+            return {**ret, "result": None, "changes": would, "comment": "Docker would be installed"}
+        made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own)
+        if made.touches and not first or made.remove:
+            docker_packages.foresee(made, allow_downgrade)
+        ret["changes"] = made.changes
+        if __opts__["test"] or not made.changes:
+            return {**ret, "result": None, "comment": "Docker's packages would change"} if made.changes else ret
+        if made.touches and not first:
+            _fetch(made, allow_downgrade)
+    except docker_packages.PackageError as error:
+        return {**ret, "result": False, "changes": {}, "comment": str(error)}
+    problem = _stopping(lambda: _install(made, allow_downgrade)) if made.touches else None
+    problem = problem or docker_packages.mark(made)
+    if problem:
+        return {**ret, "result": False, "comment": problem}
+    omega_files.write(HELD, json.dumps(sorted(packages) if version else []) + "\n")
+    return {**ret, "comment": "Docker's packages are as the site wants them"}
+
+
+def configured(
+    name,
+    settings=None,
+    mirrors=None,
+    insecure_registries=None,
+    data_root="",
+    move_data=False,
+    base_url=omega_docker.SOCKET,
+):
+    """Have the engine run with these settings, beside those that others put in its file.
+
+    The engine itself judges the merged settings first; nothing is replaced or restarted if it refuses them. It is
+    restarted only for settings that it cannot reload, and gets the former ones back if it does not start.
+
+    :param name: path of daemon.json
+    :param settings: mapping; mappings in it join those in the file, everything else replaces
+    :param mirrors: list of registry mirrors
+    :param insecure_registries: list of registries without a trusted certificate
+    :param data_root: folder on a disk of its own; empty: as the file says, or /var/lib/docker
+    :param move_data: whether the data of a former data root is copied there; without it that is an error
+    :param base_url: the engine's socket
+    :return: Salt's state return
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": "the engine runs with these settings"}
+    ours = dict(settings or {})
+    ours.update({"registry-mirrors": mirrors} if mirrors else {})
+    ours.update({"insecure-registries": insecure_registries} if insecure_registries else {})
+    ours.update({"data-root": data_root} if data_root and data_root != omega_docker_data.DEFAULT else {})
+    try:
+        wanted = omega_docker_settings.Settings(name, ours, Service(), move_data)
+        if wanted.service.program()[0] is None and __opts__["test"]:
+            return {**ret, "result": None, "changes": wanted.changes, "comment": "once Docker is installed"}
+        due = wanted.check()
+    except (omega_docker_config.ConfigError, omega_docker_data.DataError) as error:
+        return {**ret, "result": False, "comment": str(error)}
+    ret["changes"] = {**wanted.changes, **({"engine": wanted.owed} if wanted.owed and wanted.service.active() else {})}
+    if not due:
+        return ret
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": "the settings would change"} if ret["changes"] else ret
+    if wanted.owed == "restart" and (wanted.service.active() or wanted.moves):
+        problem = _stopping(lambda: wanted.write() and wanted.restart(), base_url)
+    else:
+        problem = wanted.reload(base_url) if wanted.write() else None
+    if problem:
+        return {**ret, "result": False, "changes": {}, "comment": problem}
+    return {**ret, "comment": "the engine runs with the new settings"} if ret["changes"] else ret
+
+
+def _look(packages, conflicting):
+    state = docker_packages.look([*packages, *conflicting])
+    if not state["offered"].get(packages[0]) and not __opts__["test"]:
+        __salt__["pkg.refresh_db"]()
+        state = docker_packages.look([*packages, *conflicting])
+    return state
+
+
+def _fetch(made, downgrade):
+    try:
+        docker_packages.fetch(made, downgrade)
+    except docker_packages.PackageError:
+        # The mirror may have moved on since the lists were fetched.
+        __salt__["pkg.refresh_db"]()
+        docker_packages.fetch(made, downgrade)
+
+
+def _install(made, downgrade):
+    return docker_packages.carry_out(made, downgrade) or omega_docker.wait(_answers, ANSWER_BOUND)
+
+
+def _answers():
+    omega_docker.connect()
+
+
+def _stopping(act, base_url=omega_docker.SOCKET):
+    return omega_docker_turn.in_turn(
+        __opts__["id"], act, lambda: omega_consul.from_salt(__opts__, __pillar__), base_url
+    )

@@ -1,0 +1,126 @@
+"""The settings of a Docker Engine: merged with what others wrote, judged by the engine itself. No file is written."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+
+# What an engine takes over on SIGHUP (docs.docker.com/reference/cli/dockerd, "Configuration reload behavior").
+RELOADABLE = {
+    "debug",
+    "features",
+    "insecure-registries",
+    "labels",
+    "live-restore",
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+    "registry-mirrors",
+    "shutdown-timeout",
+}
+NOBODY = 65534
+BOUND = 60
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the text names the file or key and the next step."""
+
+
+def parse(path, text):
+    """Return the mapping that a daemon.json holds; `text` None or empty: an empty one.
+
+    :raises ConfigError: no JSON, or no mapping
+    """
+    if not (text or "").strip():
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON ({error}): mend it or move it away, then apply again") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds no mapping: mend it or move it away, then apply again")
+    return found
+
+
+def merge(found, ours, before):
+    """Return the settings as they should be.
+
+    :param found: what the file holds now
+    :param ours: what the site wants; mappings join what is there, everything else replaces it
+    :param before: what the site wanted last time: what it no longer wants goes, unless somebody changed it
+    """
+    merged = dict(found)
+    for key, value in before.items():
+        if key in ours and not (isinstance(ours[key], dict) and isinstance(value, dict)):
+            continue
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], ours.get(key, {}), value)
+            if not merged[key]:
+                del merged[key]
+        elif merged.get(key) == value:
+            del merged[key]
+    for key, value in ours.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value, {}) if both else value
+    return merged
+
+
+def difference(old, new):
+    """Return ``{key: {"old": …, "new": …}}`` of the top-level keys that differ; a missing one is None."""
+    keys = sorted(set(old) | set(new))
+    return {key: {"old": old.get(key), "new": new.get(key)} for key in keys if old.get(key) != new.get(key)}
+
+
+def needs_restart(changes):
+    """Return those keys of a `difference` that an engine takes over only as it starts.
+
+    A key that is gone is one of them: a reload leaves alone what the file does not name (measured on 20.10).
+    """
+    return sorted(key for key, change in changes.items() if key not in RELOADABLE or change["new"] is None)
+
+
+def validate(settings, dockerd, flags=()):
+    """Have the engine's own program judge the settings, with the flags that its service gives it.
+
+    :param settings: mapping
+    :param dockerd: path of the program
+    :param flags: list; a setting given there as well is an error too
+    :raises ConfigError: with the program's words
+    """
+    # The program may run as somebody else, so the folder is open; the settings are readable anyhow.
+    with tempfile.TemporaryDirectory(prefix="rpiomega-") as folder:
+        os.chmod(folder, 0o755)
+        path = os.path.join(folder, "daemon.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(settings, file)
+        os.chmod(path, 0o644)
+        # --validate came with release 23.
+        asked = _run([dockerd, *flags, "--validate", "--config-file", path])
+        if asked.returncode and "unknown flag: --validate" in asked.stderr:
+            asked = _older(dockerd, flags, path)
+        if asked.returncode:
+            words = asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"]
+            raise ConfigError(re.sub(r"^.*with file \S+: ", "", words[-1]))
+
+
+def _older(dockerd, flags, path):
+    """Ask a release that cannot validate: without root it reads its settings, then refuses to start."""
+
+    def drop():
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+    asked = _run([dockerd, *flags, "--config-file", path], preexec_fn=drop)
+    if "needs to be started with root" in asked.stderr:
+        asked.returncode = 0
+    return asked
+
+
+def _run(command, **options):
+    try:
+        # No PATH to search, no environment that changes what is read.
+        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, **options)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"{command[0]} cannot judge the settings: {error}") from error

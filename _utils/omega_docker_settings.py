@@ -1,0 +1,135 @@
+"""Carries an engine's settings out: data root, daemon.json, and as little of a restart as they need."""
+
+import json
+
+import omega_docker
+import omega_docker_config as config
+import omega_docker_data as data
+import omega_files
+
+# What the site wanted last time ("ours"), and what the engine has still to do ("owed": restart or reload).
+RECORD = "/var/lib/rpiomega/docker.json"
+# Under what name /info tells of a setting that a reload takes over.
+_TOLD = {
+    "labels": lambda info: info.get("Labels") or [],
+    "registry-mirrors": lambda info: [url.rstrip("/") for url in info["RegistryConfig"]["Mirrors"] or []],
+}
+
+
+class Settings:
+    """The settings as they should be, beside what is there.
+
+    :param path: daemon.json
+    :param ours: what the site wants in it
+    :param service: omega_docker_service.Service, or what stands in for it
+    :param move_data: whether the data may follow a changed data root
+    :raises omega_docker_config.ConfigError: daemon.json cannot be read
+    """
+
+    def __init__(self, path, ours, service, move_data=False, record=RECORD):
+        self.path, self.ours, self.service, self.move_data, self.record = path, ours, service, move_data, record
+        self.text = omega_files.read(path)
+        self.found = config.parse(path, self.text)
+        self.known = config.parse(record, omega_files.read(record))
+        self.wanted = config.merge(self.found, ours, self.known.get("ours") or {})
+        self.changes = config.difference(self.found, self.wanted)
+        self.root = self.wanted.get("data-root", data.DEFAULT)
+        self.moves = False
+
+    def check(self):
+        """Judge the settings, before anything is touched; return whether there is anything to do.
+
+        :raises omega_docker_config.ConfigError, omega_docker_data.DataError: naming key or folder and the next step
+        """
+        program, flags = self.service.program()
+        if program is None:
+            raise config.ConfigError("Docker is not installed: apply state docker.install")
+        data.check_place(self.root)
+        if self.service.dependence() != data.dependence(self.root):
+            self.changes["start only with its disk"] = data.mount_of(self.root) if self.root != data.DEFAULT else None
+        if self.changes:
+            try:
+                config.validate(self.wanted, program, flags)
+            except config.ConfigError as error:
+                raise config.ConfigError(
+                    f"docker.daemon of the site file: the engine refuses it: {error}. {self.path} is as it was"
+                ) from error
+        if "data-root" in self.changes:
+            self.moves = data.plan(self.found.get("data-root", data.DEFAULT), self.root, self.move_data)
+        return bool(self.changes or self.owed or self.known.get("ours") != self.ours)
+
+    @property
+    def owed(self):
+        """What the engine has still to do for these settings: "restart", "reload", or an empty text."""
+        changes = config.difference(self.found, self.wanted)
+        if config.needs_restart(changes) or self.known.get("owed") == "restart":
+            return "restart"
+        return "reload" if changes else self.known.get("owed", "")
+
+    def write(self):
+        """Put the settings in place, remembering what the engine owes until it has done it."""
+        owed = self.owed if self.moves or self.service.active() else ""
+        self._remember(owed)
+        self.service.depend_on(data.dependence(self.root))
+        if self.wanted != self.found:
+            self._put(json.dumps(self.wanted, indent=2) + "\n")
+        return owed
+
+    def restart(self):
+        """Restart the engine with the new settings, its data moved if need be; return what went wrong, or None.
+
+        If the engine does not start with them, it gets the old ones back.
+        """
+        problem = None
+        if self.moves:
+            problem = self.service.stop() or self._copy()
+        problem = problem or self.service.restart()
+        if problem is None:
+            self._remember("")
+            return None
+        return self._back(problem, self.service.restart)
+
+    def reload(self, base_url=omega_docker.SOCKET):
+        """Have the running engine take the new settings over; return what went wrong, or None."""
+        problem = self.service.reload() or self._untold(base_url)
+        if problem is None:
+            self._remember("")
+            return None
+        return self._back(problem, self.service.reload)
+
+    def _copy(self):
+        try:
+            data.copy(self.found.get("data-root", data.DEFAULT), self.root)
+        except data.DataError as error:
+            return str(error)
+        return None
+
+    def _back(self, problem, again):
+        self._put(self.text)
+        self.service.depend_on(data.dependence(self.found.get("data-root", data.DEFAULT)))
+        omega_files.write(self.record, json.dumps(self.known) + "\n")
+        worse = again()
+        now = f"and it does not run with the former ones either: {worse}" if worse else "the former ones are back"
+        return f"the engine does not run with the new settings ({problem}); {now}"
+
+    def _untold(self, base_url):
+        """Return which reloaded setting the engine does not tell of, or None."""
+
+        def seen():
+            info = omega_docker.connect(base_url).info()
+            for key, told in _TOLD.items():
+                want = [str(value).rstrip("/") for value in self.wanted.get(key, [])]
+                if key in self.changes and sorted(told(info)) != sorted(want):
+                    return f"{key} is {told(info)} after a reload, not {want}; see `journalctl -u docker`"
+            return None
+
+        return omega_docker.wait(seen, 15)
+
+    def _put(self, text):
+        if text is None:
+            omega_files.remove(self.path)
+        else:
+            omega_files.write(self.path, text, omega_files.mode_of(self.path) or 0o644)
+
+    def _remember(self, owed):
+        omega_files.write(self.record, json.dumps({**self.known, "ours": self.ours, "owed": owed}) + "\n")

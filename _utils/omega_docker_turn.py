@@ -1,0 +1,122 @@
+"""
+One manager at a time: what a manager of the swarm does around a stop of its own engine.
+
+All managers may want to restart their engines at the same moment: a new setting or release, applied everywhere at
+once. Each takes a lock in Consul, looks whether the swarm keeps its quorum meanwhile, acts, and gives the lock back
+only when the swarm calls it reachable again. A Consul server is also a container of that engine, so it takes its turn
+among the servers too (`omega_consul_restart`), and the lock's session must outlive the agent it was made through: it
+has no health check, and a TTL longer than a restart.
+"""
+
+import time
+
+import omega_consul_restart
+import omega_docker
+import omega_lock
+from omega_consul import ConsulError
+from omega_consul_policies import SWARM
+
+LOCK = SWARM + "engine"
+TTL = 300
+WAIT = 1800  # seconds for one's turn: others may be upgrading from a slow card
+SPARE_BOUND = 120
+BACK_BOUND = 180
+POLL = 0.5
+
+
+def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
+    """
+    Call `act`, which stops the engine and starts it again, when the swarm can do without this node.
+
+    An engine that does not answer, or is in no swarm, has nothing to protect: `act` is called at once. So is it on a
+    worker, but for its turn among Consul's servers, if it is one.
+
+    :param node: this node's name
+    :param act: called without arguments; returns what went wrong in words, or None
+    :param consul: called without arguments, gives an omega_consul.Client of this node's agent
+    :param base_url: the engine's socket
+    :param wait: seconds to wait for the turn
+    :return: what went wrong in words, or None
+    """
+    swarm = _swarm(base_url)
+    if not swarm or swarm["LocalNodeState"] != "active":
+        return act()
+    manager = swarm.get("ControlAvailable")
+    if manager and (swarm.get("Managers") or 1) == 1:
+        return act()
+    try:
+        client = consul()
+        client.wait_ready(SPARE_BOUND)
+        if not manager:
+            return omega_consul_restart.in_turn(client, node, act)[0]
+        with omega_lock.hold(client, LOCK, node, ttl=TTL, wait=wait, checks=[]) as lock:
+            problem = _spared(node, base_url)
+            if problem:
+                return problem
+            lock.verify()
+            problem = omega_consul_restart.in_turn(client, node, act)[0] or _back(node, base_url)
+            client.wait_ready(BACK_BOUND)
+            return problem
+    except ConsulError as error:
+        return (
+            f"the engine of {node} was left alone, because it could not take its turn among the managers: {error}. "
+            "See `docker logs rpiomega-consul`, then apply again"
+        )
+
+
+def _swarm(base_url):
+    try:
+        return omega_docker.connect(base_url).info()["Swarm"]
+    except omega_docker.EngineError:
+        return None
+
+
+def _spared(node, base_url):
+    """Wait until the other managers are a quorum without this one; return what went wrong, or None."""
+    return _wait(SPARE_BOUND, base_url, _can_be_spared, f"the engine of {node} was left alone: {{}}")
+
+
+def _back(node, base_url):
+    """Wait until the swarm reaches this manager again; return what went wrong, or None."""
+    return _wait(BACK_BOUND, base_url, _is_back, f"{node} restarted its engine, and is no sound manager yet: {{}}")
+
+
+def _can_be_spared(me, managers):
+    """Return why the swarm cannot do without the manager `me`, or None."""
+    lost = [name for name, reachable in managers.items() if not reachable]
+    left = len(managers) - len(lost) - (me not in lost)
+    # Of two managers neither can be spared: with both there it is a short outage, and no loss.
+    if left >= len(managers) // 2 + 1 or (len(managers) == 2 and not lost):
+        return None
+    return f"the swarm would lose its quorum, because {', '.join(lost)} cannot be reached; bring it back, apply again"
+
+
+def _is_back(me, managers):
+    return None if managers.get(me) else "the others do not reach it; see `docker node ls`, `journalctl -u docker`"
+
+
+def _wait(bound, base_url, judge, text):
+    end = time.monotonic() + bound
+    while True:
+        last = _ask(base_url, judge)
+        if last is None:
+            return None
+        if time.monotonic() >= end:
+            return text.format(f"{last} (waited {bound} s)")
+        time.sleep(POLL)
+
+
+def _ask(base_url, judge):
+    import docker
+
+    try:
+        client = omega_docker.connect(base_url, timeout=30)
+        me = client.info()["Swarm"]["NodeID"]
+        nodes = [node.attrs for node in client.nodes.list() if node.attrs["Spec"]["Role"] == "manager"]
+    except (omega_docker.EngineError, docker.errors.APIError, OSError) as error:
+        return str(error)
+    names = {node["ID"]: node["Description"]["Hostname"] for node in nodes}
+    reach = {
+        names[node["ID"]]: (node.get("ManagerStatus") or {}).get("Reachability") == "reachable" for node in nodes
+    }
+    return judge(names.get(me), reach)

@@ -1,0 +1,65 @@
+"""Which packages Docker comes from: the plan for apt, from what is installed, offered and held."""
+
+import pytest
+from omega_docker_packages import PackageError, choose, fits, plan
+
+VENDOR = ["docker-ce", "docker-ce-cli", "containerd.io"]
+DEBIAN = ["docker.io", "docker-cli"]
+NEW, OLD = "5:28.5.2-1~debian.13~trixie", "5:28.4.0-1~debian.13~trixie"
+IO = "26.1.5+dfsg1-9+b9"
+OFFERED = {"docker-ce": [NEW, OLD], "docker-ce-cli": [NEW, OLD], "containerd.io": ["1.7.28-1"], "docker.io": [IO]}
+
+
+def state(installed=None, held=()):
+    return {"installed": installed or {}, "offered": OFFERED, "held": list(held)}
+
+
+def vendor(version=NEW):
+    return {"docker-ce": version, "docker-ce-cli": version, "containerd.io": "1.7.28-1"}
+
+
+@pytest.mark.parametrize("wanted", [NEW, "28", "28.5", "28.5.2"])
+def test_a_release_is_named_by_its_first_numbers_or_in_full(wanted):
+    assert choose(wanted, [NEW, OLD], None) == NEW
+    assert fits(NEW, wanted)
+
+
+@pytest.mark.parametrize("wanted", ["2", "28.5.20", "28.50", "29", NEW[:-1]])
+def test_numbers_that_only_begin_alike_are_another_release(wanted):
+    with pytest.raises(PackageError, match=f"docker.version {wanted}.*{NEW}, {OLD}"):
+        choose(wanted, [NEW, OLD], None)
+
+
+def test_a_fitting_engine_stays_when_a_newer_one_is_out():
+    assert plan(VENDOR, DEBIAN, "28", state(vendor(OLD), VENDOR)).changes == {}
+
+
+def test_without_a_version_nothing_is_upgraded_and_nothing_held():
+    assert plan(VENDOR, DEBIAN, "", state(vendor(OLD))).changes == {}
+
+
+def test_another_version_brings_engine_and_command_line_there_and_the_hold_along():
+    made = plan(VENDOR, DEBIAN, "28.5.2", state(vendor(OLD), VENDOR), own_holds=VENDOR)
+    assert made.install == {"docker-ce": NEW, "docker-ce-cli": NEW}
+    assert {"docker-ce", "docker-ce-cli"} <= set(made.hold)
+    assert made.unhold == []
+
+
+def test_a_version_that_is_no_longer_wanted_frees_what_was_held_for_it_only():
+    made = plan(VENDOR, DEBIAN, "", state(vendor(), [*VENDOR, "docker-cli"]), own_holds=VENDOR)
+    assert made.unhold == sorted(VENDOR)
+    assert not made.touches
+
+
+def test_the_other_source_goes_in_the_same_transaction():
+    made = plan(VENDOR, [*DEBIAN, "containerd", "runc"], "", state({"docker.io": IO, "containerd": "1.7.24"}))
+    assert set(made.install) == set(VENDOR)
+    assert made.remove == ["docker.io", "containerd"]
+
+
+def test_an_older_engine_is_refused_unless_asked_for():
+    with pytest.raises(PackageError, match="docker.io 26.* older than the engine that is there .*allow_downgrade"):
+        plan(DEBIAN, VENDOR, "", state(vendor()))
+    assert plan(DEBIAN, VENDOR, "", state(vendor()), allow_downgrade=True).remove == VENDOR
+    with pytest.raises(PackageError, match="older"):
+        plan(VENDOR, DEBIAN, "28.4", state(vendor()))
