@@ -15,6 +15,8 @@ swarm.member:
     - name: {{ omega.cluster }}
     - bootstrap_timeout: {{ omega.swarm.bootstrap_timeout }}
     - promote_timeout: {{ omega.swarm.promote_timeout }}
+    - min_free_mb: {{ omega.swarm.min_free_mb }}
+    - readdress: {{ omega.swarm.readdress }}
     {{- fixed() }}
     - require:
       - consul_agent: consul.ready

@@ -192,6 +192,12 @@ class Swarm(Section):
         description="Seconds a node waits for the first manager, which may still be installing Docker.",
     )
     promote_timeout: int = Field(120, ge=30, le=3600, description="Seconds a manager-to-be waits to be promoted.")
+    min_free_mb: int = Field(
+        500, ge=0, le=1000000, description="MiB that must be free before a node joins the swarm or becomes a manager."
+    )
+    readdress: bool = Field(
+        False, description="Whether a node whose address changed leaves and joins again, as a new node of the swarm."
+    )
     data_path_addr: str = Field(
         "", description="Interface, as eth1, for the traffic between containers; empty: that of the node's address."
     )
