@@ -69,6 +69,27 @@ def test_f09_without_quorum_everything_that_decides_fails_closed(fault, cluster)
     fault.recovers("a leader", cluster.consul_leader)
 
 
+def test_f11_a_second_server_dies_as_the_first_one_is_back(fault, cluster):
+    leader = cluster.consul_leader()
+    first = next(name for name in cluster.managers if name != leader)
+    observer = next(name for name in cluster.managers if name not in (leader, first))
+    fault.undo_later(f"Consul of {first}", lambda: cluster.run(first, "docker start rpiomega-consul"))
+    cluster.run(first, "docker kill rpiomega-consul")
+    cluster.wait(f"{first} to be missed", 60, lambda: first not in cluster.look([observer])[observer]["alive"])
+    cluster.run(first, "docker start rpiomega-consul")
+    cluster.wait(f"{first} to be alive", 60, lambda: first in cluster.look([observer])[observer]["alive"])
+    fault.begins(f"Consul of {first} restarted, that of the leader {leader} killed as soon as {first} is alive again")
+    fault.stop_consul(leader)
+
+    def writable():
+        path = "/v1/kv/rpiomega/swarm/faults/alive"
+        new = cluster.consul_leader()
+        return new not in ("", leader) and cluster.ask(observer, ["consul", "PUT", path, "x"])[0][0] == 200
+
+    tidy(fault, cluster)
+    fault.recovers("writes to succeed", writable)
+
+
 def test_f14_a_hanging_agent_holds_up_nobody(fault, cluster):
     node = cluster.workers[0]
     fault.begins(f"Consul of {node} stopped by SIGSTOP")

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 
+import pytest
 from cluster import returned_by
 from test_swarm import leave
 
@@ -48,3 +49,15 @@ def test_f45_all_nodes_lose_power_and_come_back_in_any_order(fault, cluster):
     fault.recovers("the cluster to be whole, without an apply", lambda: not cluster.problems())
     fault.measured["after the last node got power, s"] = round(fault.seconds - last, 1)
     assert {node: fact["node_id"] for node, fact in cluster.look().items()} == ids
+
+
+def test_f42_a_managers_disk_is_full(fault):
+    pytest.skip("the nodes' disks are this machine's own, not to be filled; tests/modules/test_swarm_mend.py, -k f42")
+
+
+def test_f43_docker_with_the_nftables_backend(fault):
+    pytest.skip("needs Docker 29, virtual Pis have the distribution's; tests/modules/test_swarm_check.py, -k f43")
+
+
+def test_f44_no_memory_cgroup_or_no_vxlan(fault):
+    pytest.skip("the kernel is this machine's own; tests/modules/test_swarm_check.py, -k f44")

@@ -123,3 +123,69 @@ def test_f30_a_demotion_that_would_cost_the_quorum_is_refused(fault, cluster):
 def reachable(cluster, name):
     """Whether the swarm's managers reach one."""
     return next(one["reachable"] for one in cluster.nodes_seen() if one["name"] == name)
+
+
+def spec(cluster):
+    """The swarm's settings."""
+    return cluster.docker(cluster.leading(), "GET", "/swarm")["Spec"]
+
+
+def set_cluster(cluster, *arguments):
+    """Apply `swarm.cluster` with these settings on the master by salt-call; return the state's return."""
+    local = cluster.call(cluster.master, "state.single", "swarm.cluster", "faults", *arguments, check=False)
+    return next(iter(local.values())) if isinstance(local, dict) else {"result": None, "comment": local}
+
+
+def unlocked(fault, cluster):
+    """Have autolock off again as the fault is healed."""
+    fault.undo_later("autolock", lambda: set_cluster(cluster, "autolock=False"))
+
+
+def test_f32_one_setting_changes_and_all_others_stay(fault, cluster):
+    unlocked(fault, cluster)
+    fault.undo_later("settings", lambda: set_cluster(cluster, "cert_expiry=90d", "task_history=5", "heartbeat_tick=1"))
+    wanted = ("autolock=True", "cert_expiry=1000h", "heartbeat_tick=2", "labels={faults: yes}")
+    first = set_cluster(cluster, *wanted)
+    assert first["result"] is True, first["comment"]
+    before = spec(cluster)
+    assert before["EncryptionConfig"]["AutoLockManagers"] is True
+    fault.begins("with autolock on, only the task history changed through swarm.cluster")
+    result = set_cluster(cluster, "task_history=3")
+    fault.seconds = round(fault.since(), 1)
+    assert result["result"] is True, result["comment"]
+    after = spec(cluster)
+    assert after["Orchestration"].pop("TaskHistoryRetentionLimit") == 3
+    before["Orchestration"].pop("TaskHistoryRetentionLimit", None)
+    assert after == before
+    assert fault.seconds < fault.bound
+
+
+def test_f29_locked_broken_and_pending_are_three_different_things(fault, cluster):
+    """Locked and broken here; pending, which needs an engine that never ends joining, in tests/modules (f29)."""
+    node, manager = cluster.workers[0], cluster.managers[-1]
+    fault.touched.update([node, manager])
+    certificate = "/var/lib/docker/swarm/certificates/swarm-node.crt"
+
+    def mend():
+        restore = f"mv {certificate}.kept {certificate}; systemctl start docker"
+        cluster.run(node, f"systemctl stop docker.socket docker; {restore}", 120)
+
+    fault.begins(f"certificate of {node} overwritten, its engine restarted")
+    fault.undo_later("certificate", mend)
+    broken = f"cp -p {certificate} {certificate}.kept; echo x >{certificate}; systemctl start docker"
+    cluster.run(node, f"systemctl stop docker.socket docker; {broken}", 120)
+    result = cluster.member(node)
+    assert (result["result"], "broken" in result["comment"]) == (False, True), result["comment"]
+    fault.seconds = round(fault.since(), 1)
+    unlocked(fault, cluster)
+    assert set_cluster(cluster, "autolock=True")["result"] is True
+    key = cluster.docker(cluster.leading(), "GET", "/swarm/unlockkey")["UnlockKey"]
+    kept = cluster.call(manager, "state.apply", "swarm", check=False)
+    fault.restart_docker(manager)
+    cluster.wait("the manager to be locked", 60, lambda: cluster.look([manager])[manager]["state"] == "locked")
+    result = cluster.member(manager)
+    fault.measured["a locked manager with the kept key"] = "unlocked" if result["result"] else result["comment"][:100]
+    assert key not in str(kept) + str(result)
+    if result["result"] is not True:
+        assert "locked" in result["comment"], result["comment"]
+        cluster.run(manager, f"printf '%s' {key} | docker swarm unlock", 60)

@@ -1,0 +1,81 @@
+"""Faults of the network that leave it up: bad quality, blocked ports."""
+
+import time
+
+import pytest
+from nodes import FOLDER, HERE, Failed
+from test_swarm import leave, up
+
+QUEUE, MEAN, JITTER, LOSS = 7, 0.3, 0.2, 0.1
+SECONDS = 150
+
+
+def test_f19_wifi_of_bad_quality(fault, cluster):
+    """300 +- 200 ms and 10 % loss on what comes in from other nodes; delay.py, because this kernel may lack netem."""
+    jobs = {}
+    for node in cluster.names:
+        cluster.put(node, f"{FOLDER}/delay.py", (HERE / "delay.py").read_text())
+        words = f"{QUEUE} {MEAN} {JITTER} {LOSS} {SECONDS + 60}"
+        jobs[node] = cluster.later(node, f"exec python3 {FOLDER}/delay.py {words}")
+        fault.undo_later(f"delay of {node}", lambda node=node: jobs[node].signal("TERM"))
+    for node, job in jobs.items():
+        cluster.wait("the delay to be in place", 20, job.read)
+        try:
+            for other in cluster.names:
+                if other != node:
+                    source = cluster.lab.node_address(other)
+                    fault.rule(node, f"INPUT -s {source} -j NFQUEUE --queue-num {QUEUE} --queue-bypass")
+        except Failed as error:
+            pytest.skip(f"neither netem nor NFQUEUE in this kernel: {error}")
+    fault.touched.update(cluster.names)
+    fault.begins(f"{MEAN * 1000:.0f} +- {JITTER * 1000:.0f} ms and {LOSS:.0%} loss between all nodes for {SECONDS} s")
+    holders, leaders, demoted = [], [], []
+    job = fault.holder(cluster.managers[1], "rpiomega/swarm/faults/lock", hold=SECONDS)
+    other = fault.holder(cluster.managers[2], "rpiomega/swarm/faults/lock", hold=5, wait=SECONDS)
+    runs = [cluster.later(cluster.master, "salt --out=json --hide-timeout '*' state.apply swarm")]
+    while fault.since() < SECONDS:
+        leader = cluster.consul_leader()
+        leaders += [leader] if leader and leader not in leaders[-1:] else []
+        demoted += [
+            one["name"] for one in _listed(cluster) if one["role"] != "manager" and one["name"] in cluster.managers
+        ]
+        time.sleep(3)
+    holders = [line["event"] for line in job.lines() + other.lines() if line["event"] == "held"]
+    fault.measured |= {"holders of the lock": len(holders), "leaders of Consul": len(leaders)}
+    assert len(holders) <= 2, job.read() + other.read()
+    assert demoted == []
+    runs[0].result(fault.bound)
+    fault.heal()
+    fault.recovers("the cluster to be whole", lambda: not cluster.problems(), fault.bound)
+    fault.seconds = round(fault.since() - SECONDS, 1)
+
+
+def _listed(cluster):
+    try:
+        return cluster.nodes_seen()
+    except Failed:
+        return []
+
+
+def test_f20_a_blocked_port_is_named_with_its_peer(fault, cluster):
+    node = cluster.workers[0]
+    leave(fault, cluster, node)
+    for port in (2377, 7946):
+        fault.begins(f"{port}/tcp of every manager blocked for {node}, which wants to join")
+        for manager in cluster.managers:
+            fault.rule(node, f"OUTPUT -d {cluster.lab.node_address(manager)} -p tcp --dport {port} -j DROP")
+        result = cluster.member(node, "join_timeout=5")
+        took = fault.since()
+        assert result["result"] is False
+        for manager in cluster.managers:
+            assert f"{cluster.lab.node_address(manager)}:{port}/tcp" in result["comment"], result["comment"]
+        assert took < fault.bound, f"{took:.0f} s"
+        fault.measured[f"{port} named after, s"] = round(took, 1)
+        fault.join_network_again()
+    fault.seconds = fault.measured["2377 named after, s"]
+    assert cluster.member(node)["result"] is True
+    cluster.wait("the node to be ready", 30, lambda: node in [one["name"] for one in cluster.nodes_seen() if up(one)])
+    fault.begins(f"4789/udp into {node} blocked")
+    fault.block(node, "udp", 4789)
+    said = cluster.rpiomega("doctor", "--json", check=False).stdout
+    fault.measured["doctor on 4789/udp"] = "named" if "4789" in said else "not named"
