@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 import rpiomega
-from rpiomega import address, report, roster, scan_cli
+from rpiomega import address, remove_cli, report, roster, scan_cli
 from rpiomega.accept import accept as accept_keys
 from rpiomega.bootstrap import Bootstrap, Options
 from rpiomega.bulk import Bulk
@@ -200,4 +200,5 @@ main.add_command(scan_cli.command(SITE, read_site))
 main.add_command(status.command(_over_ssh, _ready))
 main.add_command(verify.command(_over_ssh, _ready))
 main.add_command(address.command(_over_ssh, _ready))
+main.add_command(remove_cli.command(_over_ssh, _ready, read_site))
 _add_lab()

@@ -1,0 +1,78 @@
+"""A dead node's farewell to Consul and to the master's secrets, on three real servers."""
+
+import time
+
+import omega_consul_acl as acl
+import omega_consul_policies as policies
+import omega_consul_servers as servers
+import omega_removal
+import pytest
+from consul_server import ConsulCluster
+from omega_consul import ConsulError
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with ConsulCluster(3, acl=True) as cluster:
+        client = cluster.leader().client()
+        servers.wait_good(client)
+        for server in cluster.servers:
+            acl.ensure_policy(client, policies.policy_name(server.name), 'node_prefix "" { policy = "read" }')
+            acl.create_token(client, f"rpiomega node {server.name}", [policies.policy_name(server.name)])
+        yield cluster
+
+
+def until(condition, bound, what):
+    end = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < end, f"waited {bound} s for {what}"
+        time.sleep(0.2)
+
+
+def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp_path):
+    dead, living = cluster.followers()[0], cluster.leader()
+    other = next(server for server in cluster.followers() if server is not dead)
+    client = living.client()
+    for name in (dead.name, other.name):
+        (tmp_path / "consul/nodes" / name).mkdir(parents=True)
+        (tmp_path / "consul/nodes" / name / "token").write_text("secret")
+    with pytest.raises(ConsulError, match=f"sees {dead.name} as alive"):
+        omega_removal.forget(client, dead.name, tmp_path)
+    dead.kill()
+    until(lambda: omega_removal.state(client, dead.name) == "failed", 60, f"{dead.name} to be seen as failed")
+    until(lambda: not servers.find(servers.read(client), dead.name).healthy, 30, f"{dead.name} to be unhealthy")
+
+    assert "only 1 would be healthy voters" in omega_removal.look(client, {}, other.name, tmp_path)["refused"]
+    seen = omega_removal.look(client, {}, dead.name, tmp_path)
+    assert seen == {
+        "in_site": False,
+        "consul": "failed",
+        "refused": "",
+        "token": True,
+        "policy": True,
+        "secrets": True,
+    }
+    done = omega_removal.forget(client, dead.name, tmp_path)
+    assert done == [
+        "taken out of Consul, where it was failed",
+        "Consul token revoked",
+        "Consul policy deleted",
+        "its secrets on the master deleted",
+    ]
+    assert sorted(server.name for server in servers.read(client)) == sorted([living.name, other.name])
+    assert sorted(path.name for path in (tmp_path / "consul/nodes").iterdir()) == [other.name]
+    assert omega_removal.tokens(client, other.name)
+    until(lambda: omega_removal.state(client, dead.name) == "absent", 15, f"{dead.name} to be forgotten")
+    assert omega_removal.forget(client, dead.name, tmp_path) == []
+    assert not any(omega_removal.look(client, {}, dead.name, tmp_path)[key] for key in ("token", "policy", "secrets"))
+
+
+def test_a_node_without_secrets_in_its_pillar_uses_its_agents_token(tmp_path):
+    config = tmp_path / "consul.json"
+    config.write_text('{"acl": {"tokens": {"agent": "of the agent"}}}')
+    given = {"rpiomega_secrets": {"consul": {"token": "of the pillar"}}}
+    assert omega_removal.own_token(given, config) == "of the pillar"
+    assert omega_removal.own_token({}, config) == "of the agent"
+    assert omega_removal.own_token({}, tmp_path / "none") is None
+    with pytest.raises(ConsulError, match="only the site's master has the management token"):
+        omega_removal.clients({}, given, management=True)
