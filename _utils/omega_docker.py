@@ -23,11 +23,22 @@ def connect(base_url=SOCKET, timeout=60):
             "the Python package `docker` is missing beside Salt: run `rpiomega bootstrap` for this node"
         ) from error
     try:
-        client = docker.DockerClient(base_url=base_url, timeout=timeout)
-        client.ping()
+        oldest = docker.constants.MINIMUM_DOCKER_API_VERSION
+        client = docker.DockerClient(base_url=base_url, version=oldest, timeout=timeout)
+        _speak(client.api)
     except (docker.errors.DockerException, OSError) as error:
         raise EngineError(f"no Docker Engine answers at {base_url}: see `journalctl -u docker` ({error})") from error
     return client
+
+
+def _speak(api):
+    """
+    Use the engine's newest API version, which it names with its answer to a ping. The SDK would ask /version, for
+    which the engine starts other programs (runc, docker-init).
+    """
+    answer = api._get(f"{api.base_url}/_ping")
+    api._raise_for_status(answer)
+    api._version = answer.headers.get("Api-Version") or api._retrieve_server_version()
 
 
 def wait(look, bound):
