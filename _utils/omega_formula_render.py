@@ -7,6 +7,7 @@ made up in a temporary folder; the cluster's own are neither read nor written.
 
 import ast
 import copy
+import fnmatch
 import json
 import logging
 import os
@@ -16,6 +17,8 @@ import tempfile
 MODULE_FOLDERS = ("_modules", "_states", "_utils", "_pillar", "_runners", "_grains")
 # Rendered on their own terms: with an event's data, or by the master.
 NOT_FOR_MINIONS = ("reactor", "orch", "top")
+REQUISITES = ("require", "require_any", "watch", "watch_any", "onchanges", "onchanges_any", "onfail", "onfail_any")
+REQUISITES += ("prereq", "listen")
 
 
 def main():
@@ -150,6 +153,7 @@ def _render(opts, master, name, candidate):
         if not chunks and not errors:
             errors.append("the top file gives it no state")
         errors += _unknown_functions(high.state.states, chunks, candidate)
+        errors += [] if errors else _missing_requisites(chunks)
         rest = sorted(set(_all_states(high)) - {chunk["__sls__"] for chunk in chunks})
         for sls in rest:
             # Without this an ID counts as used twice: once in the highstate, once here.
@@ -160,6 +164,22 @@ def _render(opts, master, name, candidate):
     except Exception as error:  # noqa: BLE001 - a module of the revision may raise anything
         errors = [f"{type(error).__name__}: {error}"]
     return [" ".join(str(error).split()) for error in errors]
+
+
+def _missing_requisites(chunks):
+    """Return what Salt 3008 finds as it compiles, and 3007 and 3006 only when they run a state."""
+    known = {(chunk["state"], chunk[key]) for chunk in chunks for key in ("__id__", "name")}
+    known |= {("sls", chunk["__sls__"]) for chunk in chunks}
+    known |= {("id", name) for _, name in known}
+    found = []
+    for chunk in chunks:
+        for kind in REQUISITES:
+            wanted = chunk.get(kind) or []
+            for each in wanted if isinstance(wanted, list) else [wanted]:
+                state, name = next(iter(each.items())) if isinstance(each, dict) else ("id", each)
+                if not any(state == a and fnmatch.fnmatchcase(str(b), str(name)) for a, b in known):
+                    found.append(f"{chunk['__sls__']}: {chunk['__id__']}: {kind}: there is no {state}: {name}")
+    return found
 
 
 def _all_states(high):
