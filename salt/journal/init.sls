@@ -11,13 +11,13 @@ journal.config:
     - contents: |
         # Written by rpiomega from `journal` of the site file.
         [Journal]
-        {% if journal.storage != 'keep' %}
+        {%- if journal.storage != 'keep' %}
         Storage={{ journal.storage }}
-        {% endif %}
-        {% if journal.max_use %}
+        {%- endif %}
+        {%- if journal.max_use %}
         SystemMaxUse={{ journal.max_use }}
         RuntimeMaxUse={{ journal.max_use }}
-        {% endif %}
+        {%- endif %}
 {% else %}
 journal.config:
   file.absent:
@@ -25,7 +25,8 @@ journal.config:
 {% endif %}
 
 journal.service:
-  service.running:
-    - name: systemd-journald
-    - watch:
+  module.run:
+    - service.restart:
+      - name: systemd-journald
+    - onchanges:
       - file: journal.config

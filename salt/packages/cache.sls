@@ -11,9 +11,9 @@ packages.cache.config:
         Port: {{ omega.cache.packages_port }}
         # No page from which anybody could empty the cache.
         ReportPage:
-        {% if omega.sources.apt_proxy %}
+        {%- if omega.sources.apt_proxy %}
         Proxy: {{ omega.sources.apt_proxy }}
-        {% endif %}
+        {%- endif %}
 
 packages.cache:
   pkg.installed:

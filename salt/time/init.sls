@@ -28,14 +28,14 @@ time.servers:
     - makedirs: True
     - contents: |
         # Written by rpiomega from `time` of the site file.
-        {% if chrony %}
-        {% for server in servers %}
+        {%- if chrony %}
+        {%- for server in servers %}
         server {{ server }} iburst
-        {% endfor %}
-        {% else %}
+        {%- endfor %}
+        {%- else %}
         [Time]
         NTP={{ servers | join(' ') }}
-        {% endif %}
+        {%- endif %}
   {% else %}
   file.absent:
     - name: {{ path }}
