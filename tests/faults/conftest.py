@@ -71,9 +71,9 @@ def cluster():
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def group(cluster):
-    """After the last row of a file: the invariants that cost more (I2 everywhere, I3, I5)."""
+    """After the last row of a run: the invariants that cost more (I2 everywhere, I3, I5)."""
     ran: list[str] = []
     yield ran
     if ran:

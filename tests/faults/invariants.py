@@ -1,7 +1,7 @@
 """What must hold after every fault: I1 to I8 of faults.yaml, checked from all nodes.
 
-After each row: I1, I4, I6, I7, I8, and I2 on the workers' disks for the secrets of the managers. After each group of
-rows (one test file): I2 everywhere, I3 and I5. A row can ask for those itself: `fault.thoroughly = True`.
+After each row: I1, I4, I6, I7, I8, and I2 on the workers' disks for the secrets of the managers. After the last row
+of a run: I2 everywhere, I3 and I5. A row can ask for those itself: `fault.thoroughly = True`.
 """
 
 from __future__ import annotations

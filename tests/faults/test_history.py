@@ -1,0 +1,51 @@
+"""The checker of histories sees each thing that must never be."""
+
+import history
+import pytest
+
+MANAGERS = ["a", "b", "c"]
+
+
+def observe(t, **changed):
+    entry = {"clusters": {"a": "one", "b": "one"}, "record": {"fence": 5, "cluster_id": "one"}}
+    entry |= {"managers": {"a": ["a", "b", "c"]}, "tasks": {"d": "x3"}}
+    return {"t": t, "kind": "observe", **entry, **changed}
+
+
+def lock(t, node, event, fence, seconds=0.0):
+    return {"t": t, "kind": "lock", "node": node, "event": event, "fence": fence, "seconds": seconds}
+
+
+GOOD = [
+    observe(0, tasks={"d": "x1"}),
+    {"t": 1, "kind": "invoke", "fault": "power", "nodes": ["d"]},
+    observe(2, tasks={}),
+    observe(3, tasks={"d": "x2"}),
+    lock(1, "a", "held", 7),
+    lock(2, "a", "written", 7, 0.5),
+    lock(5, "b", "held", 9),
+    lock(6, "a", "written", 7, 2.5),  # begun at 3.5, its answer came late
+    {"t": 9, "kind": "converged", "seconds": 4.0},
+    observe(10, tasks={"d": "x3"}, record={}),
+    {"t": 11, "kind": "apply", "failures": {"d": ["Consul has no leader"]}},
+]
+BAD = {
+    "second swarm": [observe(20, clusters={"a": "one", "b": "two"})],
+    "fence fell": [observe(20, record={"fence": 4, "cluster_id": "one"})],
+    "record renamed": [observe(20, record={"fence": 9, "cluster_id": "two"})],
+    "one fence, two holders": [lock(20, "c", "held", 9)],
+    "write after a higher fence": [lock(20, "a", "written", 7, 0.1)],
+    "container lost": [observe(20), observe(21, tasks={"d": "x9"})],
+    "manager demoted": [observe(20, managers={"b": ["a", "b"]})],
+    "not whole": [{"t": 20, "kind": "converged", "seconds": None, "problems": ["d: swarm error"]}],
+    "traceback": [{"t": 20, "kind": "apply", "failures": {"d": ["Traceback (most recent call last)"]}}],
+}
+
+
+def test_a_good_history_has_no_violation():
+    assert history.violations(GOOD, MANAGERS) == []
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_each_violation_is_seen(what):
+    assert len(history.violations(GOOD + BAD[what], MANAGERS)) == 1
