@@ -186,3 +186,11 @@ def test_before_the_first_apply_there_is_no_quorum_to_miss(site, facts):
         fact["nodes"] = []
     _, found = look(site, facts)
     assert {check for _, check in found} == {"swarm", "consul"}
+
+
+def test_a_manager_without_a_leader_counts_though_it_cannot_name_its_swarm(site, facts):
+    unreached = lose(facts, "a", "b")
+    facts["m"]["swarm"]["cluster_id"], facts["m"]["nodes"] = "", []
+    seen, found = look(site, facts, unreached)
+    assert (seen.swarm.total, seen.swarm.up, seen.swarm.holds, seen.cluster_id) == (3, 1, False, "swarm1")
+    assert not [name for name, check in found if check == "one-swarm"]

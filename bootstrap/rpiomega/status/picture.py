@@ -68,7 +68,9 @@ def compose(site: Site, facts: dict[str, dict], unreached: dict[str, str]) -> Pi
 def _swarm(picture: Picture) -> None:
     managers = {name: fact for name, fact in picture.facts.items() if fact["swarm"]["manager"]}
     for name, fact in managers.items():
-        picture.cluster_ids.setdefault(fact["swarm"]["cluster_id"], []).append(name)
+        # Without a leader the engine does not say which swarm it manages.
+        if fact["swarm"]["cluster_id"]:
+            picture.cluster_ids.setdefault(fact["swarm"]["cluster_id"], []).append(name)
     picture.record = next((fact["consul"]["record"] for fact in picture.facts.values() if fact["consul"]["record"]), {})
     recorded = picture.record.get("cluster_id") or ""
     most = max(picture.cluster_ids, key=lambda known: len(picture.cluster_ids[known]), default="")
@@ -81,7 +83,7 @@ def _swarm(picture: Picture) -> None:
         picture.swarm_leader = next((node["name"] for node in voters if node["leader"]), "")
     elif recorded or any(fact["swarm"]["state"] not in ("", "inactive") for fact in picture.facts.values()):
         # Without a leader no manager lists the nodes: the site says how many there should be.
-        up = len(picture.cluster_ids.get(picture.cluster_id, []))
+        up = sum(fact["swarm"]["cluster_id"] in ("", picture.cluster_id) for fact in managers.values())
         picture.swarm = Quorum(max(len(picture.site.managers), up), up)
 
 
