@@ -77,7 +77,7 @@ class Nodes:
         return done
 
     def _exec(self, container: str, argv: list[str]) -> Done:
-        """Run a command; the answer is read as plain HTTP, because on an upgraded connection the SDK loses its begin."""
+        """Run a command; its answer is read as plain HTTP, because the SDK loses the begin of an upgraded one."""
         api = self.client.api
         identity = api.exec_create(container, argv)["Id"]
         body = {"Detach": False, "Tty": False}
