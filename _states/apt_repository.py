@@ -57,6 +57,27 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     return {**ret, "comment": f"{name} configured"}
 
 
+def absent(name, refresh=True):
+    """Have neither the source nor the key of a repository.
+
+    :param name: base name of the source and key files
+    :param refresh: fetch the package lists after a change
+    :return: Salt's state return
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is not configured"}
+    found = [path for path in (f"{SOURCES}/{name}.sources", f"{KEYRINGS}/{name}.asc") if os.path.exists(path)]
+    ret["changes"] = dict.fromkeys(found, "removed")
+    if not found:
+        return ret
+    if __opts__["test"]:
+        return {**ret, "result": None, "comment": f"would remove {', '.join(found)}"}
+    for path in found:
+        omega_files.remove(path)
+    if refresh:
+        __salt__["pkg.refresh_db"]()
+    return {**ret, "comment": f"{name} removed"}
+
+
 def _is_key(path, fingerprint):
     text = omega_files.read(path)
     try:

@@ -59,15 +59,15 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
             return {**ret, "result": None, "changes": would, "comment": "Docker would be installed"}
         made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own)
         if made.touches and not first or made.remove:
-            docker_packages.foresee(made, allow_downgrade)
+            docker_packages.foresee(made)
         ret["changes"] = made.changes
         if __opts__["test"] or not made.changes:
             return {**ret, "result": None, "comment": "Docker's packages would change"} if made.changes else ret
         if made.touches and not first:
-            _fetch(made, allow_downgrade)
+            _fetch(made)
     except docker_packages.PackageError as error:
         return {**ret, "result": False, "changes": {}, "comment": str(error)}
-    problem = _stopping(lambda: _install(made, allow_downgrade)) if made.touches else None
+    problem = _stopping(lambda: _install(made)) if made.touches else None
     problem = problem or docker_packages.mark(made)
     if problem:
         return {**ret, "result": False, "comment": problem}
@@ -132,17 +132,17 @@ def _look(packages, conflicting):
     return state
 
 
-def _fetch(made, downgrade):
+def _fetch(made):
     try:
-        docker_packages.fetch(made, downgrade)
+        docker_packages.fetch(made)
     except docker_packages.PackageError:
         # The mirror may have moved on since the lists were fetched.
         __salt__["pkg.refresh_db"]()
-        docker_packages.fetch(made, downgrade)
+        docker_packages.fetch(made)
 
 
-def _install(made, downgrade):
-    return docker_packages.carry_out(made, downgrade) or omega_docker.wait(_answers, ANSWER_BOUND)
+def _install(made):
+    return docker_packages.carry_out(made) or omega_docker.wait(_answers, ANSWER_BOUND)
 
 
 def _answers():

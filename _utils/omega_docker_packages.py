@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass, field
 
 import omega_docker_data
+import omega_files
 
 APT = ("apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2")
 KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
@@ -103,7 +104,8 @@ def _refuse_downgrade(made, engine, state, allowed):
     now = next((state["installed"][name] for name in ENGINES if name in state["installed"]), None)
     offered = state["offered"].get(engine, [])
     then = made.install.get(engine) or (offered[0] if engine in made.install and offered else None)
-    if now and then and upstream(then) < upstream(now) and not allowed:
+    # Back to an earlier patch of the same release is how a bad one is got rid of.
+    if now and then and upstream(then)[:2] < upstream(now)[:2] and not allowed:
         raise PackageError(
             f"{engine} {then} is older than the engine that is there ({now}), which may not read its data. Choose "
             "another docker.version or docker.source, or back up the volumes and write `allow_downgrade: true`"
@@ -126,20 +128,20 @@ def look(names):
     }
 
 
-def arguments(made, downgrade=False):
+def arguments(made):
     """Return what apt-get is given for a plan: installations and removals in one transaction."""
-    options = ["--no-install-recommends", "--allow-change-held-packages"]
-    options += ["--allow-downgrades"] if downgrade else []
+    # What may be held or go back has been decided before.
+    options = ["--no-install-recommends", "--allow-change-held-packages", "--allow-downgrades"]
     wanted = [f"{name}={version}" if version else name for name, version in made.install.items()]
     return ["install", *options, *wanted, *(f"{name}-" for name in made.remove)]
 
 
-def foresee(made, downgrade=False):
+def foresee(made):
     """Have apt work the plan out without doing it.
 
     :raises PackageError: it cannot, or something else would have to go
     """
-    done = _run(*APT, "--simulate", *arguments(made, downgrade))
+    done = _run(*APT, "--simulate", *arguments(made))
     if done.returncode:
         raise PackageError(f"apt cannot install Docker: {_said(done)}; see `apt-cache policy {' '.join(made.install)}`")
     gone = set(re.findall(r"^Remv (\S+)", done.stdout, re.MULTILINE)) - set(made.remove)
@@ -148,24 +150,24 @@ def foresee(made, downgrade=False):
         raise PackageError(f"Docker's packages would push {', '.join(others)} off this node: remove these first")
 
 
-def fetch(made, downgrade=False):
+def fetch(made):
     """Download what the plan needs, while the engine still runs.
 
     :raises PackageError: a package source does not answer
     """
-    done = _run(*APT, "--download-only", *arguments(made, downgrade))
+    done = _run(*APT, "--download-only", *arguments(made))
     if done.returncode:
         raise PackageError(f"Docker's packages cannot be fetched: {_said(done)}; check network and clock of this node")
 
 
-def carry_out(made, downgrade=False):
+def carry_out(made):
     """Install and remove; return what went wrong in words, or None."""
-    done = _run(*APT, *KEEP, *arguments(made, downgrade))
+    try:
+        done = _run(*APT, *KEEP, *arguments(made))
+    finally:
+        omega_files.remove(os.path.join(omega_docker_data.DEFAULT, NUKE))
     if done.returncode:
-        return f"apt could not finish: {_said(done)}; see `dpkg --audit` and /var/log/apt/term.log"
-    nuke = os.path.join(omega_docker_data.DEFAULT, NUKE)
-    if made.remove and os.path.exists(nuke):
-        os.unlink(nuke)
+        return f"apt could not finish, and Docker may be off: {_said(done)}; see `dpkg --audit`, /var/log/apt/term.log"
     return None
 
 

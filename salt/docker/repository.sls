@@ -1,7 +1,12 @@
 {% from 'rpiomega/map.jinja' import docker with context %}
 
 docker.repository:
-  {% if grains['os'] == 'Raspbian' %}
+  {% if docker.source != 'vendor' %}
+  apt_repository.absent:
+    - name: docker
+    - require:
+      - docker_engine: docker.install
+  {% elif grains['os'] == 'Raspbian' %}
   test.fail_without_changes:
     - name: >-
         Docker has no packages for 32-bit Raspberry Pi OS any more (release 28 was the last, and this is its end): write
@@ -15,7 +20,7 @@ docker.repository:
     - suite: {{ grains['oscodename'] }}
     - components: [stable]
     - key_url: {{ docker.repository.key_url }}
-    - fingerprint: {{ docker.repository.fingerprint }}
+    - fingerprint: '{{ docker.repository.fingerprint }}'
     - require_in:
       - docker_engine: docker.install
   {% endif %}

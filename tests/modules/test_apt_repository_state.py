@@ -27,15 +27,18 @@ def server(tmp_path):
 
 @pytest.fixture
 def present(states, tmp_path):
-    def present(key_url, fingerprint=FINGERPRINT, test=False):
+    def call(function, *arguments, test=False):
         with states(test=test) as loaded:
             # The state's own paths, under a root of the test.
-            module = loaded["apt_repository.present"].__globals__
+            module = loaded[function].__globals__
             module["KEYRINGS"], module["SOURCES"] = str(tmp_path / "keyrings"), str(tmp_path / "sources")
-            return loaded["apt_repository.present"](
-                "vendor", "https://example.org/debian", "trixie", ["stable"], key_url, fingerprint, refresh=False
-            )
+            return loaded[function](*arguments, refresh=False)
 
+    def present(key_url, fingerprint=FINGERPRINT, test=False):
+        source = ("vendor", "https://example.org/debian", "trixie", ["stable"], key_url, fingerprint)
+        return call("apt_repository.present", *source, test=test)
+
+    present.absent = lambda name: call("apt_repository.absent", name)
     return present
 
 
@@ -71,6 +74,14 @@ def test_a_key_somebody_exchanged_is_put_right(present, server, tmp_path):
     present(f"{server}/key.asc")
     (tmp_path / "keyrings/vendor.asc").write_text("something else")
     assert list(present(f"{server}/key.asc")["changes"]) == [f"{tmp_path}/keyrings/vendor.asc"]
+
+
+def test_a_repository_that_is_no_longer_wanted_leaves_nothing(present, server, tmp_path):
+    present(f"{server}/key.asc")
+    answer = present.absent("vendor")
+    assert sorted(answer["changes"]) == [f"{tmp_path}/keyrings/vendor.asc", f"{tmp_path}/sources/vendor.sources"]
+    assert not list(tmp_path.glob("*/vendor.*"))
+    assert present.absent("vendor")["changes"] == {}
 
 
 def test_test_mode_fetches_and_writes_nothing(present, tmp_path):

@@ -63,3 +63,7 @@ def test_an_older_engine_is_refused_unless_asked_for():
     assert plan(DEBIAN, VENDOR, "", state(vendor()), allow_downgrade=True).remove == VENDOR
     with pytest.raises(PackageError, match="older"):
         plan(VENDOR, DEBIAN, "28.4", state(vendor()))
+
+
+def test_an_earlier_patch_of_the_same_release_is_no_downgrade():
+    assert plan(VENDOR, DEBIAN, "28.5.2", state(vendor("5:28.5.3-1~debian.13~trixie"))).install["docker-ce"] == NEW

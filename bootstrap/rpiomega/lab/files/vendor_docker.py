@@ -1,6 +1,7 @@
 """`vendor_docker.py RELEASE ROOT`: Debian's Docker under the names, versions and paths of Docker's own repository."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,8 +38,10 @@ def main(release, root):
         work = pathlib.Path(folder)
         engine, containerd = apt.download("docker.io", work / "engine"), apt.download("containerd", work / "containerd")
         needs = {"docker-ce": [apt.fields(engine)["Depends"]], "containerd.io": [apt.fields(containerd)["Depends"]]}
-        for package, of in (("runc", containerd), ("tini", engine)):
-            merge(apt.download(package, work / package), of)
+        subprocess.run(["cp", "-a", str(apt.download("runc", work / "runc") / "usr"), str(containerd)], check=True)
+        init = engine / "usr/bin/docker-init"
+        init.unlink(missing_ok=True)
+        shutil.copy2(apt.download("tini", work / "tini") / "usr/bin/tini-static", init)
         client = work / "client"
         if has("docker-cli"):
             apt.download("docker-cli", client)
@@ -68,11 +71,6 @@ def restart_on_upgrade(script):
 def has(package):
     """Tell whether the distribution has a package of that name."""
     return bool(subprocess.run(["apt-cache", "show", package], capture_output=True, check=False).stdout)
-
-
-def merge(tree, into):
-    """Put the programs of one package into another's tree."""
-    subprocess.run(["cp", "-a", str(tree / "usr"), str(into)], check=True)
 
 
 def split_client(engine, client):
