@@ -137,8 +137,15 @@ def test_swap_off_goes_through_what_manages_it(tree):
 def test_compressed_swap_where_something_makes_it(tmp_path):
     assert "Mechanism=zram" in "".join(settle(Swap, plant(tmp_path / "a", "trixie"), swap="zram"))
     assert settle(Swap, plant(tmp_path / "b", "armbian"), swap="zram")
-    with pytest.raises(StepError, match="nothing here makes compressed swap"):
-        Swap(plant(tmp_path / "c", "ubuntu"), {"swap": "zram"}).check()
+
+
+def test_where_nothing_makes_compressed_swap_only_that_on_the_card_goes(tmp_path):
+    tree = plant(tmp_path, "ubuntu")
+    step = Swap(tree, {"swap": "zram"})
+    step.check()
+    assert any("comes with the states" in note for note in step.notes)
+    settle(Swap, tree, swap="zram")
+    assert "\n/swap.img" not in tree.read("/etc/fstab")
 
 
 def test_password_logins_go_off_only_after_a_proven_key_login_and_come_back(tree):

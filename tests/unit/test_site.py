@@ -91,6 +91,12 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
         (("consul", "archive"), "none.tar", "consul.archive: there is no file"),
         (("sources", "apt_proxy"), "proxy:3142", '"proxy:3142" is not a web address'),
         (("packages", "extra"), ["Vim!"], '"Vim!" is not a Debian package name'),
+        (("packages", "roles"), {"boss": ["vim"]}, "'boss' is not known; allowed: 'master', 'manager' or 'worker'"),
+        (("upgrades", "start"), "25:00", '"25:00" is not a time of day; write it in quotes, as "02:30"'),
+        (("upgrades",), {"security": True, "gap": 721}, "upgrades.gap: 2 nodes, one every 721 minutes, take more"),
+        (("upgrades", "hold"), ["*"], '"*" is not a Debian package; write its name, or its beginning and a star'),
+        (("journal", "max_use"), "64MB", '"64MB" is not a size; write 64M or 1G'),
+        (("cache", "image"), "registry:3", "cache.image: an image for a registry that is not asked for"),
         (("cluster",), None, "cluster: None has the wrong type"),
     ],
 )

@@ -31,7 +31,7 @@ class Upgrades(Section):
         False, description="Install the distribution's security updates each day. Docker and Salt are held out."
     )
     start: TimeOfDay = Field("02:00", description="When the first node of the file begins, in the nodes' time zone.")
-    gap: int = Field(30, ge=5, le=720, description="Minutes until the next node of the file begins.")
+    gap: int = Field(30, ge=5, le=1440, description="Minutes until the next node of the file begins.")
     reboot: bool = Field(
         False, description="Reboot after an update that needs it, if every manager of the swarm can be reached."
     )
