@@ -148,3 +148,14 @@ def applied(accepted):
     """The cluster after the first `salt '*' state.apply`; `first` and `second` are what two applies returned."""
     accepted.first = accepted.apply("first apply")
     return accepted
+
+
+@pytest.fixture(scope="module")
+def finished(request):
+    """The lab of a finished cluster: the one `RPIOMEGA_LAB` names, which stays, or a new one of three nodes."""
+    if name := os.environ.get("RPIOMEGA_LAB"):
+        return state.existing(name)
+    lab = request.getfixturevalue("make_lab")("finished", 3)
+    for step in (demo.bootstrap, demo.accept, demo.apply):
+        step(lab)
+    return lab

@@ -123,10 +123,10 @@ def consul(host, site):
 
     def run(arguments):
         # The token goes from file to environment inside the node: it is in no argument list, test output or job cache.
+        # It does not begin with NAME=: Salt would take it for a keyword argument.
         script = (
-            "CONSUL_HTTP_TOKEN=$(python3 -c \"import json;print(json.load(open('{dir}/consul.json'))"
-            "['acl']['tokens']['agent'])\") && export CONSUL_HTTP_TOKEN && "
-            "docker exec -e CONSUL_HTTP_TOKEN {container} consul {arguments}"
+            "export CONSUL_HTTP_TOKEN=$(python3 -c \"import json;print(json.load(open('{dir}/consul.json'))"
+            "['acl']['tokens']['agent'])\") && docker exec -e CONSUL_HTTP_TOKEN {container} consul {arguments}"
         ).format(dir=site["consul"]["config_dir"], container=site["consul"]["container"], arguments=arguments)
         result = host.run(script)
         assert result.rc == 0, f"`consul {arguments}` fails: {(result.stderr.strip() or 'no word').splitlines()[-1]}"

@@ -54,7 +54,9 @@ def test_the_http_api_listens_on_loopback_only(host):
 def test_without_a_token_nothing_is_told(host, site):
     answer = host.run(f"docker exec {site['consul']['container']} consul kv get -recurse rpiomega/")
     assert answer.stdout.strip() == "", "keys are read without a token"
-    assert answer.rc in (0, 1), f"the agent cannot be asked: {answer.stderr.strip()}"
+    # Releases differ: an empty answer, or a refusal.
+    asked = answer.rc == 0 or "Permission denied" in answer.stderr or "403" in answer.stderr
+    assert asked, f"the agent cannot be asked: {answer.stderr.strip()}"
 
 
 def test_secrets_are_readable_by_root_only(host, site):
