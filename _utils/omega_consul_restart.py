@@ -35,7 +35,7 @@ def in_turn(client, node, restart, bound=300.0):
         servers, remark = _look(client, bound)
     except ConsulError as error:
         return f"{node} was not restarted: {error}", ""
-    me = servers and consul_servers.find(servers, node)
+    me = consul_servers.find(servers, node)
     if not me or not me.voter or sum(server.voter for server in servers) == 1:
         return restart(), remark
     try:
@@ -50,12 +50,12 @@ def in_turn(client, node, restart, bound=300.0):
 
 
 def _look(client, bound):
-    """(servers, remark); servers is None where there is no quorum to protect, and the remark says so."""
+    """(servers, remark): none where this node is no server, or there is no quorum to protect; the remark says that."""
     start = time.monotonic()
     limits = {"no_leader": LEADER_BOUND, "unreachable": AGENT_BOUND, "timeout": AGENT_BOUND, "denied": bound}
     while True:
         try:
-            return consul_servers.read(client), ""
+            return (consul_servers.read(client), "") if consul_servers.is_server(client) else ([], "")
         except ConsulError as error:
             if error.kind not in limits:
                 raise
@@ -63,7 +63,7 @@ def _look(client, bound):
                 # A token may be unknown only until the master has registered it; then it is somebody's mistake.
                 if error.kind == "denied":
                     raise
-                return None, f"no quorum to protect, so without taking turns ({error})"
+                return [], f"no quorum to protect, so without taking turns ({error})"
         time.sleep(consul_servers.POLL)
 
 

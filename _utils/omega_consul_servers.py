@@ -94,7 +94,16 @@ def wait_good(client, names=(), bound=120.0):
         time.sleep(POLL)
 
 
+def is_server(client):
+    """Whether the agent asked is a server, not a client; needs `agent` read on itself."""
+    return bool(_self(client)["Config"].get("Server"))
+
+
 def applied_index(client):
     """The newest log entry that this agent's own server has applied; 0 for a client agent."""
-    stats = client.request("get", "/v1/agent/self", what="reading this agent's state")[1].get("Stats") or {}
+    stats = _self(client).get("Stats") or {}
     return int((stats.get("raft") or {}).get("applied_index", 0))
+
+
+def _self(client):
+    return client.request("get", "/v1/agent/self", what="reading this agent's state")[1]

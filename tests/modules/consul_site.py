@@ -26,6 +26,7 @@ import omega_consul
 import omega_consul_agent
 import omega_consul_cluster
 import omega_consul_restart
+import omega_files
 import omega_secrets
 from dockerds import Keeper, _die_with_parent, _free_subnet, _run
 
@@ -73,25 +74,45 @@ class Agent:
 
     def write(self):
         """The same without a loader, for tests whose subject comes after it."""
-        config = omega_consul_agent.build(self.site.site, self.name, IMAGE, self.secrets()["consul"],
-                                          self.secrets().get("management_token"), raft_multiplier=1)
+        config = omega_consul_agent.build(
+            self.site.site,
+            self.name,
+            IMAGE,
+            self.secrets()["consul"],
+            self.secrets().get("management_token"),
+            raft_multiplier=1,
+        )
         starter = self.name == self.site.master and not (self.site.root / "marker").exists()
         for file, text in omega_consul_agent.files(config, self.secrets()["consul"], starter).items():
-            (self.config / file).write_text(text)
+            omega_files.write(str(self.config / file), text, 0o600)
 
     def start(self):
+        """Have it started; the process is there when this returns, no more."""
         paths = {f"{kind}_file": str(self.config / f"{kind}.pem") for kind in ("ca", "cert", "key")}
-        own = {"data_dir": str(self.data), "addresses": {"http": self.address}}
+        own = {"data_dir": str(self.data), "addresses": {"http": f"127.0.0.1 {self.address}"}}
+        # New servers vote after 1 s, not 10: what is tested does not hang on that time.
+        own["autopilot"] = {"server_stabilization_time": "1s"}
         own.update({"tls": {"defaults": paths}} if "tls" in self.settings() else paths)
         (self.config / "zz-test.json").write_text(json.dumps(own))
+        self.wanted = True
+        until(lambda: self.process, f"{self.name} starts")
+
+    def revive(self):
+        """
+        What Docker and its restart policy do. Called by one thread as long as the site lives: the kernel kills a
+        process with PR_SET_PDEATHSIG when the thread that started it ends.
+        """
         with self._lock:
-            self.wanted, self.starts = True, self.starts + 1
-            log = (self.folder / "log").open("ab")
-            self.process = subprocess.Popen(
-                [*self.keeper.enter("net"), consul_server.binary(), "agent", f"-config-dir={self.config}"],
-                stdout=log, stderr=log, preexec_fn=_die_with_parent,
-            )
-            log.close()
+            if not self.wanted or (self.process and self.process.poll() is None):
+                return
+            self.starts += 1
+            with (self.folder / "log").open("ab") as log:
+                self.process = subprocess.Popen(
+                    [*self.keeper.enter("net"), consul_server.binary(), "agent", f"-config-dir={self.config}"],
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=_die_with_parent,
+                )
 
     def settings(self):
         return json.loads((self.config / "consul.json").read_text())
@@ -109,13 +130,6 @@ class Agent:
         """What `container.running` does to a container whose configuration changed; None, as nothing went wrong."""
         self.stop()
         self.start()
-
-    def revive(self):
-        """What Docker's restart policy does."""
-        with self._lock:
-            ended = self.wanted and self.process and self.process.poll() is not None
-        if ended:
-            self.start()
 
     def wipe(self):
         shutil.rmtree(self.data, ignore_errors=True)
@@ -165,7 +179,7 @@ class ConsulSite:
             agent.run("ip", "route", "add", "default", "via", f"{self.subnet}.1")
 
     def _revive(self):
-        while not self._done.wait(0.2):
+        while not self._done.wait(0.05):
             for agent in self.agents.values():
                 agent.revive()
 
@@ -185,10 +199,17 @@ class ConsulSite:
         for name in names or self.agents:
             self.agents[name].client().wait_ready(60)
 
+    def logs(self):
+        """The end of every agent's log."""
+        return "\n".join(f"{agent.name}: {(agent.folder / 'log').read_text()[-2000:]}" for agent in self)
+
     def tokens(self):
         """What state `consul_acl.cluster_tokens` does."""
         client = self.agents[self.master].management()
-        client.wait_ready(60)
+        try:
+            client.wait_ready(60)
+        except omega_consul.ConsulError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
         secrets = self.store.consul_management(self.site)["node_tokens"]
         omega_consul_cluster.tokens(client, self.site, secrets)
         (self.root / "marker").touch()

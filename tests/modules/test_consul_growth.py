@@ -1,0 +1,175 @@
+"""The servers of a site change: from one to three, back to fewer, two lost for good, all lost but a snapshot."""
+
+import json
+from pathlib import Path
+
+import omega_consul
+import omega_consul_recover
+import omega_consul_servers as consul_servers
+import omega_consul_snapshot
+import pytest
+from consul_site import ConsulSite, until
+from dockerds import missing
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+SERVERS = ("pi1", "pi2", "pi3")
+MASTER, MANAGER, WORKER = ["master", "manager"], ["manager"], ["worker"]
+RECORD, VALUE = "rpiomega/swarm/record", {"state": "ready", "cluster_id": "c1"}
+
+
+def peers(agent):
+    """{name: whether it votes} by Raft."""
+    return {server.name: server.voter for server in consul_servers.read(agent)}
+
+
+@pytest.mark.long
+def test_one_server_grows_to_three_and_nothing_is_lost_then_shrinks_only_when_told(states):
+    """All three restart at the same moment, as `state.apply` on all nodes makes them."""
+    with ConsulSite({"pi1": MASTER, "pi2": WORKER, "pi3": WORKER}) as site:
+        site.apply()
+        management = site["pi1"].management()
+        assert peers(management) == {"pi1": True}
+        management.put(RECORD, VALUE)
+        tokens = {agent.name: agent.secrets()["consul"]["token"] for agent in site}
+
+        site.set_roles(pi2=MANAGER, pi3=MANAGER)
+        for agent in site:  # one after the other: Salt's loader is not for threads
+            assert agent.configure(states)["changes"]["files"] == grown(agent)
+        turns = site.together(lambda agent: agent.in_turn())
+        assert {name: problem for name, (problem, _) in turns.items()} == dict.fromkeys(SERVERS)
+        site.tokens()
+        consul_servers.wait_good(management, SERVERS, 60)
+        assert {agent.name: agent.secrets()["consul"]["token"] for agent in site} == tokens
+        for agent in site:
+            assert agent.client().get(RECORD).json() == VALUE
+            assert agent.configure(states)["changes"] == {}
+        assert consul_servers.to_spare(consul_servers.read(management)) == 1
+
+        shrink(site, states)
+
+
+def grown(agent):
+    """The files that change when a site of one server gets three: new servers need another certificate, too."""
+    return ["consul.json"] if agent.name == "pi1" else ["cert.pem", "consul.json", "key.pem"]
+
+
+def shrink(site, states):
+    """Three servers to one, by the site file: refused on each until it is told, and not while another is down."""
+    site.set_roles(pi2=WORKER, pi3=WORKER)
+    before = site["pi3"].settings()
+    for test in (True, False):
+        refused = site["pi3"].configure(states, test=test)
+        assert refused["result"] is False
+        assert "consul_retire: pi3" in refused["comment"]
+        assert refused["changes"] == {}
+    assert site["pi3"].settings() == before
+    other = site["pi3"].configure(states, consul_retire="pi2")
+    assert other["result"] is False, "the flag names another node"
+
+    site["pi2"].stop()
+    until(lambda: not _healthy(site, "pi2"), "pi2 is known to be down")
+    unsure = site["pi3"].configure(states, consul_retire="pi3")
+    assert unsure["result"] is False
+    assert "pi2" in unsure["comment"]
+    site["pi2"].start()
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+
+    for name, left in (("pi3", {"pi1": True, "pi2": True}), ("pi2", {"pi1": True})):
+        done = site[name].configure(states, consul_retire=name)
+        assert done["result"] is True, done
+        assert "is a client now" in done["comment"]
+        until(lambda left=left: peers(site["pi1"].management()) == left, f"{name} is out")
+        site[name].client().wait_ready(30)
+        assert site[name].configure(states)["changes"] == {}
+    assert site["pi1"].client().get(RECORD).json() == VALUE
+    assert not site["pi3"].settings()["server"]
+
+
+def _healthy(site, name):
+    return consul_servers.find(consul_servers.read(site["pi1"].management()), name).healthy
+
+
+@pytest.mark.long
+def test_two_servers_lost_for_good_and_the_third_goes_on_with_all_it_has():
+    """F10: peers.json on the one that is left; the others come back empty, as voters."""
+    with ConsulSite({"pi1": MASTER, "pi2": MANAGER, "pi3": MANAGER}) as site:
+        site.apply()
+        consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+        site["pi1"].management().put(RECORD, VALUE)
+        survivor = site["pi2"]
+        until(lambda: survivor.client().get(RECORD, stale=True), "the survivor has it")
+        with pytest.raises(omega_consul.ConsulError) as caught:
+            omega_consul_recover.check_lost(survivor.client(), "pi2", lambda: None)
+        assert caught.value.kind == "conflict"
+
+        for name in ("pi1", "pi3"):  # the master is one of them: it must not start a cluster of its own
+            site[name].stop(kill=True)
+            site[name].wipe()
+        until(lambda: survivor.client().leader() is None, "the survivor knows that there is no leader")
+        for name in ("pi1", "pi3"):
+            site[name].start()
+        omega_consul_recover.check_lost(survivor.client(), "pi2", lambda: None)
+
+        survivor.stop()
+        path = omega_consul_recover.write(str(survivor.data), survivor.address)
+        assert json.loads(Path(path).read_text())[0]["address"] == f"{survivor.address}:8300"
+        survivor.start()
+        omega_consul_recover.wait_leader(survivor.client(), "pi2", 60)
+        consul_servers.wait_good(site["pi2"].client(), SERVERS, 90)
+        for agent in site:
+            assert agent.client().get(RECORD).json() == VALUE
+
+
+def test_peers_are_written_beside_real_data_only(tmp_path):
+    with pytest.raises(omega_consul.ConsulError) as caught:
+        omega_consul_recover.write(str(tmp_path), "10.0.0.1")
+    assert str(tmp_path) in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_everything_lost_but_a_snapshot_and_record_and_tokens_are_back():
+    """All data folders gone; the secrets on the master are not. Restored: keys, policies and the nodes' tokens."""
+    with ConsulSite({"pi1": MASTER, "pi2": WORKER}) as site:
+        site.apply()
+        site["pi1"].management().put(RECORD, VALUE)
+        info = omega_consul_snapshot.rotate(site["pi1"].management(), str(site.root / "snapshots"), keep=2)
+        for agent in site:
+            agent.stop(kill=True)
+            agent.wipe()
+        (site.root / "marker").unlink()  # docs/consul.md: the operator says that there is no cluster any more
+        site["pi1"].write()
+        site["pi1"].start()
+        site["pi2"].start()
+        management = site["pi1"].management()
+        management.wait_ready(60)
+        assert management.get(RECORD) is None
+        omega_consul_snapshot.restore(management, info["path"])
+        until(lambda: management.get(RECORD).json() == VALUE, "the record is back")
+        for agent in site:
+            agent.client().wait_ready(30)
+            assert agent.client().get(RECORD).json() == VALUE
+
+
+def test_only_whole_snapshots_push_old_ones_out(consul_server, tmp_path, monkeypatch):
+    client, folder = consul_server.client(), tmp_path / "snapshots"
+    names = []
+    for second in range(3):
+        monkeypatch.setattr(omega_consul_snapshot, "NAMES", f"consul-20260101T00000{second}Z.snap")
+        answer = omega_consul_snapshot.rotate(client, str(folder), keep=2)
+        names.append(answer["path"])
+    (folder / "mine.snap").write_text("somebody's own")
+    assert answer["removed"] == ["consul-20260101T000000Z.snap"]
+    assert [row["path"] for row in omega_consul_snapshot.found(str(folder))] == names[1:]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("consul-*")} == {0o600}
+    monkeypatch.setattr(omega_consul_snapshot, "NAMES", "consul-20260101T000009Z.snap")
+    with pytest.raises(omega_consul.ConsulError), consul_server.frozen():
+        omega_consul_snapshot.rotate(client, str(folder), keep=1, timeout=1)
+    assert [row["path"] for row in omega_consul_snapshot.found(str(folder))] == names[1:], "nothing was deleted"
+    for keep, token_file in ((0, None), (1, str(tmp_path / "no token"))):
+        with pytest.raises(omega_consul.ConsulError) as caught:
+            omega_consul_snapshot.rotate(client, str(folder), keep, token_file)
+        assert caught.value.kind == "bad_request"
+    (folder / "consul-20260101T000002Z.snap").write_bytes(b"cut off")
+    assert "damaged" in omega_consul_snapshot.found(str(folder))[-1]["message"]

@@ -1,0 +1,295 @@
+"""A site's agents as the states configure them: DNS, who may ask without a token, checks, restarts, rotated tokens."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import omega_consul
+import omega_consul_cluster
+import omega_consul_policies as policies
+import omega_consul_servers as consul_servers
+import pytest
+from consul_site import ConsulSite, until
+from dockerds import missing
+
+FEEDER = str(Path(__file__).resolve().parents[2] / "salt/consul/files/consul_health.py")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+SERVERS = ("pi1", "pi2", "pi3")
+MASTER, MANAGER, WORKER = ["master", "manager"], ["manager"], ["worker"]
+# One election with raft_multiplier 1: 2.6 to 4.1 s after a kill, less after an orderly end.
+ELECTION = 8.0
+
+# A DNS query by hand, run inside the node's network: name and type in, answer's records out.
+DIG = """
+import socket, struct, sys
+name = b"".join(bytes([len(part)]) + part.encode() for part in sys.argv[1].split(".")) + b"\\0"
+ask = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ask.settimeout(3)
+ask.sendto(struct.pack(">6H", 7, 256, 1, 0, 0, 0) + name + struct.pack(">2H", 1, 1), ("127.0.0.1", 8600))
+answer = ask.recv(4096)
+count = struct.unpack(">H", answer[6:8])[0]
+at = 12 + len(name) + 4
+for _ in range(count):
+    at += 12
+    print(socket.inet_ntoa(answer[at:at + 4]))
+    at += 4
+"""
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Three servers and a worker, ready, all servers voting."""
+    with ConsulSite({"pi1": MASTER, "pi2": MANAGER, "pi3": MANAGER, "pi4": WORKER}) as site:
+        site.apply()
+        consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+        yield site
+
+
+@pytest.fixture
+def feeder():
+    """The program that feeds the checks, as a module; the systemd unit runs the same file."""
+    spec = importlib.util.spec_from_file_location("consul_health", FEEDER)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def dig(agent, name):
+    """The addresses that the agent of this node answers."""
+    return set(agent.run("python3", "-c", DIG, name).split())
+
+
+def status_of(agent, service):
+    """{node: status of the service's check} as the catalog has it."""
+    path = f"/v1/health/checks/{service}"
+    return {check["Node"]: check["Status"] for check in agent.client().request("get", path)[1]}
+
+
+def report(agent, service, status):
+    """What the feeder tells, through the address that tests can reach."""
+    path, body = f"/v1/agent/check/update/{service}", {"Status": status, "Output": "by the test"}
+    agent.client().request("put", path, data=body)
+
+
+def test_a_node_resolves_nodes_and_healthy_services_without_a_token(site):
+    addresses = {agent.name: agent.address for agent in site}
+    assert dig(site["pi4"], "pi2.node.consul") == {addresses["pi2"]}
+    for name in ("pi1", "pi4"):
+        report(site[name], "docker", "passing")
+    until(lambda: dig(site["pi4"], "docker.service.consul") == {addresses["pi1"], addresses["pi4"]}, "both answer")
+    report(site["pi1"], "docker", "critical")
+    until(lambda: dig(site["pi4"], "docker.service.consul") == {addresses["pi4"]}, "the broken one is left out")
+
+
+TOLD = ("/v1/catalog/nodes", "/v1/catalog/services", "/v1/health/service/docker", "/v1/agent/members")
+NOT_TOLD = (
+    "/v1/kv/rpiomega/?recurse", "/v1/kv/rpiomega/?keys", "/v1/session/list", "/v1/agent/self", "/v1/agent/metrics",
+    "/v1/query", "/v1/snapshot",
+)  # fmt: skip
+
+
+def test_without_a_token_a_worker_learns_what_dns_tells_and_nothing_else(site):
+    site["pi1"].management().put("rpiomega/swarm/worker-token", {"token": "worker-join-token"})
+    site["pi1"].client().session_create("somebody's", ttl=60)
+    anonymous = site["pi4"].client(False)
+    seen = {path: _ask(anonymous, path) for path in (*TOLD, *NOT_TOLD)}
+    assert [path for path in TOLD if not seen[path]] == []
+    assert {path: text for path, text in seen.items() if path in NOT_TOLD and text} == {}
+    secrets = [site["pi1"].secrets()[name] for name in ("management_token",)]
+    secrets += site["pi1"].secrets()["node_tokens"].values()
+    assert not [secret for secret in secrets if secret in str(seen)]
+    for write in (
+        lambda: anonymous.put("rpiomega/x", b"1"),
+        lambda: anonymous.session_create("mine"),
+        lambda: anonymous.request("put", "/v1/agent/service/register", data={"Name": "docker"}),
+        lambda: anonymous.request("put", "/v1/agent/leave"),
+    ):
+        with pytest.raises(omega_consul.ConsulError) as caught:
+            write()
+        assert caught.value.kind == "denied"
+
+
+def _ask(client, path):
+    """What an address answers, "" if nothing or a refusal."""
+    path, _, query = path.partition("?")
+    try:
+        answer = client.request("get", path, [(query, "1")] if query else [], accept=(200, 404), raw=True)[1]
+    except omega_consul.ConsulError as error:
+        assert error.kind == "denied", error
+        return ""
+    text = (answer or b"").decode(errors="replace").strip()
+    return "" if text in ("[]", "{}", "null") else text
+
+
+def test_a_worker_cannot_announce_what_is_not_its_to_announce(site):
+    worker = site["pi4"].client()
+    for body in ({"Name": "consul"}, {"Name": "web"}):
+        with pytest.raises(omega_consul.ConsulError) as caught:
+            worker.request("put", "/v1/agent/service/register", data=body)
+        assert caught.value.kind == "denied"
+
+
+def test_the_feeder_reports_what_it_sees_with_the_nodes_own_token(site, tmp_path):
+    """The program as the unit starts it; only systemd's word is made up."""
+    agent, systemctl = site["pi2"], tmp_path / "systemctl"
+    systemctl.write_text('#!/bin/sh\n[ "$2" = docker ] && echo active || echo failed\n')
+    systemctl.chmod(0o755)
+    command = ["env", f"PATH={tmp_path}:{os.environ['PATH']}", sys.executable, "-I", FEEDER, str(agent.config)]
+    with subprocess.Popen([*agent.keeper.enter("net"), *command], stdout=subprocess.PIPE, text=True) as feeder:
+        try:
+            until(lambda: status_of(agent, "docker").get("pi2") == "passing", "the engine of this machine is well")
+            until(lambda: output_of(agent, "salt-minion") == "salt-minion.service is failed", "the reason is told")
+            assert status_of(agent, "salt-minion")["pi2"] == "critical"
+        finally:
+            feeder.kill()
+            said = feeder.stdout.read()
+    assert "agent: takes the reports" in said
+    assert agent.secrets()["consul"]["token"] not in said
+
+
+def output_of(agent, check):
+    """The output of a check by the agent itself: the catalog hears of another output only after some minutes."""
+    return agent.client().request("get", "/v1/agent/checks")[1][check]["Output"]
+
+
+def test_checks_are_critical_until_fed_and_again_when_the_feeder_falls_silent(site):
+    agent = site["pi3"]
+    until(lambda: status_of(agent, "salt-minion").get("pi3") == "critical", "nobody has fed it yet")
+    check = {"CheckID": "docker", "Name": "docker works", "TTL": "3s"}  # the product's 30 s, shortened
+    body = {"Name": "docker", "ID": "docker", "Checks": [check]}
+    agent.client().request("put", "/v1/agent/service/register", data=body)
+    report(agent, "docker", "passing")
+    until(lambda: status_of(agent, "docker")["pi3"] == "passing", "it is passing")
+    until(lambda: status_of(agent, "docker")["pi3"] == "critical", "silence is critical", 15)
+
+
+def test_the_feeder_sees_an_engine_that_is_stopped_frozen_or_well(feeder, monkeypatch, tmp_path):
+    monkeypatch.setattr(feeder, "unit_state", lambda unit: "active" if unit == "docker" else "inactive")
+    assert feeder.look("docker") == ("passing", "docker.service is active")
+    assert feeder.look("salt-minion") == ("critical", "salt-minion.service is inactive")
+    monkeypatch.setattr(feeder, "DOCKER_SOCKET", str(tmp_path / "none"))
+    status, why = feeder.look("docker")
+    assert status == "critical"
+    assert str(tmp_path / "none") in why
+
+
+def test_all_servers_restarting_at_once_never_lose_the_quorum(site):
+    """F11: the leader is away for one election at the most, and two voters are up at every moment."""
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    starts = {agent.name: agent.starts for agent in site}
+    watch = Watch(site)
+    results = site.together(lambda agent: agent.in_turn(), *SERVERS)
+    watch.end()
+    assert {name: problem for name, (problem, _) in results.items()} == dict.fromkeys(SERVERS)
+    assert {name: site[name].starts - starts[name] for name in SERVERS} == dict.fromkeys(SERVERS, 1)
+    assert watch.most_down == 1
+    assert watch.longest_without_leader < ELECTION, watch.longest_without_leader
+    assert consul_servers.to_spare(consul_servers.read(site["pi1"].management())) == 1
+
+
+class Watch:
+    """Looks at all servers ten times a second: how many are down, and how long nobody knows a leader."""
+
+    def __init__(self, site):
+        self.site, self.most_down, self.longest_without_leader = site, 0, 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        lost = None
+        while not self._done.wait(0.1):
+            up = [self.site[name] for name in SERVERS if self.site[name].process]
+            self.most_down = max(self.most_down, len(SERVERS) - len(up))
+            if any(map(_leader, up)):
+                lost = None
+                continue
+            lost = lost or time.monotonic()
+            self.longest_without_leader = max(self.longest_without_leader, time.monotonic() - lost)
+
+    def end(self):
+        self._done.set()
+        self._thread.join(10)
+
+
+def _leader(agent):
+    try:
+        return agent.client(timeout=0.5).leader()
+    except omega_consul.ConsulError:
+        return None
+
+
+def test_a_server_that_cannot_be_spared_is_left_running(site):
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    site["pi3"].stop()
+    before = site["pi2"].starts
+    try:
+        until(
+            lambda: not consul_servers.find(consul_servers.read(site["pi2"].client()), "pi3").healthy,
+            "pi3 is known to be down",
+        )
+        problem, _ = site["pi2"].in_turn(bound=3)
+        assert "pi2 was not restarted" in problem
+        assert "pi3" in problem
+        assert site["pi2"].starts == before
+    finally:
+        site["pi3"].start()
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+
+
+def test_a_rotated_token_ends_the_old_one_and_the_node_takes_the_new_one(site, load_modules):
+    """F16 beside it: what the old token asks for is a permission problem, and no fallback to none."""
+    agent = site["pi4"]
+    old = agent.secrets()["consul"]["token"]
+    own = {"consul.url": f"http://{site['pi1'].address}:8500"}
+    salt = load_modules(pillar=site["pi1"].pillar(), **own)
+    answer = salt["consul.rotate_node_token"]("pi4", secrets=str(site.root / "secrets"))
+    assert answer["res"], answer
+    new = agent.secrets()["consul"]["token"]
+    assert old != new
+    assert old not in str(answer)
+    assert new not in str(answer)
+    with pytest.raises(omega_consul.ConsulError) as caught:
+        agent.client(old).list("rpiomega/")
+    assert caught.value.kind == "denied"
+    assert "unknown to Consul" in str(caught.value)
+    agent.write()
+    agent.restart()
+    agent.client().wait_ready(30)
+    until(lambda: "docker" in _services_of(site, "pi4"), "the agent registers with its new token")
+    assert omega_consul_cluster.tokens(site["pi1"].management(), site.site, site["pi1"].secrets()["node_tokens"]) == {}
+
+
+def _services_of(site, name):
+    return site["pi1"].client().request("get", f"/v1/catalog/node/{name}")[1]["Services"]
+
+
+def test_a_token_is_rotated_on_the_master_only_and_only_of_a_known_node(site, load_modules):
+    own = {"consul.url": f"http://{site['pi1'].address}:8500"}
+    before = site["pi4"].secrets()["consul"]["token"]
+    for pillar, node, word in ((site["pi4"].pillar(), "pi4", "pi1"), (site["pi1"].pillar(), "pi9", "pi9")):
+        answer = load_modules(pillar=pillar, **own)["consul.rotate_node_token"](
+            node, secrets=str(site.root / "secrets")
+        )
+        assert answer["res"] is False
+        assert word in answer["message"]
+    assert site["pi4"].secrets()["consul"]["token"] == before
+
+
+def test_a_token_with_another_accessor_is_moved_to_its_nodes_own(site):
+    """Clusters made before accessors were fixed: the same secret, so that nothing has to restart."""
+    management, node = site["pi1"].management(), "pi4"
+    secret, accessor = site[node].secrets()["consul"]["token"], omega_consul_cluster.accessor(site.site, node)
+    management.request("delete", f"/v1/acl/token/{accessor}")
+    body = {"SecretID": secret, "AccessorID": str(uuid.uuid4()), "Description": f"rpiomega node {node}",
+            "Policies": [{"Name": policies.policy_name(node)}]}  # fmt: skip
+    management.request("put", "/v1/acl/token", data=body)
+    assert omega_consul_cluster.node_token(management, site.site, node, secret, test=True) == ["token"]
+    assert omega_consul_cluster.node_token(management, site.site, node, secret) == ["token"]
+    assert omega_consul_cluster.node_token(management, site.site, node, secret) == []
+    site[node].client().wait_ready(10)
