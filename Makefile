@@ -2,6 +2,8 @@
 # make test        everything CI runs                                make lint        only the linters
 # make test-long   what `make test` leaves out for its length
 # make test-salt   tests/modules with another release of Salt, SALT=3007 or 3006
+# make faults      faults of a whole cluster on virtual Pis: what has not passed yet, ONLY=F21,F22, or FRESH=1 for all
+# make nemesis     a random mix of faults with a checked history, SEED=1 MINUTES=30
 # make lab-stacks  addresses on virtual Pis of every network stack
 # make bench       what a finished demo costs: an apply with nothing to do, memory per node
 # make kitchen     the states in test-kitchen where it is installed, else on virtual Pis of the same roles
@@ -18,7 +20,7 @@ options = $(if $(NODES),--nodes $(NODES)) $(if $(RELEASE),--release $(RELEASE))
 started := $(shell date +%s)
 phase = @echo "$(1): $$(( $$(date +%s) - $(started) )) s after the start"
 
-.PHONY: demo demo-down test test-long test-salt lint lab-stacks bench kitchen clean
+.PHONY: demo demo-down test test-long test-salt faults nemesis lint lab-stacks bench kitchen clean
 demo:
 	@sh bootstrap/workstation.sh lab
 	@.venv/bin/rpiomega lab demo $(options)
@@ -41,6 +43,14 @@ test-long:
 test-salt:
 	@sh bootstrap/workstation.sh salt $(SALT)
 	@.venv-$(SALT)/bin/python -m pytest -p tests.phases $(parallel) -m 'not long' tests/modules
+
+faults:
+	@sh bootstrap/workstation.sh test
+	@RPIOMEGA_FAULTS_ONLY=$(ONLY) RPIOMEGA_FAULTS_FRESH=$(FRESH) .venv/bin/python -m pytest -p tests.phases tests/faults
+
+nemesis:
+	@sh bootstrap/workstation.sh test
+	@.venv/bin/python -m tests.faults.nemesis --seed $(or $(SEED),1) --minutes $(or $(MINUTES),30)
 
 lint:
 	@test -x .venv/bin/ruff || sh bootstrap/workstation.sh test
