@@ -21,6 +21,15 @@ consul.upgrade.impossible:
     - failhard: True
 {% endif %}
 
+{% if servers %}
+consul.upgrade.modules:
+  salt.function:
+    - name: saltutil.sync_all
+    - tgt: {{ omega.nodes | list | json }}
+    - tgt_type: list
+    - failhard: True
+{% endif %}
+
 {% for name in servers %}
 consul.upgrade.{{ name }}:
   salt.state:
