@@ -79,6 +79,26 @@ def running(
     return omega_containers.running(client, name, spec, config or [], stop_timeout, __opts__["test"])
 
 
+def absent(name, stop_timeout=20):
+    """Have no container of this name that `running` made. Another one of that name, and named volumes, stay.
+
+    :param name: the container's name
+    :param stop_timeout: seconds it may take to end before it is killed
+    :return: Salt's state return
+
+    .. code-block:: yaml
+
+        registry.container.removed:
+          container.absent:
+            - name: rpiomega-registry
+    """
+    try:
+        client = omega_docker.connect()
+    except omega_docker.EngineError as error:
+        return omega_containers.no_engine(name, error, {}, __opts__["test"])
+    return omega_containers.absent(client, name, stop_timeout, __opts__["test"])
+
+
 def _load(client, name, archive):
     path = __salt__["cp.cache_file"](archive)
     if not path or not os.path.exists(path):

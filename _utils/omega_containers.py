@@ -98,6 +98,33 @@ def _act(client, act, name, spec, wanted, present, stop_timeout):
     return None
 
 
+def absent(client, name, stop_timeout=20, test=False):
+    """Have no container of this name that `running` made, and return Salt's state return.
+
+    :param client: Docker SDK client
+    :param stop_timeout: seconds it may take to end
+    :param test: say what would be done, do nothing
+    """
+    import docker
+
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"there is no container {name}"}
+    present = container(client, name)
+    if present is None:
+        return ret
+    if LABEL not in present.labels:
+        return {**ret, "comment": f"the container {name} was not made by these states and stays"}
+    ret["changes"] = {name: "remove"}
+    if test:
+        return {**ret, "result": None, "comment": f"{name}: would remove the container"}
+    try:
+        present.stop(timeout=stop_timeout)
+        present.remove()
+    except docker.errors.APIError as error:
+        cause = f"{name}: the engine refused to remove the container: {error.explanation or error}"
+        return {**ret, "result": False, "changes": {}, "comment": cause}
+    return {**ret, "comment": f"{name}: did remove the container"}
+
+
 def image(client, name):
     """Return the image of this name, or None."""
     import docker

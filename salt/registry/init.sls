@@ -1,12 +1,40 @@
 {#- A pull-through registry on the master: docs/software.md. Docker asks it as a mirror (rpiomega/map.jinja). -#}
 {% from 'rpiomega/map.jinja' import omega with context %}
 {% set registry = omega.cache.registry %}
+{% set way = 'none' if not omega.cache.images else 'container' if omega.cache.image else 'package' %}
 {% set drop_in = '/etc/systemd/system/docker-registry.service.d/rpiomega.conf' %}
+{% set has_config = salt['file.file_exists'](registry.config) %}
 
 include:
   - docker
 
-{% if omega.cache.images %}
+{#- First what another way of running it has left: both listen on the same port. -#}
+{% if way != 'package' and salt['file.file_exists'](drop_in) %}
+registry.service.stopped:
+  service.dead:
+    - name: docker-registry
+    - enable: False
+
+registry.service.removed:
+  file.absent:
+    - name: {{ drop_in }}
+    - require:
+      - service: registry.service.stopped
+{% endif %}
+
+{% if way != 'container' and has_config %}
+registry.container.removed:
+  container.absent:
+    - name: {{ registry.container }}
+    - require:
+      - service: docker.service
+{% endif %}
+
+{% if way == 'none' and has_config %}
+registry.config:
+  file.absent:
+    - name: {{ registry.config }}
+{% elif way != 'none' %}
 registry.config:
   file.serialize:
     - name: {{ registry.config }}
@@ -21,14 +49,14 @@ registry.config:
         proxy: {remoteurl: '{{ omega.cache.upstream }}'}
 {% endif %}
 
-{% if omega.cache.images and omega.cache.image %}
+{% if way == 'container' %}
 registry.image:
   container.image_present:
     - name: {{ omega.cache.image }}
     - require:
       - service: docker.service
 
-registry.service:
+registry.container:
   container.running:
     - name: {{ registry.container }}
     - image: {{ omega.cache.image }}
@@ -37,12 +65,16 @@ registry.service:
     - volumes:
       - {{ registry.config }}:{{ registry.config }}:ro
       - {{ registry.container }}:{{ registry.folder }}
+      {% if omega.sources.ca_bundle %}
+      - /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro
+      {% endif %}
     - config: [{{ registry.config }}]
     - require:
       - container: registry.image
       - file: registry.config
+{% endif %}
 
-{% elif omega.cache.images %}
+{% if way == 'package' %}
 registry.unit:
   file.managed:
     - name: {{ drop_in }}
@@ -68,23 +100,4 @@ registry.service:
     - watch:
       - file: registry.config
       - file: registry.unit
-{% endif %}
-
-{% if not omega.cache.images or omega.cache.image %}
-{% if salt['file.file_exists'](drop_in) %}
-registry.stopped:
-  service.dead:
-    - name: docker-registry
-    - enable: False
-    {% if omega.cache.images %}
-    - require_in:
-      - container: registry.service
-    {% endif %}
-
-registry.unit:
-  file.absent:
-    - name: {{ drop_in }}
-    - require:
-      - service: registry.stopped
-{% endif %}
 {% endif %}

@@ -76,6 +76,25 @@ def test_a_changed_configuration_file_makes_a_new_container(name, run, tmp_path)
     assert run(config=[str(tmp_path)])["changes"] == {name: "replace"}
 
 
+def test_a_container_is_removed_with_a_prediction_and_its_volume_stays(engine, name, run, states):
+    run(volumes=[f"{name}:/data"])
+    with states(test=True) as loaded:
+        predicted = loaded["container.absent"](name)
+    assert (predicted["result"], engine.containers.get(name).status) == (None, "running")
+    with states() as loaded:
+        assert loaded["container.absent"](name, stop_timeout=1)["changes"] == predicted["changes"] == {name: "remove"}
+        assert loaded["container.absent"](name)["changes"] == {}
+    engine.volumes.get(name).remove()
+
+
+def test_a_container_of_somebody_else_stays(engine, name, states):
+    engine.containers.create(tiny_image.TAG, ["sleep", "60"], name=name)
+    with states() as loaded:
+        answer = loaded["container.absent"](name)
+    assert (answer["result"], answer["changes"]) == (True, {})
+    assert engine.containers.get(name)
+
+
 def test_an_archive_is_loaded_when_the_image_is_missing(engine, states, tmp_path):
     tag = f"rpiomega/archived:{uuid.uuid4().hex[:8]}"
     tiny_image.build(engine, tag)

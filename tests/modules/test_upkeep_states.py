@@ -88,7 +88,8 @@ def test_the_registry_runs_from_a_package_or_from_an_image(render):
     package = render("registry", cache={"images": True})
     assert package["registry.service"]["name"] == "docker-registry"
     image = render("registry", cache={"images": True, "image": "registry:3"})
-    assert image["registry.service"]["state"] == "container"
+    assert image["registry.container"]["name"] == "rpiomega-registry"
+    assert "registry.service" not in image
     assert image["registry.config"]["dataset"] == package["registry.config"]["dataset"]
     assert not any(name.startswith("registry") for name in render("registry"))
 
