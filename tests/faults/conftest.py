@@ -42,6 +42,7 @@ def pytest_collection_modifyitems(config, items):
     only = {word.upper() for word in re.split(r"[ ,]+", os.environ.get("RPIOMEGA_FAULTS_ONLY", "")) if word}
     if os.environ.get("RPIOMEGA_FAULTS_FRESH"):
         results.forget()
+    results.prune({item.name for item in items if row_of(item.name)})
     done = {key for key, entry in results.load().items() if entry["outcome"] == results.PASSED}
 
     def wanted(item):

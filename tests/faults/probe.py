@@ -39,14 +39,14 @@ def token(kind):
     return kind
 
 
-def ask(service, method, path, body=None, kind="agent"):
+def ask(service, method, path, body=None, kind="agent", port=8500):
     """Send one request; return [status, parsed JSON or text]."""
     headers = {"Content-Type": "application/json"}
     try:
         if service == "docker":
             link = Unix("localhost", timeout=TIMEOUT)
         else:
-            link = http.client.HTTPConnection("127.0.0.1", 8500, timeout=TIMEOUT)
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
             headers["X-Consul-Token"] = token(kind)
         content = body if isinstance(body, str) or body is None else json.dumps(body)
         link.request(method, path, content, headers)

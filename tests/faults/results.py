@@ -41,6 +41,15 @@ def save(key: str, entry: dict) -> None:
     temporary.replace(path())
 
 
+def prune(names: set[str]) -> None:
+    """Forget tests that are no more: their row has tests among `names`, but by other names."""
+    rows = {name.split("_")[1].upper() for name in names}
+    known = load()
+    kept = {key: entry for key, entry in known.items() if key in names or entry.get("row") not in rows}
+    if kept != known:
+        path().write_text(json.dumps(kept, indent=1) + "\n")
+
+
 def forget() -> None:
     """Forget all entries."""
     path().unlink(missing_ok=True)

@@ -17,6 +17,7 @@ def test_f38_root_on_a_worker_gets_no_secret_of_others(fault, cluster):
         cluster.put(worker, f"{FOLDER}/{name}", (HERE / name).read_text())
     tidy = f"rm -rf {FOLDER}/attack.py {FOLDER}/gave.json /etc/salt/grains"
     fault.undo_later("what the attack left", lambda: cluster.run(worker, tidy))
+    fault.undo_later("the rogue server's seat", lambda: unseat(cluster))
     fault.begins("root on a worker tries every way in tests/faults/attack.py")
     holder = fault.holder(other, "rpiomega/swarm/faults/lock", hold=400)
     address = cluster.lab.node_address(cluster.master)
@@ -48,11 +49,27 @@ def test_f38_root_on_a_worker_gets_no_secret_of_others(fault, cluster):
     now = {key: cluster.ask(other, ["consul", "GET", f"/v1/kv/rpiomega/swarm/{key}?raw"])[0] for key in KEYS}
     assert now == kept
     assert not [line for line in holder.lines() if line["event"] == "lost"], holder.read()
+    assert [one for one in servers(cluster) if one["Node"] == "rogue" and one["Voter"]] == []
     unknown = cluster.ask(other, ["consul", "GET", "/v1/kv/rpiomega/swarm/?keys"])[0][1]
     assert not [key for key in unknown if "unknown" in key], unknown
 
 
 KEYS = ("record", "worker-token", "nodes/rpiomega-master", "nodes/rpiomega-2", "nodes/rpiomega-3")
+
+
+def servers(cluster):
+    """Consul's servers as Raft knows them."""
+    path = "/v1/operator/raft/configuration"
+    return cluster.consul(cluster.master, "GET", path, token="management")["Servers"]
+
+
+def unseat(cluster):
+    """Take the rogue server out of Raft's configuration, if it got into it."""
+    for one in servers(cluster):
+        if one["Node"] not in cluster.managers:
+            path = f"/v1/operator/raft/peer?address={one['Address']}"
+            cluster.consul(cluster.master, "DELETE", path, token="management")
+    cluster.ask(cluster.master, ["consul", "PUT", "/v1/agent/force-leave/rogue?prune", None, "management"])
 
 
 def seats(cluster):
