@@ -93,16 +93,17 @@ class Plan:
 def plan_light(facts):
     """
     Return the part of the Plan that stays right if the site's pillar at hand is not the newest: known nodes are held
-    back no more, and the join tokens.
+    back no more, one made anew gets what its old entry had, which goes, and the join tokens.
     """
     found = Plan()
     for node in facts.nodes:
-        if (
-            spec.HELD in node.labels
-            and node.hostname in omega_site.nodes(facts.site)
-            and node == member(facts, node.hostname)
-        ):
-            _update(node, spec.released, "it is a known node of the site", found)
+        entry = facts.published.get(node.hostname) or Published()
+        if node.hostname not in omega_site.nodes(facts.site):
+            continue
+        if node.id in entry.previous and node.id != entry.node_id:
+            _former(facts, node, entry, found)
+        elif node.id == entry.node_id:
+            _update(node, spec.inheriting(_formers(facts, node)), "it is a known node of the site", found)
     _tokens(facts, found)
     return found
 
@@ -165,7 +166,7 @@ def _vouched(facts, node):
 
 
 def _known(facts, node, found):
-    former = [other for other in facts.nodes if replaced(facts, other, node)]
+    former = _formers(facts, node)
     change = spec.settings(facts.site, node.hostname, former)
     why = "as the site file says"
     if former:
@@ -175,7 +176,11 @@ def _known(facts, node, found):
     _update(node, change, why, found)
 
 
-def replaced(facts, old, new):
+def _formers(facts, node):
+    return [other for other in facts.nodes if _replaced(facts, other, node)]
+
+
+def _replaced(facts, old, new):
     """Whether `old` is the entry that the node `new` had before it was made anew."""
     entry = facts.published.get(new.hostname) or Published()
     return (

@@ -44,32 +44,42 @@ def released(spec):
     return {**spec, "Availability": availability, "Labels": {key: own[key] for key in own if key != HELD}}
 
 
+def inheriting(former):
+    """Return the change that gives a node what its `former` entries (Nodes) had; what it has itself wins."""
+
+    def change(spec):
+        spec = released(spec)
+        own, availability, labels = spec["Labels"], spec["Availability"], {}
+        given = set(own.get(GIVEN, "").split())
+        for old in former:
+            labels.update({key: value for key, value in old.labels.items() if key not in OWN})
+            given |= set(old.labels.get(GIVEN, "").split())
+            if availability == ACTIVE:
+                availability = _released(old.availability, old.labels)
+        labels.update(own)
+        return {**spec, "Availability": availability, "Labels": _marked(labels, given)}
+
+    return change
+
+
 def settings(site, name, former=()):
-    """
-    Return the change that gives a known node what the site says, over what its `former` entries (Nodes) had.
-    """
+    """Return the change that gives a known node what the site says, over what its `former` entries (Nodes) had."""
     entry = omega_site.nodes(site).get(name) or {}
     wanted = {key: str(value) for key, value in (entry.get("labels") or {}).items()}
     replace = (site.get("swarm") or {}).get("labels") == "replace"
     said = entry.get("availability") or KEEP
 
     def change(spec):
-        own = dict(spec.get("Labels") or {})
-        availability, labels = _released(spec["Availability"], own), {}
-        given = set(own.get(GIVEN, "").split())
-        for old in former:
-            labels.update(old.labels)
-            given |= set(old.labels.get(GIVEN, "").split())
-            if availability == ACTIVE:
-                availability = _released(old.availability, old.labels)
-        labels.update(own)
-        labels = {key: value for key, value in labels.items() if key not in OWN}
-        if replace:
-            labels = {}
-        labels = {key: value for key, value in labels.items() if key not in given - set(wanted)}
-        labels.update(wanted)
-        if wanted:
-            labels[GIVEN] = " ".join(sorted(wanted))
-        return {**spec, "Availability": availability if said == KEEP else said, "Labels": labels}
+        spec = inheriting(former)(spec)
+        given = spec["Labels"].get(GIVEN, "").split()
+        kept = {} if replace else {key: value for key, value in spec["Labels"].items() if key not in given}
+        availability = spec["Availability"] if said == KEEP else said
+        return {**spec, "Availability": availability, "Labels": _marked({**kept, **wanted}, wanted)}
 
     return change
+
+
+def _marked(labels, given):
+    """Return the labels with the mark which of them the site file gave."""
+    labels = {key: value for key, value in labels.items() if key != GIVEN}
+    return {**labels, GIVEN: " ".join(sorted(given))} if given else labels

@@ -242,9 +242,9 @@ class Removal:
     def left_to_do(self, known: Known) -> list[str]:
         """Return what remains for the user, one line each."""
         if self.options.replace:
-            node = self.site.nodes[self.name]
+            known = f" -f {self.site.users.known_hosts}" if self.site.users.known_hosts else ""
             return [
-                f"ssh-keygen -R {node.address}   # forget the dead board's host key",
+                f"ssh-keygen -R {self.site.nodes[self.name].address}{known}   # forget the dead board's host key",
                 f"rpiomega bootstrap {self.name} && rpiomega accept {self.name}",
                 f"{APPLY}   # its labels come back, its old entry goes",
             ]
