@@ -18,6 +18,6 @@ base:
     {% if omega.swarm.enabled %}
     - swarm
     {% endif %}
-    {% if 'master' in roles %}
+    {% if 'master' in roles and not opts.get('rpiomega_masterless') %}
     - repo
     {% endif %}
