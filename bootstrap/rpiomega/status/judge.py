@@ -83,7 +83,8 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 "warning",
                 f"the swarm has a node {node['name']} ({node['id']}, {node['state']}) that the site file lacks",
                 "it may run services and reads what they read",
-                f"add it to the site file, or on a manager: docker node update --availability drain {node['id']}",
+                f"if it was a node of yours: rpiomega remove {node['name']}; else on a manager: docker node update "
+                f"--availability drain {node['id']}; to keep it, add it to the site file and bootstrap it",
             )
         elif node["state"] == "down" and node["id"] not in known and node["name"] not in picture.unreached:
             yield Finding(
