@@ -34,6 +34,8 @@ registry.container.removed:
 registry.config:
   file.absent:
     - name: {{ registry.config }}
+    - require:
+      - container: registry.container.removed
 {% elif way != 'none' %}
 registry.config:
   file.serialize:

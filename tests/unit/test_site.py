@@ -91,6 +91,7 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
         (("consul", "archive"), "none.tar", "consul.archive: there is no file"),
         (("sources", "apt_proxy"), "proxy:3142", '"proxy:3142" is not a web address'),
         (("packages", "extra"), ["Vim!"], '"Vim!" is not a Debian package name'),
+        (("b2", "version"), "newest", '"newest" is not a release; write numbers and dots'),
         (("packages", "roles"), {"boss": ["vim"]}, "'boss' is not known; allowed: 'master', 'manager' or 'worker'"),
         (("upgrades", "start"), "25:00", '"25:00" is not a time of day; write it in quotes, as "02:30"'),
         (("upgrades",), {"security": True, "gap": 721}, "upgrades.gap: 2 nodes, one every 721 minutes, take more"),

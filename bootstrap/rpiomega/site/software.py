@@ -19,6 +19,7 @@ from rpiomega.site.values import (
     Mirror,
     Package,
     Registry,
+    Release,
     Role,
     SaltVersion,
     Section,
@@ -150,7 +151,7 @@ class B2(Section):
     """The Backblaze B2 command on every node, and what the master keeps in the account."""
 
     enabled: bool = Field(True, description="Whether the nodes get the command.")
-    version: str = Field("5.0.0", description="Its release; empty: the newest when it is installed.")
+    version: Release = Field("5.0.0", description="Its release; empty: the newest when it is installed.")
     endpoint: Url = Field("", description="Another service's address; empty: Backblaze.")
     credentials: dict[str, FileName] = Field(
         {},
