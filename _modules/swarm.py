@@ -22,8 +22,6 @@ import omega_swarm_promote
 import omega_swarm_record
 import omega_swarm_recover
 import omega_swarm_removal
-import omega_swarm_spec_ca
-import omega_swarm_spec_key
 import omega_swarm_spec_node
 import omega_swarm_tend
 from omega_swarm_docker import MANAGER, WORKER, SwarmError
@@ -382,9 +380,9 @@ def drop(node, dead=False, timeout=60, base_url=None):
 @_told
 def look_after(base_url=None):
     """
-    What the managers owe a node that has just joined: `promote_waiting`, an end to its being held back, and new join
-    tokens once all have joined. The master's reactor calls this on all nodes; it may be called at any time. All else
-    is left to the state `swarm.tended`, which sees the newest pillar.
+    What the managers owe a node that has just joined: `promote_waiting`, an end to its being held back, what its old
+    entry had, and new join tokens once all have joined. The master's reactor calls this on all nodes; it may be called
+    at any time. All else is left to the state `swarm.tended`, which sees the newest pillar.
 
     :return: dict: promoted, waiting (names), changes (dict), comment
 
@@ -440,104 +438,3 @@ def force_new_cluster(confirm, base_url=None):
     """
     want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
     return omega_swarm_recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)
-
-
-# -- keys, tokens, CA -----------------------------------------------------------------------------------------
-
-
-def _keyring():
-    """Keyring of this node, None where the site says that no key is kept."""
-    site = (__pillar__.get("rpiomega") or {}).get("swarm") or {}
-    if (site.get("spec") or {}).get("unlock") == "never":
-        return None
-    return omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__))
-
-
-@_told
-def rotate_tokens(role, base_url=None):
-    """
-    Make a join token a new one; the old one lets nobody in any more. A new worker token is written to Consul, where
-    joining nodes read it; a manager token goes nowhere. On a manager.
-
-    :param role: worker or manager
-    :return: True; never a token
-
-    .. code-block:: bash
-
-        salt rpiomega-master swarm.rotate_tokens worker
-    """
-    omega_swarm_spec_ca.rotate_token(_engine(base_url), _store(), role)
-    return True
-
-
-@_told
-def rotate_unlock_key(base_url=None):
-    """
-    Make the key of an autolocked swarm a new one, and keep it on this manager. On a manager; run what `next` says at
-    once: until then the other managers hold the old key, and would stay locked after a restart.
-
-    :return: dict: outdated (other managers), next (the command); never a key
-
-    .. code-block:: bash
-
-        salt rpiomega-master swarm.rotate_unlock_key
-    """
-    keyring = _keyring()
-    others = omega_swarm_spec_key.rotate(_engine(base_url), keyring)
-    following = f"salt -L {','.join(others)} swarm.keep_unlock_key" if others and keyring else ""
-    return {"outdated": others, "next": following}
-
-
-@_told
-def keep_unlock_key(base_url=None):
-    """
-    Bring this manager's file with the unlock key up to date, as the state `swarm.cluster` does.
-
-    :return: why that was needed ("absent", "outdated", "readable by others"), or "" if it was not; never a key
-
-    .. code-block:: bash
-
-        salt -L rpiomega-2,rpiomega-3 swarm.keep_unlock_key
-    """
-    keyring = _keyring()
-    if keyring is None:
-        raise CommandExecutionError(f"{__opts__['id']}: the site says swarm.spec.unlock: never, so no key is kept")
-    return omega_swarm_spec_key.keep(_engine(base_url), keyring)
-
-
-@_told
-def ca_status(base_url=None):
-    """
-    Whether all nodes have certificates of the swarm's CA. On a manager.
-
-    :return: dict: finished (bool), progress (one clause), fingerprint (of the CA certificate)
-
-    .. code-block:: bash
-
-        salt rpiomega-master swarm.ca_status
-    """
-    engine = _engine(base_url)
-    finished, progress = omega_swarm_spec_ca.progress(engine)
-    root = omega_swarm_spec_ca.root_of(engine.cluster())
-    return {"finished": finished, "progress": progress, "fingerprint": omega_swarm_spec_ca.fingerprint(root)}
-
-
-@_told
-def rotate_ca(timeout=600, even_if_down=False, base_url=None):
-    """
-    Make the swarm a new CA, wait until every node has a certificate of it, and write the worker token, which names the
-    CA, to Consul. On a manager. Refused while a node is down, because it would not end.
-
-    :param timeout: seconds to wait; the rotation goes on after them
-    :param even_if_down: True: begin although nodes are down
-    :return: dict: old, new (fingerprints of the CA certificates); never a key
-
-    .. code-block:: bash
-
-        salt -t 660 rpiomega-master swarm.rotate_ca
-    """
-    engine, store = _engine(base_url), _store()
-    local = engine.local()
-    old, new = omega_swarm_spec_ca.rotate_ca(engine, timeout, even_if_down)
-    omega_swarm_spec_ca.publish_token(engine, store, local)
-    return {"old": old, "new": new}

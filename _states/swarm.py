@@ -14,6 +14,7 @@ import omega_swarm_spec
 import omega_swarm_spec_key
 import omega_swarm_spec_node
 import omega_swarm_spec_run
+import omega_swarm_stack
 import omega_swarm_tend
 from omega_swarm_docker import WORKER, Engine, SwarmError
 from omega_swarm_record import Store
@@ -217,6 +218,7 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
         ret["comment"] = f"{_node(node)}: {error}"
     return ret
 
+
 def cluster(
     name,
     autolock=None,
@@ -286,30 +288,21 @@ def cluster(
             - cert_expiry: 30d
     """
     given = dict(locals())
-    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
-    try:
-        run = omega_swarm_spec_run.Cluster(
+    return _told(
+        name,
+        lambda store: omega_swarm_spec_run.Cluster(
             _engine(base_url),
             {key: given[key] for key in omega_swarm_spec.NAMES},
             omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__, key_file)),
-            Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"]),
+            store,
             {key: given[key] for key in ("data_path_addr", *omega_swarm_spec.FIXED)},
             __grains__.get("ip_interfaces", {}).get(data_path_addr) or [data_path_addr],
             (signing_ca_cert, signing_ca_key),
             unlock=unlock,
             ca_timeout=ca_timeout,
             even_if_down=even_if_down,
-        )
-        try:
-            ret["result"], ret["comment"] = run.run(__opts__["test"])
-        finally:
-            ret["changes"] = run.changes
-    except (SwarmError, ConsulError) as error:
-        ret["comment"] = f"{__opts__['id']}: {error}"
-        return ret
-    if run.warnings:
-        ret["warnings"] = run.warnings
-    return ret
+        ),
+    )
 
 
 def node(
@@ -355,4 +348,85 @@ def node(
     would = "would change" if __opts__["test"] else "changed"
     ret["changes"], ret["result"] = changes, None if changes and __opts__["test"] else True
     ret["comment"] = f"{name}: {would} {', '.join(changes)}" if changes else f"{name} is as wanted"
+    return ret
+
+
+def stack(
+    name,
+    compose,
+    env=None,
+    prune=False,
+    resolve_image="changed",
+    with_registry_auth=False,
+    wait=True,
+    timeout=300,
+    docker="docker",
+    home="/root",
+    base_url=None,
+):
+    """
+    Make sure that a stack runs as its compose files say. To be applied to managers: a lock in Consul lets one of them
+    deploy, and only what would change something. A change by hand of what the files say is found and undone.
+
+    :param name: the stack's name: small letters, digits, - and _
+    :param compose: a compose file, or a list of them, each laid over the ones before: a path on the manager, a file of
+        the master (`salt://a/b.yml` or `a/b.yml`), or the content itself as a mapping
+    :param env: mapping of values for `${NAME}` in the files; hidden in what is returned
+    :param prune: True: services that the files do not name any more are removed
+    :param resolve_image: when the registry is asked for an image's digest: `always`, `changed` (when the image's name
+        does) or `never`
+    :param with_registry_auth: True: the nodes get the registry login of `home`
+    :param wait: True: until all services run; an update that the engine rolls back is a failure
+    :param timeout: seconds to wait for other managers, and for the services
+    :param docker: the docker command
+    :param home: folder whose .docker/config.json holds registry logins
+    :param base_url: the engine's UNIX socket, as for `swarm.member`
+
+    .. code-block:: yaml
+
+        web:
+          swarm.stack:
+            - compose: web/compose.yml
+            - prune: True
+    """
+    options = {"prune": prune, "resolve_image": resolve_image, "with_registry_auth": with_registry_auth}
+    options.update(env=env, wait=wait, timeout=timeout, docker=docker, home=home)
+    return _told(
+        name,
+        lambda store: omega_swarm_stack.Present(
+            _engine(base_url), store, name, compose, __salt__["cp.cache_file"], **options
+        ),
+    )
+
+
+def stack_absent(name, timeout=300, base_url=None):
+    """
+    Make sure that there is no such stack: its services, then its secrets, configs and networks, until its last task
+    has ended. Volumes stay, as with `docker stack rm`. To be applied to managers.
+
+    :param name: the stack's name
+    :param timeout: seconds to wait for other managers, and until all is gone
+    :param base_url: the engine's socket, as for `swarm.member`
+
+    .. code-block:: yaml
+
+        web:
+          swarm.stack_absent: []
+    """
+    return _told(name, lambda store: omega_swarm_stack.Absent(_engine(base_url), store, name, timeout))
+
+
+def _told(name, make):
+    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
+    try:
+        run = make(Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"]))
+        try:
+            ret["result"], ret["comment"] = run.run(__opts__["test"])
+        finally:
+            ret["changes"] = run.changes
+    except (SwarmError, ConsulError) as error:
+        ret["comment"] = f"{__opts__['id']}: {error}"
+        return ret
+    if run.warnings:
+        ret["warnings"] = run.warnings
     return ret

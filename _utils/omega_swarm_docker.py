@@ -285,6 +285,26 @@ class Engine:
         """Decoded service descriptions; managers only."""
         return self._call("listing the services", self.api.services)
 
+    def listed(self, kind, filters=None, **more):
+        """
+        Decoded descriptions of all "services", "tasks", "secrets", "configs" or "networks" that pass the engine's
+        filters, as {"label": "a=b"}; managers only. `status=True` with services: how many tasks run.
+        """
+        return self._call(f"listing the {kind}", getattr(self.api, kind), filters=filters or {}, **more)
+
+    def network_id(self, name):
+        """ID of the swarm's network of that name, None if there is none."""
+        try:
+            return self._call("inspecting a network", self.api.inspect_network, name, scope="swarm")["Id"]
+        except SwarmError as error:
+            if error.kind != "not_found":
+                raise
+            return None
+
+    def remove(self, kind, identity):
+        """Remove one item of "services", "secrets", "configs" or "networks" by its ID."""
+        self._call(f"removing {kind[:-1]} {identity}", getattr(self.api, f"remove_{kind[:-1]}"), identity)
+
     def running_tasks(self, node_id):
         """IDs of the tasks of services with replicas that a node still runs; managers only."""
         filters = {"node": node_id, "desired-state": "running"}

@@ -18,9 +18,9 @@ class Minion:
         self.name, self.site, self.changed = name, site, changed
         self.options = {**yaml.safe_load((site.root / name / "minion").read_text()), **changed}
 
-    def _loaded(self, folder: str, test: bool):
-        """The module `swarm` with the names that Salt's loader gives it."""
-        spec = importlib.util.spec_from_file_location(f"{self.name}_{folder}_swarm", ROOT / folder / "swarm.py")
+    def _loaded(self, folder: str, test: bool, file: str = "swarm"):
+        """A file of the module `swarm` with the names that Salt's loader gives it."""
+        spec = importlib.util.spec_from_file_location(f"{self.name}_{folder}_{file}", ROOT / folder / f"{file}.py")
         module = importlib.util.module_from_spec(spec)
         files = {"cp.cache_file": self._cached}
         module.__opts__ = {**self.options, "test": test}
@@ -36,7 +36,12 @@ class Minion:
 
     def call(self, function: str, *args, **kwargs):
         """Return what the execution function `swarm.NAME` returns."""
-        return getattr(self._loaded("_modules", False), function.partition(".")[2])(*args, **kwargs)
+        name = function.partition(".")[2]
+        for file in ("swarm", "swarm_keys"):
+            found = getattr(self._loaded("_modules", False, file), name, None)
+            if found:
+                return found(*args, **kwargs)
+        raise LookupError(function)
 
     def state(self, function: str, name: str, test: bool = False, **kwargs) -> dict:
         """Return what the state `swarm.NAME` returns."""

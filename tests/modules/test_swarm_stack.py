@@ -1,0 +1,282 @@
+"""`swarm.stack` and `swarm.stack_absent` with the docker CLI, daemons that run real containers, and a real Consul."""
+
+import json
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tiny_image
+from consul_server import ConsulServer
+from dockerds import Dockerds, missing
+from omega_swarm_docker import Engine
+from swarm_minion import Minion
+from swarm_site import Site
+
+COMMANDS = sorted({os.path.realpath(path) for path in ("/usr/bin/docker", shutil.which("docker") or "") if path})
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
+
+MANAGERS = ["pi1", "pi2"]
+ROLES = dict.fromkeys(MANAGERS, "manager")
+# A registry that refuses at once: the engine asks it before it takes the image it has.
+REPOSITORY = "127.0.0.1:1/tiny"
+IMAGE = f"{REPOSITORY}:1"
+SLEEP = ["/bin/sleep", "1000"]
+RICH = """
+version: "3.8"
+services:
+  web:
+    image: 127.0.0.1:1/tiny:1
+    command: ["/bin/sleep", "1000"]
+    environment: {MODE: "${MODE}", PASSWORD: "${PASSWORD}"}
+    networks: {inner: {aliases: [www]}}
+    volumes: ["data:/data"]
+    configs: [{source: conf, target: /etc/conf}]
+    healthcheck: {test: ["CMD", "/bin/sleep", "0"], interval: 1s, retries: 3}
+    extra_hosts: ["x:10.0.0.1", "a:10.0.0.2"]
+    cap_drop: [NET_ADMIN, CHOWN]
+    stop_grace_period: 1s
+    deploy:
+      replicas: 1
+      endpoint_mode: dnsrr
+      labels: {tier: front}
+      update_config: {parallelism: 1, failure_action: rollback, monitor: 3s}
+      rollback_config: {parallelism: 1}
+      restart_policy: {condition: any, delay: 1s}
+      resources: {limits: {memory: 50M}}
+      placement: {constraints: [node.role == manager]}
+  each:
+    image: 127.0.0.1:1/tiny:1
+    command: ["/bin/sleep", "1000"]
+    init: true
+    stop_grace_period: 1s
+    ports: [{target: 80, published: 8080, mode: host}]
+    deploy: {mode: global}
+networks: {inner: {attachable: true}}
+volumes: {data: {}}
+configs: {conf: {file: ./conf.txt}}
+"""
+SECRET = "sesame-4711-open"
+ENV = {"MODE": "on", "PASSWORD": SECRET}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with ConsulServer(acl=True) as consul, Dockerds(MANAGERS, subnet="10.98.63") as dockerds:
+        site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
+        for name in MANAGERS:
+            check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": "passing"}
+            body = {"Node": name, "Address": dockerds[name].address, "Check": check}
+            consul.client().request("put", "/v1/catalog/register", data=body)
+            client = dockerds[name].client(timeout=60)
+            client.api.tag(tiny_image.build(client), REPOSITORY, "1")
+            folder = site.root / name / "states" / "web"
+            folder.mkdir()
+            (folder / "compose.yml").write_text(RICH)
+            (folder / "conf.txt").write_text("first\n")
+        site.form()
+        yield site
+
+
+@pytest.fixture(scope="module")
+def minions(site):
+    return {name: Minion(site, name) for name in MANAGERS}
+
+
+@pytest.fixture(scope="module")
+def engine(site):
+    return Engine(site.dockerds["pi1"].base_url)
+
+
+def small(**service):
+    """A stack of one service in the host's network: the engine needs seconds to make any other."""
+    made = {"image": IMAGE, "command": SLEEP, "stop_grace_period": "1s", "networks": ["outside"], **service}
+    outside = {"outside": {"external": True, "name": "host"}}
+    return {"version": "3.8", "services": {"app": made}, "networks": outside}
+
+
+def deploy(minion, name="small", compose=None, **kwargs):
+    given = {"resolve_image": "never", "timeout": 60, **kwargs}
+    return minion.state("swarm.stack", name, compose=compose or small(), **given)
+
+
+@pytest.fixture
+def stack(minions, engine):
+    """The stack `small`, running; removed at the end."""
+    made = deploy(minions["pi1"])
+    assert made["result"] is True, made["comment"]
+    yield minions["pi1"]
+    gone = minions["pi1"].state("swarm.stack_absent", "small", timeout=60)
+    assert gone["result"] is True, gone["comment"]
+
+
+def writes(site):
+    return {name: site.dockerds[name].writes() for name in MANAGERS}
+
+
+def spec(engine, name):
+    return next(item["Spec"] for item in engine.services() if item["Spec"]["Name"] == name)
+
+
+def change_by_hand(engine, name, change):
+    service = next(item for item in engine.services() if item["Spec"]["Name"] == name)
+    url = engine.api._url("/services/{0}/update", service["ID"])
+    answer = engine.api._post_json(url, change(service["Spec"]), params={"version": service["Version"]["Index"]})
+    answer.raise_for_status()
+
+
+def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site, minions, engine):
+    wanted = {"compose": "web/compose.yml", "env": ENV}
+    before = writes(site)
+    foreseen = deploy(minions["pi1"], "web", test=True, **wanted)
+    assert (foreseen["result"], writes(site)) == (None, before), foreseen["comment"]
+    assert foreseen["changes"] == {
+        "service web_web": {"old": None, "new": IMAGE},
+        "service web_each": {"old": None, "new": IMAGE},
+        "network web_inner": {"old": None, "new": "present"},
+        "network web_default": {"old": None, "new": "present"},
+        "config web_conf": {"old": None, "new": "present"},
+    }
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda name: deploy(minions[name], "web", **wanted), MANAGERS))
+    assert [result["result"] for result in results] == [True, True], results
+    assert [result["changes"] for result in results if result["changes"]] == [foreseen["changes"]]
+    assert not any("warnings" in result for result in results), results
+    assert spec(engine, "web_web")["TaskTemplate"]["ContainerSpec"]["Env"] == ["MODE=on", f"PASSWORD={SECRET}"]
+    running = engine.listed("tasks", {"desired-state": "running"})
+    assert [task["Status"]["State"] for task in running] == ["running"] * 3
+
+    written = writes(site)
+    for command in COMMANDS:
+        for test in (True, False):
+            again = deploy(minions["pi2"], "web", docker=command, test=test, **wanted)
+            assert (again["result"], again["changes"]) == (True, {}), (command, again)
+    assert writes(site) == written
+
+    other = {**ENV, "PASSWORD": f"{SECRET}-2"}
+    changed = deploy(minions["pi2"], "web", compose="web/compose.yml", env=other, test=True)
+    assert changed["changes"] == {
+        "service web_web": {
+            "TaskTemplate.ContainerSpec.Env": {"old": ["PASSWORD=[hidden]"], "new": ["PASSWORD=[hidden]"]}
+        }
+    }
+    config = site.root / "pi2" / "states" / "web" / "conf.txt"
+    config.write_text("second\n")
+    refused = deploy(minions["pi2"], "web", **wanted)
+    assert (refused["result"], writes(site)) == (False, written)
+    assert "config web_conf has another content, and a config cannot be changed" in refused["comment"]
+    assert SECRET not in json.dumps([foreseen, results, changed, refused])
+
+    foreseen = minions["pi1"].state("swarm.stack_absent", "web", test=True)
+    assert (foreseen["result"], writes(site)) == (None, written)
+    with ThreadPoolExecutor(2) as pool:
+        gone = list(pool.map(lambda name: minions[name].state("swarm.stack_absent", "web", timeout=60), MANAGERS))
+    assert [result["result"] for result in gone] == [True, True], gone
+    assert foreseen["changes"] in [result["changes"] for result in gone]
+    assert {"service web_each", "network web_inner", "config web_conf"} < set(foreseen["changes"])
+    assert [item for kind in ("services", "configs", "tasks") for item in engine.listed(kind)] == []
+    assert not [item for item in engine.listed("networks") if item["Name"].startswith("web_")]
+    again = minions["pi2"].state("swarm.stack_absent", "web")
+    assert (again["result"], again["changes"], again["comment"]) == (True, {}, "there is no stack web")
+
+
+def test_a_change_by_hand_is_seen_in_test_mode_and_undone(site, stack, engine):
+    def by_hand(spec):
+        task = spec["TaskTemplate"]
+        container = {**task["ContainerSpec"], "Env": ["X=1"]}
+        mode = {"Replicated": {"Replicas": 0}}
+        return {**spec, "Mode": mode, "TaskTemplate": {**task, "ContainerSpec": container}}
+
+    before = spec(engine, "small_app")
+    change_by_hand(engine, "small_app", by_hand)
+    written = writes(site)
+    foreseen = deploy(stack, test=True)
+    assert (foreseen["result"], writes(site)) == (None, written)
+    assert foreseen["changes"] == {
+        "service small_app": {
+            "Mode.Replicated.Replicas": {"old": "0", "new": "1"},
+            "TaskTemplate.ContainerSpec.Env": {"old": ["X=[hidden]"], "new": []},
+        }
+    }
+    done = deploy(stack)
+    assert (done["result"], done["changes"]) == (True, foreseen["changes"]), done["comment"]
+    assert spec(engine, "small_app") == before
+
+
+def test_services_left_out_are_removed_only_with_prune(stack, engine):
+    two = small()
+    two["services"]["more"] = two["services"]["app"]
+    assert set(deploy(stack, compose=two)["changes"]) == {"service small_more"}
+    assert deploy(stack)["changes"] == {}
+    assert deploy(stack, prune=True)["changes"] == {"service small_more": {"old": IMAGE, "new": None}}
+    assert [item["Spec"]["Name"] for item in engine.services()] == ["small_app"]
+
+
+def test_a_second_file_is_laid_over_the_first(stack, engine, tmp_path):
+    over = tmp_path / "over.yml"
+    over.write_text('version: "3.8"\nservices: {app: {labels: {site: attic}}}\n')
+    done = deploy(stack, compose=[small(), str(over)])
+    assert done["changes"] == {
+        "service small_app": {"TaskTemplate.ContainerSpec.Labels.site": {"old": None, "new": "attic"}}
+    }
+    assert spec(engine, "small_app")["TaskTemplate"]["ContainerSpec"]["Labels"]["site"] == "attic"
+
+
+def test_services_that_do_not_start_fail_within_the_bound_with_the_engines_words(stack, engine):
+    began = time.monotonic()
+    failed = deploy(stack, compose=small(image="127.0.0.1:1/none:1"), timeout=4)
+    assert failed["result"] is False
+    assert time.monotonic() - began < 30
+    assert "small_app: 0 of 1 tasks run" in failed["comment"]
+    assert "No such image: 127.0.0.1:1/none:1" in failed["comment"]
+    told = deploy(stack, compose=small(image="127.0.0.1:1/none:1"), test=True)
+    assert (told["result"], "small_app: 0 of 1 tasks run" in told["comment"]) == (True, True), told
+    assert deploy(stack, compose=small(image="127.0.0.1:1/none:1"), wait=False)["result"] is True
+
+
+def test_an_update_that_the_engine_rolls_back_is_a_failure(stack, engine):
+    wanted = {"update_config": {"failure_action": "rollback", "monitor": "2s"}}
+    assert deploy(stack, compose=small(deploy=wanted))["result"] is True
+    failed = deploy(stack, compose=small(deploy=wanted, command=["/bin/none"]))
+    assert failed["result"] is False
+    assert "service small_app: the engine reports its update as rollback" in failed["comment"]
+    again = deploy(stack, compose=small(deploy=wanted, command=["/bin/none"]), test=True)
+    assert set(again["changes"]["service small_app"]) == {"TaskTemplate.ContainerSpec.Args"}
+
+
+@pytest.mark.parametrize(
+    ("compose", "said"),
+    [
+        ("none.yml", "salt://none.yml (compose file): the master has no such file"),
+        ("/none.yml", "compose file /none.yml: No such file or directory"),
+        ([], "compose: name a compose file"),
+        ({"version": "3.8", "services": {"a": {"image": "x", "wrong": 1}}}, "Additional property wrong is not allowed"),
+        ({"version": "3.8", "services": {"a": {"image": "${X?not set}"}}}, "not set"),
+        ("secret.yml", "secret key is a file of the master, which every node may read"),
+        ("broken.yml", "compose file salt://broken.yml: not YAML in line 2"),
+        ("lacks.yml", "salt://gone.env (named in salt://lacks.yml): the master has no such file"),
+    ],
+)
+def test_a_wrong_compose_file_is_named_and_nothing_is_sent(site, minions, compose, said):
+    states = site.root / "pi1" / "states"
+    (states / "secret.yml").write_text("services: {}\nsecrets: {key: {file: ./key}}\n")
+    (states / "broken.yml").write_text("services: {\n ] }")
+    (states / "lacks.yml").write_text("services: {a: {image: x, env_file: gone.env}}\n")
+    before = writes(site)
+    refused = minions["pi1"].state("swarm.stack", "wrong", compose=compose)
+    assert (refused["result"], writes(site)) == (False, before)
+    assert said in refused["comment"]
+
+
+def test_wrong_names_and_options_are_named(minions):
+    for kwargs, said in (
+        ({"name": "Web!"}, "stack 'Web!': its name must be small letters"),
+        ({"name": "web", "resolve_image": "often"}, "resolve_image 'often': must be one of always, changed, never"),
+        ({"name": "web", "docker": "/no/docker"}, "/no/docker is not installed"),
+    ):
+        refused = deploy(minions["pi1"], **kwargs)
+        assert (refused["result"], refused["changes"]) == (False, {})
+        assert said in refused["comment"]
+    outside = minions["pi1"].state("swarm.stack", "web", compose=small(), base_url="unix:///no/docker.sock")
+    assert "no Docker Engine answers at unix:///no/docker.sock" in outside["comment"]
