@@ -1,9 +1,10 @@
-"""Faults of the servers themselves: frozen agent, quorum lost, leader or holder's node killed. All slow."""
+"""Faults of servers, tokens and locks, by their ids. All slow. F10, F11 and F17: test_consul_site and _growth."""
 
 import concurrent.futures
 import time
 import uuid
 
+import omega_consul_acl
 import omega_lock
 import pytest
 from consul_server import ConsulCluster, ConsulServer
@@ -171,3 +172,56 @@ def test_killed_node_of_the_holder_is_followed_within_the_bound(cluster):
         assert time.monotonic() - start < 20
     finally:
         lock.release()
+
+
+def test_holder_that_leads_raft_is_followed_within_the_bound(cluster):
+    """F07: first an election, then serfHealth ends the session, then comes the lock-delay."""
+    holder, second = cluster.leader(), cluster.followers()[0]
+    lock = omega_lock.Lock(holder.client(), "test/lock", "pi1", ttl=60, renew=20, lock_delay=1)
+    lock.acquire(10)
+    try:
+        start = time.monotonic()
+        holder.kill()
+        with omega_lock.hold(second.client(), "test/lock", "pi2", ttl=TTL, wait=50) as next_lock:
+            assert next_lock.fence > lock.fence
+        assert time.monotonic() - start < 18 + 1
+    finally:
+        lock.release()
+
+
+@pytest.mark.parametrize("stray", ["put", "delete"])
+def test_stray_write_of_the_lock_key_stops_the_holder(consul_server, stray):
+    """F13, by somebody who may: the holder notices and aborts, and the fence only grows. The ACL: test_consul_acl."""
+    client, key = consul_server.client(), f"test/stray-{stray}"
+    with omega_lock.hold(client, key, "pi1", ttl=TTL, renew=2, wait=5) as lock:
+        fence = lock.fence
+        consul_server.client().put(key, b"stray") if stray == "put" else consul_server.client().delete(key)
+        with pytest.raises(ConsulError) as caught:
+            lock.write(f"{key}-out", b"x", 0)
+        assert caught.value.kind == "lost"
+        start = time.monotonic()
+        assert seconds_until_lost(lock, start, 20) < 20
+    assert client.get(f"{key}-out") is None
+    with omega_lock.hold(client, key, "pi2", ttl=TTL, wait=20) as lock:
+        assert lock.fence > fence
+
+
+def test_token_revoked_while_the_lock_is_held_is_a_permission_problem(consul_server, load_modules):
+    """F16: neither "no lock" nor "no swarm", and nothing is tried without a token."""
+    management, accessor, secret = consul_server.client(), str(uuid.uuid4()), str(uuid.uuid4())
+    rules = 'key_prefix "" { policy = "write" } session_prefix "" { policy = "write" }'
+    omega_consul_acl.ensure_policy(management, "test-revoked", rules)
+    omega_consul_acl.ensure_token(management, secret, accessor, "revoked", ["test-revoked"])
+    with omega_lock.hold(consul_server.client(secret), "test/revoked", "pi1", ttl=TTL, renew=2, wait=5) as lock:
+        omega_consul_acl.delete_token(management, accessor)
+        start = time.monotonic()
+        with pytest.raises(ConsulError) as caught:
+            lock.write("test/revoked-out", b"x", 0)
+        assert caught.value.kind == "denied"
+        assert time.monotonic() - start < 15
+    assert "token is unknown to Consul" in str(caught.value)
+    assert secret not in str(caught.value)
+    salt = load_modules(**{"consul.url": consul_server.url, "consul.token": secret})
+    answer = salt["consul.get"](key="test/revoked")
+    assert (answer["res"], answer["kind"]) == (False, "denied")
+    assert "anonymous" not in answer["message"]
