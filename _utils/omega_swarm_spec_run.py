@@ -155,6 +155,8 @@ class Cluster:
 
     def _data_path(self):
         """(data path address that the engine runs with, those wanted here), None if it cannot be told."""
+        if not self.fixed.get("data_path_addr"):
+            return None
         root = self.engine.info().get("DockerRootDir") or ""
         try:
             with open(os.path.join(root, "swarm", "docker-state.json"), encoding="utf-8") as file:
