@@ -158,7 +158,7 @@ class Bootstrap:
     def _first_steps(self, node: Node) -> list[dict]:
         site, base = self.site, self.site_file.parent
         ca = (base / Path(site.sources.ca_bundle).expanduser()).read_text() if site.sources.ca_bundle else ""
-        inventory = {"salt": {"version": site.salt.version, "source": site.salt.source}}
+        inventory = {"salt": site.salt.model_dump()}
         if node is site.master:
             inventory |= {"files": self._files(), "branch": site.formula.branch}
         return [
@@ -178,7 +178,9 @@ class Bootstrap:
     def _salt(self, remote: Remote, row: Row, found: dict, is_master: bool) -> list[dict]:
         """Return the steps that install Salt; what others of its kind have built is brought there first."""
         arguments = {"kind": found["kind"], "version": self.site.salt.version, "master": is_master, "key": found["key"]}
-        if found["kind"] == "onedir" or found["installed"] or self.options.dry_run:
+        if found["kind"] == "onedir":
+            return [_step("salt", **arguments, repository=self.site.salt.repository.model_dump())]
+        if found["installed"] or self.options.dry_run:
             return [_step("salt", **arguments)]
         name = found["key"]
         row.start("salt (waiting for another node's build)" if self.cache.lock(name).locked() else "salt")
@@ -267,8 +269,7 @@ class Bootstrap:
         try:
             remote = self.pool.remote(self.site.master.reach)
             remote.connect(self.options.wait)
-            salt = {"version": self.site.salt.version, "source": self.site.salt.source}
-            done = agent.run(remote, [_step("inventory", salt=salt)], lambda event: None, True)
+            done = agent.run(remote, [_step("inventory", salt=self.site.salt.model_dump())], lambda event: None, True)
             self.master_finger.set_result(done["inventory"]["data"]["master_finger"])
         except BaseException as error:  # noqa: BLE001 - it belongs to those who wait for the result
             self.master_finger.set_exception(error)

@@ -69,8 +69,9 @@ class Site:
             self._configure(dockerds[name], consul.url, self.tokens[name])
 
     def _token(self, consul, name: str) -> str:
-        """A new token of the node. Sessions belong to the agent asked, which is the one server for all here."""
-        rules = policies.rules(self.pillar["rpiomega"], name) + f'session "{consul.name}" {{ policy = "write" }}\n'
+        """A new token of the node. The agent asked, to which sessions belong, is the one server for all here."""
+        own = f'session "{consul.name}" {{ policy = "write" }}\nagent "{consul.name}" {{ policy = "read" }}\n'
+        rules = policies.rules(self.pillar["rpiomega"], name) + own
         client, policy = consul.client(), f"{policies.policy_name(name)}-{uuid.uuid4().hex[:8]}"
         client.request("put", "/v1/acl/policy", data={"Name": policy, "Rules": rules})
         return client.request("put", "/v1/acl/token", data={"Policies": [{"Name": policy}]})[1]["SecretID"]

@@ -1,11 +1,10 @@
-"""Salt from the project's own apt repository (arm64 and amd64 only): pinned key, pinned release.
+"""Salt from the project's own apt repository (arm64 and amd64 only), or a mirror: pinned key, pinned release.
 
 Source: the project's install guide, "Linux (DEB)".
 """
 
 from __future__ import annotations
 
-import glob
 import ssl
 import urllib.error
 import urllib.request
@@ -14,21 +13,27 @@ from rpiomega.node import apt, files, pgp
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, StepError
 
-KEY_URL = "https://packages.broadcom.com/artifactory/api/security/keypair/SaltProjectKey/public"
-REPOSITORY = "https://packages.broadcom.com/artifactory/saltproject-deb/"
-# The project's signing key since 2023.
-FINGERPRINT = "10857FFDD3F91EAE577A21D664CBBC8173D76B3F"
 KEYRING = "/etc/apt/keyrings/salt-archive-keyring.gpg"
 ARCHITECTURES = ("amd64", "arm64")
-SITE_PACKAGES = ("/opt/saltstack/salt/lib/python3.*/site-packages", "/opt/saltstack/salt/extras-3.*")
+PYTHON = "/opt/saltstack/salt/bin/python3"
+LIBRARIES = ("docker", "py-consul")
+_ASK = """
+import importlib.metadata, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.metadata.distribution(name)
+        print(name)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+"""
 PROBE_BOUND = 6.0
 _NETWORK = "check the board's network, or write `source: pip` in section salt of the site file"
 
 
-def reachable() -> str:
-    """Return an empty string if the repository answers, else why not."""
+def reachable(uri: str) -> str:
+    """Return an empty string if the repository at `uri` answers, else why not."""
     try:
-        with urllib.request.urlopen(REPOSITORY + "dists/stable/InRelease", timeout=PROBE_BOUND) as answer:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/dists/stable/InRelease", timeout=PROBE_BOUND) as answer:
             return "" if answer.status == 200 else f"HTTP {answer.status}"
     except (OSError, ssl.SSLError, urllib.error.URLError) as error:
         return str(getattr(error, "reason", error))
@@ -44,20 +49,22 @@ def installed(board) -> str:
 
 
 def libraries(board) -> set[str]:
-    """Return which of the distributions docker and py-consul Salt's Python has."""
-    found = set()
-    for pattern in SITE_PACKAGES:
-        for name in ("docker", "py_consul"):
-            if glob.glob(board.path(f"{pattern}/{name}-*.dist-info")):
-                found.add(name.replace("_", "-"))
-    return found
+    """Return which of LIBRARIES Salt's Python finds; only it knows: each of its releases has a folder of its own."""
+    if not board.exists(PYTHON):
+        return set()
+    return set(board.shell.run([PYTHON, "-c", _ASK, *LIBRARIES]).output.split()) & set(LIBRARIES)
 
 
 class Onedir:
-    """The packages as they should be: release `version` ("3008" or "3008.3"), with the master or without."""
+    """The packages as they should be: release `version` ("3008" or "3008.3"), with the master or without.
 
-    def __init__(self, board, version: str, master: bool):
+    `repository`: mapping with `uri`, `key_url` and `fingerprint`, as in the site file.
+    """
+
+    def __init__(self, board, version: str, master: bool, repository: dict):
         self.board = board
+        self.uri, self.key_url = repository["uri"], repository["key_url"]
+        self.fingerprint = repository["fingerprint"].upper()
         self.version = version
         self.packages = ["salt-minion", "salt-master"] if master else ["salt-minion"]
 
@@ -66,14 +73,14 @@ class Onedir:
         diff = Diff()
         for file in self._files():
             diff += file.diff(self.board)
-        if not self.board.exists(KEYRING):
-            diff.add(f"fetch the key {FINGERPRINT} to {KEYRING}")
+        if not self._has_key():
+            diff.add(f"fetch the key {self.fingerprint} to {KEYRING}")
         for package in apt.missing(self.board, self.packages):
             diff.add(f"install {package} {self.version}")
         have = installed(self.board)
         if have and not self._fits(have):
             diff.add(f"salt {have} -> {self.version}")
-        for library in sorted({"docker", "py-consul"} - libraries(self.board)):
+        for library in sorted(set(LIBRARIES) - libraries(self.board)):
             diff.add(f"install {library} beside Salt (salt-pip)")
         return diff
 
@@ -91,7 +98,7 @@ class Onedir:
             self.board.shell.must(command, cure, timeout=1800, finish=True, env={"DEBIAN_FRONTEND": "noninteractive"})
         apt.install(self.board, self.packages, refresh=refresh)
         # A new point release may bring a new Python and lose what was put beside it (salt#70513).
-        wanted = sorted({"docker", "py-consul"} - libraries(self.board))
+        wanted = sorted(set(LIBRARIES) - libraries(self.board))
         if wanted:
             cure = "check that the board reaches the Python package index"
             self.board.shell.must(["salt-pip", "install", *wanted], cure, timeout=600)
@@ -102,25 +109,32 @@ class Onedir:
         )
 
     def _key(self) -> bool:
-        """Fetch the signing key if it is not there; return whether it was fetched."""
-        if self.board.exists(KEYRING):
+        """Fetch the signing key if it is not there, or is another one; return whether it was fetched."""
+        if self._has_key():
             return False
         try:
-            with urllib.request.urlopen(KEY_URL, timeout=30) as answer:
+            with urllib.request.urlopen(self.key_url, timeout=30) as answer:
                 key = answer.read(1_000_000)
             found = pgp.fingerprints(key)
         except (OSError, ValueError) as error:
             raise StepError(f"Salt's signing key cannot be fetched: {error}", _NETWORK) from None
-        if found != [FINGERPRINT]:
+        if found != [self.fingerprint]:
             cure = "do not go on: somebody may be in the way; compare with Salt's install guide"
-            raise StepError(f"Salt's signing key is {' '.join(found) or 'empty'}, expected {FINGERPRINT}", cure)
+            raise StepError(f"Salt's signing key is {' '.join(found) or 'empty'}, expected {self.fingerprint}", cure)
         files.write(self.board.path(KEYRING), pgp.dearmor(key), 0o644)
         return True
+
+    def _has_key(self) -> bool:
+        try:
+            with open(self.board.path(KEYRING), "rb") as handle:
+                return pgp.fingerprints(handle.read()) == [self.fingerprint]
+        except (OSError, ValueError):
+            return False
 
     def _files(self) -> list[File]:
         sources = (
             "Types: deb\n"
-            f"URIs: {REPOSITORY}\n"
+            f"URIs: {self.uri}\n"
             "Suites: stable\n"
             "Components: main\n"
             f"Architectures: {' '.join(ARCHITECTURES)}\n"

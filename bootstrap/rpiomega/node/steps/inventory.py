@@ -34,7 +34,7 @@ def sum_entry(path: str, sha256: str) -> list:
 
 
 class Inventory(Step):
-    """Arguments: `salt` ({"version", "source"}), for the master `files` and `branch`.
+    """Arguments: `salt` ({"version", "source", "repository"}), for the master `files` and `branch`.
 
     `data`: ``salt`` ({"kind", "key", "installed"}), ``files`` (missing names), ``formula`` (commit), ``master_finger``.
     """
@@ -43,19 +43,19 @@ class Inventory(Step):
 
     def check(self) -> Diff:
         self.notes[:] = []
-        self.data["salt"] = self._salt(self.args["salt"]["version"], self.args["salt"]["source"])
+        self.data["salt"] = self._salt(self.args["salt"])
         self.data["files"] = missing_files(self.board, self.args.get("files", []))
         self.data["formula"] = formula_tree.commit(self.board, self.args.get("branch", "main"))
         self.data["master_finger"] = saltkeys.fingerprint(self.board.read(saltkeys.MASTER_PUB))
         return Diff()
 
-    def _salt(self, version: str, source: str) -> dict:
+    def _salt(self, wanted: dict) -> dict:
         package, pip = salt_onedir.installed(self.board), salt_pip.installed(self.board)
-        kind = self._kind(source, package, pip)
-        key = salt_pip.key(self.board, version) if kind == "pip" else ""
+        kind = self._kind(wanted["source"], package, pip, wanted["repository"])
+        key = salt_pip.key(self.board, wanted["version"]) if kind == "pip" else ""
         return {"kind": kind, "key": key, "installed": bool(key) and pip.get("key") == key}
 
-    def _kind(self, source: str, package: str, pip: dict) -> str:
+    def _kind(self, source: str, package: str, pip: dict, repository: dict) -> str:
         if source == "pip" and package:
             cure = "remove them (`apt-get purge 'salt-*'`) or write `source: onedir` in section salt of the site file"
             raise StepError(f"Salt {package} is here as packages, the site file says pip", cure)
@@ -67,7 +67,7 @@ class Inventory(Step):
         if architecture not in salt_onedir.ARCHITECTURES:
             self.notes.append(f"Salt by pip: the project has no packages for {architecture}")
             return "pip"
-        refusal = salt_onedir.reachable()
+        refusal = salt_onedir.reachable(repository["uri"])
         if refusal:
             self.notes.append(f"Salt by pip: the project's package repository does not answer ({refusal})")
         return "pip" if refusal else "onedir"

@@ -9,7 +9,8 @@ from rpiomega.node.steps.minion import UNIT as MINION
 
 
 class Salt(Step):
-    """Arguments: `kind` (onedir or pip), `version`, `master`; for pip `key`, `archive`, `sha256`, `pack`.
+    """Arguments: `kind` (onedir or pip), `version`, `master`; for onedir `repository` (uri, key_url, fingerprint); for
+    pip `key`, `archive`, `sha256`, `pack`.
 
     `data`: ``version`` of the installed Salt; ``packed`` (path, sha256, size) of the build if `pack` asked for it.
     """
@@ -19,7 +20,7 @@ class Salt(Step):
     def __init__(self, board, args: dict):
         super().__init__(board, args)
         if args["kind"] == "onedir":
-            self.kind = salt_onedir.Onedir(board, args["version"], args.get("master", False))
+            self.kind = salt_onedir.Onedir(board, args["version"], args.get("master", False), args["repository"])
         else:
             self.kind = salt_pip.Pip(board, args)
 
