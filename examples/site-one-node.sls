@@ -5,3 +5,5 @@ rpiomega:
   nodes:
     pi: {host: raspberrypi.local, address: 192.168.1.20, roles: [master, manager]}
   network: {manage: false}
+  journal: {storage: volatile, max_use: 32M}      # spares the card
+  upgrades: {security: true}

@@ -10,7 +10,7 @@ rpiomega:
     old-pi: {host: 10.20.0.140, address: 10.20.0.21}                                # Raspberry Pi 3, 32-bit
     orange: {host: orange.local, address: 10.20.0.22}                               # Orange Pi 5, Armbian
     nuc: {host: nuc.local, address: 10.20.0.23, interface: enp3s0}                  # a PC with two network cards
-    garage: {host: garage.local, address: 10.20.0.24, interface: wlan0}             # Raspberry Pi Zero 2 W
+    garage: {host: garage.local, address: 10.20.0.24, interface: wlan0, packages: [iw]}   # Raspberry Pi Zero 2 W
   network:
     prefix: 24
     gateway: 10.20.0.1
@@ -21,5 +21,10 @@ rpiomega:
     source: distribution
     daemon:
       log-opts: {max-size: 5m}
-  packages: {extra: [htop, tmux]}
+  packages:
+    extra: [htop, tmux]
+    roles: {manager: [nvme-cli]}
+  cache: {images: true}           # the site has a cache for packages already
+  time: {servers: [10.20.0.1]}
+  journal: {storage: volatile, max_use: 32M}
   sources: {apt_proxy: "http://10.20.0.1:3142"}
