@@ -18,6 +18,8 @@ def test_f38_root_on_a_worker_gets_no_secret_of_others(fault, cluster):
     tidy = f"rm -rf {FOLDER}/attack.py {FOLDER}/gave.json /etc/salt/grains"
     fault.undo_later("what the attack left", lambda: cluster.run(worker, tidy))
     fault.undo_later("the rogue server's seat", lambda: unseat(cluster))
+    denied = f"/etc/salt/pki/master/minions_denied/{other}"  # what the master keeps of the attempt with that name
+    fault.undo_later("the key that was refused", lambda: cluster.run(cluster.master, f"rm -f {denied}"))
     fault.begins("root on a worker tries every way in tests/faults/attack.py")
     holder = fault.holder(other, "rpiomega/swarm/faults/lock", hold=400)
     address = cluster.lab.node_address(cluster.master)
@@ -30,12 +32,17 @@ def test_f38_root_on_a_worker_gets_no_secret_of_others(fault, cluster):
     assert job.result(10).code == 0, job.result(10).err[-500:]
     lines = cluster.run(worker, f"cat {FOLDER}/gave.json", 60).out.splitlines()
     secrets = invariants._others(cluster, worker, {**before, **invariants.secrets(cluster)})
+    own = {name: value for name, value in before.items() if name not in secrets}
+    controls = {"pillar_of_others": f"Consul token of {worker}"}
     obtained, attempts = {}, {}
     for line in lines:
         said = json.loads(line)
         text = said["gave"] + said["gave"].replace("\\n", "\n")
         got = [name for name, value in secrets.items() if value in text]
         attempts[said["attempt"]] = got or "nothing"
+        # An attempt that cannot even see what is the worker's own proves nothing.
+        control = controls.get(said["attempt"].split(":")[0])
+        assert not control or own[control] in text, f"{said['attempt']} does not work: {text[:800]}"
         print(
             f"F38: {said['attempt']}: {', '.join(got) or 'no secret of others'} ({len(said['gave'])} bytes came back)"
         )
