@@ -156,7 +156,9 @@ class Member(Joining, Mending):
     def foresee(self):
         """What `run` would do now: (result, comment, changes) for test=True. Writes nothing."""
         try:
-            facts = self.facts()
+            facts = self._facts_patiently()
+        except Failed as error:
+            return False, str(error), {}
         finally:
             self.engine.close()
         problems, self.warnings = self._host(facts)
@@ -171,6 +173,14 @@ class Member(Joining, Mending):
             return True, self._comment(last, facts), {}
         reasons = "; then ".join(step.reason for step in ahead)
         return None, f"{facts.node} would: {reasons}", changes
+
+    def _facts_patiently(self):
+        """`facts`, again while a daemon that restarts or a Consul without a leader stands in the way."""
+        while True:
+            try:
+                return self.facts()
+            except (SwarmError, ConsulError) as error:
+                self._retry(error)
 
     def _host(self, facts):
         return check.host_problems(facts.local, self.want.min_free_mb)
@@ -258,8 +268,8 @@ class Member(Joining, Mending):
 
     def _next(self, step, facts):
         if step.kind == "await_promotion":
-            closed = check.managers_unreachable([with_port(each) for each in self.want.others.values()])
-            closed = "; ".join(filter(None, closed.values()))
+            known = [entry.address for entry in facts.published.values() if entry.role_now == MANAGER]
+            closed = "; ".join(filter(None, check.managers_unreachable([*map(with_port, known)]).values()))
             closed = f"; from here {closed}" if closed else ""
             return f"; it has joined as a worker; apply the state on {self._managers()}, that promotes it{closed}"
         if step.kind == "await_demotion":
@@ -282,7 +292,8 @@ class Member(Joining, Mending):
             self._appeared = True
             self.store.appear()
             self._said_first = facts.own.role_now or None
-            self.store.publish(facts.own if facts.local.control else plan.entry_of(facts))
+            known = facts.local.control or facts.local.state in ("locked", "pending")
+            self.store.publish(facts.own if known and facts.own.node_id else plan.entry_of(facts))
 
     # -- acting --------------------------------------------------------------------------------------------
 

@@ -99,6 +99,11 @@ def moved(facts):
         return False
 
 
+def stranded(facts):
+    """Whether an engine that is "pending" is a member that moved: it may stay so for minutes."""
+    return facts.local.joined and facts.record is not None and facts.record.state == READY and moved(facts)
+
+
 def not_here(facts):
     """Step of a node whose board does not have the site's address."""
     has = f"; towards the managers it has {facts.towards}" if facts.towards else ""
@@ -125,19 +130,27 @@ def elsewhere(facts):
             f"{text}: the swarm cannot change it in place; let the node leave and join again: `sudo salt {facts.node} "
             f"state.single swarm.member name=swarm readdress=True` ({MANUAL}), or give it {local.address} back",
         )
-    if local.leaderless:
+    if _manages(local) and not _can_act(local):
         return Step("await_demotion", f"{text}: waiting to be demoted by a manager, to join again")
     return Step("readdress", f"leave and join again as {facts.address}: {text}")
 
 
+def _manages(local):
+    return local.control or local.certified == MANAGER
+
+
+def _can_act(local):
+    return local.control and not local.leaderless
+
+
 def _may_readdress(facts):
     local = facts.local
-    if local.control and len(local.managers) < 2:
+    if _manages(local) and len(local.managers) < 2:
         return (
             f"it is the only manager, so this cannot be mended without you: give it {local.address} back, or see "
             f"{MANUAL}, address of the only manager"
         )
-    if not local.control or local.leaderless:
+    if not _can_act(local):
         return ""
     missing = sorted(
         name

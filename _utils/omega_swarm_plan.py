@@ -97,9 +97,9 @@ def _decide(facts):
         return mend.expired(facts)
     if local.state == "error":
         return Step("refuse", describe(local))
-    if local.state == "pending":
+    if local.state == "pending" and not mend.stranded(facts):
         return Step("settle", describe(local))
-    if local.state == "active":
+    if local.state in ("active", "pending"):
         return _member(facts)
     return _outside(facts)
 
@@ -132,6 +132,8 @@ def _member(facts):
         return helping or mend.elsewhere(facts)
     if local.leaderless:
         return Step("refuse", mend.no_quorum(facts))
+    if not local.control and local.certified == facts.own.role_now == MANAGER:
+        return Step("settle", f"{facts.node} is a manager by its certificate, and its engine is not up as one yet")
     return _manager(facts) if local.control else _worker(facts)
 
 

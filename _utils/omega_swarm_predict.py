@@ -47,7 +47,10 @@ def _after_join(facts, _step):
     return replace(facts, local=replace(facts.local, state="active", cluster_id=cluster or NEW, node_id=NEW))
 
 
-_after_settle = _after_join
+def _after_settle(facts, step):
+    if facts.local.state == "active":
+        return replace(facts, local=replace(facts.local, control=True))
+    return _after_join(facts, step)
 
 
 def _after_publish(facts, _step):

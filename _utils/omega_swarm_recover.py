@@ -7,14 +7,16 @@ manager ever known is looked for first, and what was given up is written to Cons
 back with its old state is then refused by `swarm.member`.
 """
 
+import logging
 import time
 
 import omega_swarm_check as check
 from omega_swarm_cert import autolocked
 from omega_swarm_docker import MANAGER, SwarmError, describe
 from omega_swarm_join import with_port
-from omega_swarm_promote import demote
 from omega_swarm_record import INITIALIZING, READY, VACANT
+
+log = logging.getLogger(__name__)
 
 LOCK_WAIT = 60
 POLL = 0.5
@@ -107,7 +109,10 @@ class Survivor:
 
     def _alone(self, others):
         """Refuse if any other manager shows a sign of life."""
-        alive = sorted(set(self.managers) & self.store.client.alive())
+        seen = self.store.client.alive()
+        if self.store.node not in seen:
+            _refuse(f"Consul does not see {self.store.node} itself alive, so it cannot tell who else is: mend it first")
+        alive = sorted(set(self.managers) & seen)
         if alive:
             _refuse(
                 f"{', '.join(alive)} alive in Consul: start Docker there (`systemctl start docker`), a swarm whose "
@@ -133,17 +138,18 @@ class Survivor:
 
     def _clear(self, own_id):
         """
-        Take the given-up managers out of the node list: demoted at once, removed when the swarm sees them down, never
-        by force. Returns (hostnames removed, hostnames left).
+        Take the given-up managers out of the node list, never by force: the engine does so once it does not see them
+        ready. Returns (hostnames removed, hostnames left).
         """
         pending = {node.id: node.hostname for node in self.engine.nodes() if node.role == MANAGER and node.id != own_id}
-        for node_id in pending:
-            demote(self.engine, node_id)
         removed, end = [], time.monotonic() + self.bound
         while pending and time.monotonic() < end:
-            for node in self.engine.nodes():
-                if node.id in pending and node.state == "down":
-                    self.engine.remove_node(node.id)
-                    removed.append(pending.pop(node.id))
-            time.sleep(POLL)
+            for node_id in list(pending):
+                try:
+                    self.engine.remove_node(node_id)
+                except SwarmError as error:
+                    log.info("not removed yet: %s", error)
+                else:
+                    removed.append(pending.pop(node_id))
+            time.sleep(POLL if pending else 0)
         return sorted(removed), sorted(pending.values())

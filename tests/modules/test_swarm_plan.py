@@ -55,10 +55,11 @@ def expired(node, role="worker", **known):
     return member(node, role, local=Local("error", f"id-{node}", "C1", certified=role, **dates), now=DAY, **known)
 
 
-def moved(node, control, error="", managers=("192.0.2.1:2377", "192.0.2.3:2377"), **known):
+def moved(node, control, certified="", error="", managers=("192.0.2.1:2377", "192.0.2.3:2377"), pending=False, **known):
     """A member that the swarm knows at another address than the site's."""
-    local = inside(node, control, address="192.0.2.99", error=error, managers=managers)
-    return member(node, "manager" if control else "worker", local=local, **{"nodes": THREE, **known})
+    changed = {"address": "192.0.2.99", "error": error, "managers": managers, "certified": certified, "joined": True}
+    local = inside(node, control, state="pending" if pending else "active", **changed)
+    return member(node, "manager" if control or certified else "worker", local=local, **{"nodes": THREE, **known})
 
 
 def wishing(node):
@@ -214,6 +215,16 @@ CASES = {
         "refuse",
         "not",
     ),
+    "a manager whose engine has just started": (
+        member(
+            "pi2",
+            "manager",
+            local=inside("pi2", False, certified="manager"),
+            published={"pi2": said("pi2", "manager")},
+        ),
+        "settle",
+        "not up as one yet",
+    ),
     "its certificate has expired": (expired("pi4"), "refuse", "expired at 2026-01-01 00:00:00 UTC"),
     "it may join again": (expired("pi4", rejoin=True, reach={"a": "", "b": "closed"}), "rejoin", "2026-01-01"),
     "it may join again, but nobody is there": (
@@ -264,6 +275,12 @@ CASES = {
         "await_demotion",
         "192.0.2.99",
     ),
+    "manager that moved and is pending": (
+        moved("pi2", False, "manager", readdress=True, pending=True),
+        "await_demotion",
+        "192.0.2.99",
+    ),
+    "worker that moved and is pending": (moved("pi4", False, readdress=True, pending=True), "readdress", "192.0.2.99"),
     "the only manager moved": (
         moved("pi1", True, managers=("192.0.2.99:2377",), readdress=True),
         "refuse",
