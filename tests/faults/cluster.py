@@ -52,15 +52,22 @@ class Cluster(Nodes):
 
     def ensure(self) -> None:
         """Make what is missing of the lab and its cluster; a second call costs only a look."""
-        known = self.lab.site_file.read_text() if self.lab.site_file.exists() else ""
-        lifecycle.up(engine.connect(), self.lab, print)
-        if known:
-            self.lab.site_file.write_text(known)  # `lab up` writes its own anew
+        if not self._all_on():
+            known = self.lab.site_file.read_text() if self.lab.site_file.exists() else ""
+            lifecycle.up(engine.connect(), self.lab, print)
+            if known:
+                self.lab.site_file.write_text(known)  # `lab up` writes its own anew
         for node in self.names:
             self.equip(node)
         if self.problems():
             self.build()
         self.steady()
+
+    def _all_on(self) -> bool:
+        try:
+            return all(self.is_on(name) for name in self.names)
+        except engine.LabError:
+            return False
 
     def build(self) -> None:
         """Bring the checkout's HEAD to the nodes and apply all states, with an engine that logs every request."""

@@ -17,7 +17,7 @@ from nodes import FOLDER, HERE, Failed
 
 # What dockerd logs of each request at debug level, and the words by which a request forces something.
 CALL = re.compile(r'Calling (POST|PUT|DELETE) ([^ "]+)')
-FORCED = re.compile(r"(swarm/leave\?[^ ]*force=(1|true)|/nodes/[^ ]*force=(1|true)|ForceNewCluster:true)")
+FORCED = re.compile(r"(swarm/leave\?[^ ]*force=(1|true)|/nodes/[^ ]*force=(1|true)|ForceNewCluster\W{1,4}true)")
 # POST requests that change nothing.
 HARMLESS = re.compile(r"/(auth|build/prune-preview)$")
 # An agent's own request log; sessions and keys are written by PUT and DELETE.
