@@ -52,7 +52,7 @@ class Cluster:
         after = self._foresee(authority) if test else self._settle(authority)
         self._key(after, test)
         self._token(local, test)
-        self.warnings = spec.fixed_differences(self.engine.cluster(), self.fixed, self._data_path())
+        self.warnings += spec.fixed_differences(self.engine.cluster(), self.fixed, self._data_path())
         return self._said(test, f"swarm {local.cluster_id} has the settings of the site")
 
     def _said(self, test, settled):

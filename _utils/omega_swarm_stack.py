@@ -21,6 +21,7 @@ from omega_swarm_stack_tasks import unfinished
 POLL = 0.5
 CLI_BOUND = 300  # seconds; asking a registry for digests may take long
 RESOLVE = ("always", "changed", "never")
+RUNNING = ("pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 
 
 class Stack:
@@ -217,8 +218,7 @@ class Absent(Stack):
             except SwarmError as error:
                 if error.kind != "not_found":
                     left.append(f"{name} ({error})")
-        running = [
-            task for task in self.engine.listed("tasks", {"label": f"{diff.NAMESPACE}={self.name}"})
-            if (task.get("Status") or {}).get("State") in ("running", "starting", "ready", "preparing", "pending")
-        ]  # fmt: skip
+        tasks = self.engine.listed("tasks", {"label": f"{diff.NAMESPACE}={self.name}"})
+        # The engine lets the task of a job go on to its end (measured on 20.10).
+        running = [task for task in tasks if task["Status"]["State"] in RUNNING and task["DesiredState"] != "complete"]
         return left + ([f"{len(running)} of its tasks have not ended"] if running else [])

@@ -87,7 +87,7 @@ def _references(document, source):
     for kind in ("configs", "secrets"):
         for name, entry in (document.get(kind) or {}).items():
             path = (entry or {}).get("file")
-            if not path or str(path).startswith("/"):
+            if not path or str(path).startswith("/") or "$" in str(path):  # the CLI knows what a `${NAME}` is
                 continue
             if kind == "secrets":
                 raise SwarmError(
@@ -99,4 +99,4 @@ def _references(document, source):
     for service in (document.get("services") or {}).values():
         files = (service or {}).get("env_file") or []
         found += [item for item in ([files] if isinstance(files, str) else files) if isinstance(item, str)]
-    return [path[2:] if path.startswith("./") else path for path in found if not path.startswith("/")]
+    return [path[2:] if path.startswith("./") else path for path in found if path[:1] != "/" and "$" not in path]

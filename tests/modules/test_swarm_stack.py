@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny_image
+import yaml
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine
@@ -33,6 +34,7 @@ services:
     networks: {inner: {aliases: [www]}}
     volumes: ["data:/data"]
     configs: [{source: conf, target: /etc/conf}]
+    secrets: [sec]
     healthcheck: {test: ["CMD", "/bin/sleep", "0"], interval: 1s, retries: 3}
     extra_hosts: ["x:10.0.0.1", "a:10.0.0.2"]
     cap_drop: [NET_ADMIN, CHOWN]
@@ -56,6 +58,7 @@ services:
 networks: {inner: {attachable: true}}
 volumes: {data: {}}
 configs: {conf: {file: ./conf.txt}}
+secrets: {sec: {file: "${FOLDER}/sec.txt"}}
 """
 SECRET = "sesame-4711-open"
 ENV = {"MODE": "on", "PASSWORD": SECRET}
@@ -126,10 +129,14 @@ def change_by_hand(engine, name, change):
     answer.raise_for_status()
 
 
-def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site, minions, engine):
-    wanted = {"compose": "web/compose.yml", "env": ENV}
+def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site, minions, engine, caplog):
+    (site.root / "sec.txt").write_text(SECRET[::-1])
+    env = {**ENV, "FOLDER": str(site.root)}
+    wanted = {"compose": "web/compose.yml", "env": env}
     before = writes(site)
-    foreseen = deploy(minions["pi1"], "web", test=True, **wanted)
+    with caplog.at_level("DEBUG"):
+        foreseen = deploy(minions["pi1"], "web", test=True, **wanted)
+    assert SECRET not in caplog.text
     assert (foreseen["result"], writes(site)) == (None, before), foreseen["comment"]
     assert foreseen["changes"] == {
         "service web_web": {"old": None, "new": IMAGE},
@@ -137,6 +144,7 @@ def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site
         "network web_inner": {"old": None, "new": "present"},
         "network web_default": {"old": None, "new": "present"},
         "config web_conf": {"old": None, "new": "present"},
+        "secret web_sec": {"old": None, "new": "present"},
     }
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda name: deploy(minions[name], "web", **wanted), MANAGERS))
@@ -154,19 +162,23 @@ def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site
             assert (again["result"], again["changes"]) == (True, {}), (command, again)
     assert writes(site) == written
 
-    other = {**ENV, "PASSWORD": f"{SECRET}-2"}
+    other = {**env, "PASSWORD": f"{SECRET}-2"}
     changed = deploy(minions["pi2"], "web", compose="web/compose.yml", env=other, test=True)
     assert changed["changes"] == {
         "service web_web": {
             "TaskTemplate.ContainerSpec.Env": {"old": ["PASSWORD=[hidden]"], "new": ["PASSWORD=[hidden]"]}
         }
     }
+    compose = site.root / "pi2" / "states" / "web" / "compose.yml"
+    compose.write_text(RICH.replace("attachable: true", "attachable: false"))
+    assert deploy(minions["pi2"], "web", test=True, **wanted)["changes"] == {}, "the CLI leaves a network as it is"
     config = site.root / "pi2" / "states" / "web" / "conf.txt"
     config.write_text("second\n")
     refused = deploy(minions["pi2"], "web", **wanted)
     assert (refused["result"], writes(site)) == (False, written)
     assert "config web_conf has another content, and a config cannot be changed" in refused["comment"]
-    assert SECRET not in json.dumps([foreseen, results, changed, refused])
+    told = json.dumps([foreseen, results, changed, refused])
+    assert not [secret for secret in (SECRET, SECRET[::-1]) if secret in told]
 
     foreseen = minions["pi1"].state("swarm.stack_absent", "web", test=True)
     assert (foreseen["result"], writes(site)) == (None, written)
@@ -174,8 +186,8 @@ def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site
         gone = list(pool.map(lambda name: minions[name].state("swarm.stack_absent", "web", timeout=60), MANAGERS))
     assert [result["result"] for result in gone] == [True, True], gone
     assert foreseen["changes"] in [result["changes"] for result in gone]
-    assert {"service web_each", "network web_inner", "config web_conf"} < set(foreseen["changes"])
-    assert [item for kind in ("services", "configs", "tasks") for item in engine.listed(kind)] == []
+    assert {"service web_each", "network web_inner", "config web_conf", "secret web_sec"} < set(foreseen["changes"])
+    assert [item for kind in ("services", "configs", "secrets", "tasks") for item in engine.listed(kind)] == []
     assert not [item for item in engine.listed("networks") if item["Name"].startswith("web_")]
     again = minions["pi2"].state("swarm.stack_absent", "web")
     assert (again["result"], again["changes"], again["comment"]) == (True, {}, "there is no stack web")
@@ -213,6 +225,7 @@ def test_services_left_out_are_removed_only_with_prune(stack, engine):
     assert [item["Spec"]["Name"] for item in engine.services()] == ["small_app"]
 
 
+@pytest.mark.long  # the engine waits before it replaces a task
 def test_a_second_file_is_laid_over_the_first(stack, engine, tmp_path):
     over = tmp_path / "over.yml"
     over.write_text('version: "3.8"\nservices: {app: {labels: {site: attic}}}\n')
@@ -223,6 +236,7 @@ def test_a_second_file_is_laid_over_the_first(stack, engine, tmp_path):
     assert spec(engine, "small_app")["TaskTemplate"]["ContainerSpec"]["Labels"]["site"] == "attic"
 
 
+@pytest.mark.long  # its bound passes
 def test_services_that_do_not_start_fail_within_the_bound_with_the_engines_words(stack, engine):
     began = time.monotonic()
     failed = deploy(stack, compose=small(image="127.0.0.1:1/none:1"), timeout=4)
@@ -235,6 +249,7 @@ def test_services_that_do_not_start_fail_within_the_bound_with_the_engines_words
     assert deploy(stack, compose=small(image="127.0.0.1:1/none:1"), wait=False)["result"] is True
 
 
+@pytest.mark.long  # the engine watches an update for a while
 def test_an_update_that_the_engine_rolls_back_is_a_failure(stack, engine):
     wanted = {"update_config": {"failure_action": "rollback", "monitor": "2s"}}
     assert deploy(stack, compose=small(deploy=wanted))["result"] is True
@@ -280,3 +295,36 @@ def test_wrong_names_and_options_are_named(minions):
         assert said in refused["comment"]
     outside = minions["pi1"].state("swarm.stack", "web", compose=small(), base_url="unix:///no/docker.sock")
     assert "no Docker Engine answers at unix:///no/docker.sock" in outside["comment"]
+
+
+def test_a_minion_finds_the_file_of_the_master_and_the_site_names_it(site, engine):
+    (site.root / "pi1" / "states" / "app").mkdir()
+    (site.root / "pi1" / "states" / "app" / "small.yml").write_text(yaml.safe_dump(small()))
+    before = writes(site)
+    run = site.call("pi1", "state.single", "swarm.stack", "small", compose=["app/small.yml"], test=True)
+    result = run.result()
+    assert (result["result"], writes(site)) == (None, before), result["comment"]
+    assert result["changes"] == {"service small_app": {"old": None, "new": IMAGE}}
+
+
+def test_options_reach_the_command_and_nothing_secret_its_arguments(minions, tmp_path):
+    command, said = tmp_path / "docker", tmp_path / "said"
+    command.write_text(f'#!/bin/sh\necho "$HOME $TAG $*" >> {said}\nexec docker "$@"\n')
+    command.chmod(0o755)
+    asked = {"prune": True, "with_registry_auth": True, "resolve_image": "always", "home": "/somewhere"}
+    foreseen = deploy(minions["pi1"], docker=str(command), env={"TAG": SECRET}, test=True, **asked)
+    assert foreseen["result"] is None, foreseen["comment"]
+    (line,) = said.read_text().splitlines()
+    home, tag, *arguments = line.split()
+    assert (home, tag, arguments[-1]) == ("/somewhere", SECRET, "small")
+    assert arguments[:6] == ["stack", "deploy", "--resolve-image", "always", "--prune", "--with-registry-auth"]
+    assert SECRET not in " ".join(arguments)
+
+
+@pytest.mark.long  # a job runs
+def test_jobs_are_not_waited_for(stack, engine):
+    task = {"ContainerSpec": {"Image": IMAGE, "Command": SLEEP}, "RestartPolicy": {"Condition": "none"}}
+    label = {"com.docker.stack.namespace": "small"}
+    made = {"Name": "small_job", "Labels": label, "TaskTemplate": task, "Mode": {"ReplicatedJob": {}}}
+    engine.api._post_json(engine.api._url("/services/create"), made).raise_for_status()
+    assert deploy(stack, timeout=5)["result"] is True
