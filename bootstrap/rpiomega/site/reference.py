@@ -37,6 +37,13 @@ Examples: [one node](../examples/site-one-node.sls), [three nodes](../examples/s
 """
 
 
+class _Indented(yaml.SafeDumper):
+    """Lists stand deeper than their key, as yamllint wants them."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        return super().increase_indent(flow, False)
+
+
 def files() -> dict[str, str]:
     """Return path in the checkout -> text, of every file made from the schema."""
     root = describe(Site)
@@ -60,7 +67,7 @@ def defaults(root: dict) -> str:
     """Return the defaults as YAML: `site` for the file, `node` for each entry of `nodes`."""
     made = {"site": _defaults(root), "node": _defaults(root["keys"]["nodes"]["each"])}
     head = f"# The site file's defaults. Made by `{AGAIN}`: change the schema instead.\n"
-    return head + yaml.safe_dump(made, sort_keys=False, default_flow_style=None, width=110)
+    return head + yaml.dump(made, Dumper=_Indented, sort_keys=False, width=110)
 
 
 def keys(root: dict) -> str:
