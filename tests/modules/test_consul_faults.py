@@ -174,6 +174,7 @@ def test_killed_node_of_the_holder_is_followed_within_the_bound(cluster):
         lock.release()
 
 
+@pytest.mark.long
 def test_holder_that_leads_raft_is_followed_within_the_bound(cluster):
     """F07: first an election, then serfHealth ends the session, then comes the lock-delay."""
     holder, second = cluster.leader(), cluster.followers()[0]

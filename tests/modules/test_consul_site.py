@@ -225,6 +225,7 @@ def _leader(agent):
         return None
 
 
+@pytest.mark.long
 def test_a_holder_cut_off_from_the_others_stops_before_another_may_begin(site):
     """F17: it gives up at its fence deadline, the next holder comes after that, and it rejoins as it was."""
     consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
