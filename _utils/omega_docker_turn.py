@@ -28,8 +28,8 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
     """
     Call `act`, which stops the engine and starts it again, when the swarm can do without this node.
 
-    An engine that does not answer, or is in no swarm, has nothing to protect: `act` is called at once. So is it on a
-    worker, but for its turn among Consul's servers, if it is one.
+    An engine that does not answer has nothing to protect: `act` is called at once. A worker, or a node in no swarm,
+    takes its turn among Consul's servers only, if it is one.
 
     :param node: this node's name
     :param act: called without arguments; returns what went wrong in words, or None
@@ -39,29 +39,39 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
     :return: what went wrong in words, or None
     """
     swarm = _swarm(base_url)
-    if not swarm or swarm["LocalNodeState"] != "active":
+    if swarm is None:
         return act()
-    manager = swarm.get("ControlAvailable")
-    if manager and (swarm.get("Managers") or 1) == 1:
-        return act()
+    active = swarm["LocalNodeState"] == "active"
+    if not active or not swarm.get("ControlAvailable") or (swarm.get("Managers") or 1) == 1:
+        return _among_servers(node, act, consul)
+    before = True
     try:
         client = consul()
         client.wait_ready(SPARE_BOUND)
-        if not manager:
-            return omega_consul_restart.in_turn(client, node, act)[0]
         with omega_lock.hold(client, LOCK, node, ttl=TTL, wait=wait, checks=[]) as lock:
             problem = _spared(node, base_url)
             if problem:
                 return problem
             lock.verify()
+            before = False
             problem = omega_consul_restart.in_turn(client, node, act)[0] or _back(node, base_url)
-            client.wait_ready(BACK_BOUND)
+            if problem is None:
+                client.wait_ready(BACK_BOUND)
             return problem
     except ConsulError as error:
-        return (
-            f"the engine of {node} was left alone, because it could not take its turn among the managers: {error}. "
-            "See `docker logs rpiomega-consul`, then apply again"
-        )
+        what = "was left alone, because it could not take its turn" if before else "restarted, and Consul is not back"
+        return f"the engine of {node} {what}: {error}. See `docker logs rpiomega-consul`, then apply again"
+
+
+def _among_servers(node, act, consul):
+    """Take a turn among Consul's servers only, if there is a Consul at all."""
+    client = consul()
+    try:
+        client.leader()
+    except ConsulError as error:
+        if error.kind == "unreachable":
+            return act()
+    return omega_consul_restart.in_turn(client, node, act)[0]
 
 
 def _swarm(base_url):
