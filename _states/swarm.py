@@ -55,6 +55,7 @@ def member(
     gather_timeout=30,
     engine_timeout=60,
     consul_timeout=15,
+    listen_addr=None,
     data_path_addr=None,
     data_path_port=None,
     default_addr_pool=None,
@@ -87,6 +88,7 @@ def member(
         that Consul sees alive and that have not begun to join
     :param engine_timeout: seconds to retry while the engine does not answer, as while it restarts
     :param consul_timeout: seconds to retry while Consul does not answer
+    :param listen_addr: address or interface the engine listens on for other managers; default: all
     :param data_path_addr: address or interface for the traffic between containers
     :param data_path_port: UDP port of it, only used when the swarm is initialised; default 4789
     :param default_addr_pool: subnets for overlay networks, only used when the swarm is initialised
@@ -113,6 +115,7 @@ def member(
     """
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     settings = {
+        "listen_address": listen_addr,
         "data_path_addr": data_path_addr,
         "data_path_port": data_path_port,
         "default_addr_pool": default_addr_pool,

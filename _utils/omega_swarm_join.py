@@ -48,7 +48,9 @@ class Joining:
     def _join_through(self, address, token):
         """Join; returns why it failed, empty if it did not."""
         try:
-            self.engine.join(address, token, self.want.address, self.want.swarm.get("data_path_addr"))
+            own = self.want.swarm
+            listen, data_path = own.get("listen_address"), own.get("data_path_addr")
+            self.engine.join(address, token, self.want.address, data_path, listen)
             return ""
         except SwarmError as error:
             if error.kind not in ("pending", "api", "timeout"):

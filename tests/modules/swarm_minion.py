@@ -16,6 +16,7 @@ class Minion:
 
     def __init__(self, site, name: str, **changed) -> None:
         self.name, self.site, self.changed = name, site, changed
+        self.grains: dict = {"ip_interfaces": {}}
         self.options = {**yaml.safe_load((site.root / name / "minion").read_text()), **changed}
 
     def _loaded(self, folder: str, test: bool, file: str = "swarm"):
@@ -25,7 +26,7 @@ class Minion:
         files = {"cp.cache_file": self._cached}
         module.__opts__ = {**self.options, "test": test}
         module.__pillar__ = self.site.pillar
-        module.__grains__ = {"ip_interfaces": {}}
+        module.__grains__ = self.grains
         module.__salt__ = files
         spec.loader.exec_module(module)
         return module

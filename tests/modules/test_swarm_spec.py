@@ -39,14 +39,17 @@ def site(consul, tmp_path_factory):
             check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": "passing"}
             body = {"Node": name, "Address": dockerds[name].address, "Check": check}
             kv.request("put", "/v1/catalog/register", data=body)
-        site.form(**FIXED)
+        site.form(**FIXED, listen_address="eth0", data_path_addr="eth0")
         yield site
 
 
 @pytest.fixture(scope="module")
 def minions(site):
     files = {name: str(site.root / name / "secrets" / "swarm" / "unlock-key") for name in ROLES}
-    return {name: Minion(site, name, **{"swarm.unlock_key_file": files[name]}) for name in ROLES}
+    made = {name: Minion(site, name, **{"swarm.unlock_key_file": files[name]}) for name in ROLES}
+    for name, minion in made.items():
+        minion.grains["ip_interfaces"] = {"eth0": [site.dockerds[name].address]}
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -205,17 +208,25 @@ def test_a_wrong_setting_is_named_and_nothing_is_changed(swarm, engines, wanted,
     assert spec_of(engines) == before
 
 
-def test_what_only_init_takes_came_from_the_site_and_a_later_difference_is_told(swarm, engines):
+def test_what_only_init_takes_came_from_the_site_and_a_later_difference_is_told(site, swarm, engines):
     attrs = engines["pi1"].cluster()
     assert (attrs["DataPathPort"], attrs["DefaultAddrPool"], attrs["SubnetSize"]) == (4790, ["10.55.0.0/16"], 26)
-    assert not apply(swarm["pi1"], **FIXED).get("warnings")
+    for name in ROLES:
+        node = site.dockerds[name]
+        kept = json.loads((node.root / "data" / "swarm" / "docker-state.json").read_text())
+        assert (kept["ListenAddr"], kept["DataPathAddr"]) == (f"{node.address}:2377", node.address)
+        assert not apply(swarm[name], data_path_addr="eth0", **FIXED).get("warnings")
     told = apply(
         swarm["pi1"], data_path_port=4791, default_addr_pool=["10.56.0.0/16"], subnet_size=25, data_path_addr="10.9.9.9"
     )
     assert (told["result"], told["changes"]) == (True, {})
     text = "\n".join(told["warnings"])
-    for line in ("data_path_port is 4790 in this swarm, the site says 4791", "default_addr_pool is 10.55.0.0/16",
-                 "subnet_size is 26", "data_path_addr is the advertised address on this node"):  # fmt: skip
+    for line in (
+        "data_path_port is 4790 in this swarm, the site says 4791",
+        "default_addr_pool is 10.55.0.0/16",
+        "subnet_size is 26",
+        f"data_path_addr is {site.dockerds['pi1'].address} on this node, the site says 10.9.9.9",
+    ):
         assert line in text
 
 
