@@ -363,7 +363,7 @@ def test_the_ca_is_not_rotated_while_a_node_is_down(site, swarm, engines):
     try:
         until(lambda: not engines["pi1"].find("pi3").ready, 60, "pi3 to be seen as down")
         before = spec_of(engines)
-        refused = apply(swarm["pi1"], ca_force_rotate=9)
+        refused = apply(swarm["pi1"], ca_force_rotate=9, ca_timeout=2)
         assert refused["result"] is False
         assert "while pi3 cannot be reached" in refused["comment"]
         assert spec_of(engines) == before
