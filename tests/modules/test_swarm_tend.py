@@ -332,7 +332,8 @@ def test_nothing_is_tended_without_the_clusters_record_or_a_leader_in_consul(sit
 
 
 @pytest.mark.long
-def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(site, kv):
+def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(site, kv, tmp_path):
+    """On the way pi4 gets to know a join token that is made new before it has used it (F39)."""
     for name, drained in (("pi3", "active"), ("pi4", "pause")):
         label(site, name, availability=drained, rack=name)
     site.set_node("pi4", labels={"disk": "ssd"})
@@ -341,7 +342,18 @@ def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(sit
     begin = time.monotonic()
     for name in old:
         site.dockerds[name].wipe()
-    joining = [site.member(name) for name in old]
+    reached, go_on = tmp_path / "reached", tmp_path / "go_on"
+    patch = (
+        "import omega_swarm_record as r, pathlib, time; real = r.Store.token; "
+        f"stop = lambda: (pathlib.Path({str(reached)!r}).touch(), "
+        f"[time.sleep(.05) for _ in iter(pathlib.Path({str(go_on)!r}).exists, True)]); "
+        "r.Store.token = lambda *a: (real(*a), stop())[0]"
+    )
+    joining = [site.member("pi3"), site.member("pi4", patch=patch)]
+    until(reached.exists, 60, "pi4 to read the token")
+    Engine(pi_url(site)).rotate_token("worker")
+    tend(site, "pi1")
+    go_on.touch()
     until(lambda: all(published(kv, name)["node_id"] not in (None, old[name]) for name in old), 60, "both to join")
     runs = tend(site, "pi1", "pi2", gather=90)
     results = [run.result() for run in joining]
