@@ -52,7 +52,7 @@ def libraries(board) -> set[str]:
     """Return which of LIBRARIES Salt's Python finds; only it knows: each of its releases has a folder of its own."""
     if not board.exists(PYTHON):
         return set()
-    return set(board.shell.run([PYTHON, "-c", _ASK, *LIBRARIES]).output.split()) & set(LIBRARIES)
+    return set(board.shell.run([board.path(PYTHON), "-c", _ASK, *LIBRARIES]).output.split()) & set(LIBRARIES)
 
 
 class Onedir:
