@@ -3,9 +3,9 @@
 import json
 
 
-def test_the_engine_comes_from_where_the_site_says(host, site):
-    docker = site["docker"]
-    for package in docker["packages"][docker["source"]]:
+def test_the_engine_comes_from_where_the_site_says(host, site, node):
+    docker, own = site["docker"], node.get("docker", {}).get("source", "site")
+    for package in docker["packages"][docker["source"] if own == "site" else own]:
         assert host.package(package).is_installed, f"{package} is not installed"
 
 
