@@ -240,7 +240,8 @@ def test_settings_are_kept_without_consul_and_what_is_not_known_is_told(site, sw
 # -- unlock key -----------------------------------------------------------------------------------------------
 
 
-def test_the_unlock_key_is_kept_by_managers_only_and_said_nowhere(site, swarm, engines):
+def test_the_unlock_key_is_kept_by_managers_only_and_said_nowhere(site, swarm, engines, caplog):
+    caplog.set_level("DEBUG")
     keyring(swarm, "pi3").keep("left from a former life")
     returns = [apply(swarm["pi1"], autolock=True)]
     assert returns[0]["changes"]["autolock"] == {"old": False, "new": True}
@@ -273,7 +274,7 @@ def test_the_unlock_key_is_kept_by_managers_only_and_said_nowhere(site, swarm, e
     assert keyring(swarm, "pi2").keys() == [new, key]
     returns.append(rotated)
 
-    assert not [secret for secret in (key, new) if secret in json.dumps(returns) + logged(site)]
+    assert not [secret for secret in (key, new) if secret in json.dumps(returns) + logged(site) + caplog.text]
     off = apply(swarm["pi1"], autolock=False)
     assert off["changes"]["unlock key"]["new"] == "absent"
     followed = apply(swarm["pi2"])
@@ -291,7 +292,8 @@ def test_no_key_is_kept_where_the_site_says_never(swarm, engines):
 # -- tokens and CA --------------------------------------------------------------------------------------------
 
 
-def test_consul_follows_a_rotated_worker_token_and_learns_no_manager_token(site, swarm, engines, consul):
+def test_consul_follows_a_rotated_worker_token_and_learns_no_manager_token(site, swarm, engines, consul, caplog):
+    caplog.set_level("DEBUG")
     kv, before = consul.client(), engines["pi1"].api.inspect_swarm()["JoinTokens"]
     assert swarm["pi1"].call("swarm.rotate_tokens", "worker") is True
     assert swarm["pi2"].call("swarm.rotate_tokens", "manager") is True
@@ -304,7 +306,7 @@ def test_consul_follows_a_rotated_worker_token_and_learns_no_manager_token(site,
     healed = apply(swarm["pi2"])
     assert healed["changes"] == {"worker token": {"old": "outdated", "new": "published"}}
     assert kv.get(TOKEN).json()["token"] == engines["pi1"].worker_token()
-    assert "SWMTKN" not in json.dumps(healed) + site.logs()
+    assert "SWMTKN" not in json.dumps(healed) + site.logs() + caplog.text
 
 
 def test_the_ca_is_rotated_once_per_counter_and_every_node_and_consul_follow(site, swarm, engines, consul):
@@ -325,8 +327,14 @@ def test_the_ca_is_rotated_once_per_counter_and_every_node_and_consul_follow(sit
 
 
 @pytest.mark.long  # a second rotation of the CA
-def test_the_swarm_takes_a_ca_of_ones_own_and_its_key_is_said_nowhere(site, swarm, engines, tmp_path):
+def test_the_swarm_takes_a_ca_of_ones_own_and_its_key_is_said_nowhere(site, swarm, engines, tmp_path, caplog):
+    caplog.set_level("DEBUG")
     cert, key = own_ca(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, other = own_ca(tmp_path / "other")
+    other.chmod(0o600)
+    unfit = apply(swarm["pi1"], signing_ca_cert=str(cert), signing_ca_key=str(other))
+    assert (unfit["result"], unfit["changes"]) == (False, {}), unfit["comment"]
     key.chmod(0o644)
     wanted = {"signing_ca_cert": str(cert), "signing_ca_key": str(key)}
     refused = apply(swarm["pi1"], **wanted)
@@ -340,8 +348,9 @@ def test_the_swarm_takes_a_ca_of_ones_own_and_its_key_is_said_nowhere(site, swar
     assert apply(swarm["pi2"], **wanted)["changes"] == {}
     assert apply(swarm["pi2"], labels={"a": "b"})["changes"] == {"labels": {"old": {}, "new": {"a": "b"}}}
     assert engines["pi2"].cluster()["TLSInfo"]["TrustRoot"].strip() == cert.read_text().strip()
-    body = re.sub(r"-----.*?-----", "", key.read_text()).split()[1]
-    assert body not in json.dumps([refused, foreseen, done]) + logged(site)
+    said = json.dumps([unfit, refused, foreseen, done]) + logged(site) + caplog.text
+    for secret in (key, other):
+        assert re.sub(r"-----.*?-----", "", secret.read_text()).split()[1] not in said
 
 
 def own_ca(folder):

@@ -216,6 +216,7 @@ def test_a_change_by_hand_is_seen_in_test_mode_and_undone(site, stack, engine):
     assert spec(engine, "small_app") == before
 
 
+@pytest.mark.long  # a second service comes and goes
 def test_services_left_out_are_removed_only_with_prune(stack, engine):
     two = small()
     two["services"]["more"] = two["services"]["app"]
