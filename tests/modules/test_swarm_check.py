@@ -2,9 +2,20 @@
 
 import os
 import socket
+import subprocess
 
 import pytest
-from omega_swarm_check import answering, host_problems, manager_unreachable, split, unreachable
+from omega_swarm_cert import autolocked
+from omega_swarm_check import (
+    address_towards,
+    answering,
+    has_address,
+    host_problems,
+    manager_unreachable,
+    not_dialable,
+    split,
+    unreachable,
+)
 from omega_swarm_docker import Local, local_of
 
 RELEASE = os.uname().release
@@ -59,6 +70,53 @@ def test_f43_the_nftables_backend_is_refused(tmp_path):
     assert "Swarm needs the iptables backend" in host_problems(local, root=str(tmp_path))[0][0]
     local = local_of({"FirewallBackend": {"Driver": "iptables"}, "Swarm": {}}, {})
     assert host_problems(local, root=str(tmp_path))[0] == []
+
+
+def test_f43_the_nftables_backend_is_refused_before_docker_has_read_it(tmp_path):
+    (tmp_path / "etc/docker").mkdir(parents=True)
+    (tmp_path / "etc/docker/daemon.json").write_text('{"firewall-backend": "nftables"}')
+    assert "Swarm needs the iptables backend" in host_problems(Local(), root=str(tmp_path))[0][0]
+    (tmp_path / "etc/docker/daemon.json").write_text('{"firewall-backend": "iptables"}')
+    assert host_problems(Local(), root=str(tmp_path))[0] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
+def test_f42_a_disk_that_runs_full_is_refused(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", tmp_path], check=True)
+    try:
+        local = Local(data_root=str(tmp_path))
+        assert host_problems(local, 7)[0] == []
+        (tmp_path / "layer").write_bytes(bytes(3 * 2**20))
+        assert "only 5 MiB are free" in host_problems(local, 7)[0][0]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_node_that_can_be_dialled_needs_no_listener_on_the_swarm_port():
+    with socket.create_server(("127.0.0.1", 7946)):
+        assert not_dialable({"pi2": "127.0.0.1:1"}) == {"pi2": ""}
+    assert "127.0.0.1:7946/tcp refused" in not_dialable({"pi2": "127.0.0.1:1"})["pi2"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [("127.0.0.1", True), ("::1", True), ("198.51.100.7", False), ("eth0", None), ("", None)]
+)
+def test_an_address_is_this_hosts_or_not(host, expected):
+    assert has_address(host) is expected
+
+
+def test_the_address_towards_a_host_is_one_of_ours():
+    assert has_address(address_towards("127.0.0.1")) is True
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"), [("PRIVATE KEY", False), ("ENCRYPTED PRIVATE KEY", True), ("", None), (None, None)]
+)
+def test_autolock_is_read_from_the_label_of_the_key(tmp_path, label, expected):
+    (tmp_path / "swarm/certificates").mkdir(parents=True)
+    if label is not None:
+        (tmp_path / "swarm/certificates/swarm-node.key").write_text(f"-----BEGIN {label}-----\n" if label else "")
+    assert autolocked(str(tmp_path)) is expected
 
 
 def test_a_port_is_open_or_named_with_the_reason():

@@ -226,6 +226,7 @@ CASES = {
         "not up as one yet",
     ),
     "its certificate has expired": (expired("pi4"), "refuse", "expired at 2026-01-01 00:00:00 UTC"),
+    "it may join again only if it is told to": (expired("pi4", reach={"a": ""}), "refuse", "rejoin=True"),
     "it may join again": (expired("pi4", rejoin=True, reach={"a": "", "b": "closed"}), "rejoin", "2026-01-01"),
     "it may join again, but nobody is there": (
         expired("pi4", rejoin=True, reach={"a": "no answer"}),
