@@ -15,12 +15,19 @@ from rpiomega.verify import checks
 
 pytestmark = pytest.mark.long
 BOUND = 120
-FIRST, SECOND, LAST = 0, 1, 2
+FIRST, SECOND, LAST = 0, 1, -1
 KEPT = "/root/rpiomega-red"
 CONSUL = "docker exec -e CONSUL_HTTP_TOKEN rpiomega-consul consul"
 AS_MANAGEMENT = "export CONSUL_HTTP_TOKEN=$(cat /etc/rpiomega/secrets/consul/management.token);"
 ANONYMOUS = "-id 00000000-0000-0000-0000-000000000002"
 RECORD = "rpiomega/swarm/record"
+# A program that says no in the place of a real one, and the way back.
+FAKE = (
+    f"fake() {{{{ mv /usr/bin/$1 {KEPT}/$1 && echo 'echo no; exit 1' > /usr/bin/$1 && chmod +x /usr/bin/$1; }}}}; fake"
+)
+REAL = f"real() {{{{ mv {KEPT}/$1 /usr/bin/$1; }}}}; real"
+# Some checks leave containers alone: the node calls itself a board.
+BOARD, NO_BOARD = f"{FAKE} systemd-detect-virt", f"{REAL} systemd-detect-virt"
 
 
 @dataclass
@@ -88,12 +95,59 @@ BREAKS = {
         "systemctl stop salt-master",
     ),
     "package removed": Break(
-        ["the_packages_of_formula_and_site_are_installed"],
+        ["the_packages_of_formula_site_role_and_node_are_installed"],
         "dpkg --force-depends --remove python3-pip",
         "apt-get install -qq -y --no-install-recommends python3-pip",
     ),
     "package asked for": Break(
-        ["the_packages_of_formula_and_site_are_installed"], site={"packages": {"extra": ["rpiomega-nonesuch"]}}
+        ["the_packages_of_formula_site_role_and_node_are_installed"],
+        site={"packages": {"extra": ["rpiomega-nonesuch"]}},
+    ),
+    "clock not kept": Break(
+        ["the_clock_is_kept_after_every_boot"],
+        "systemctl disable chrony systemd-timesyncd",
+        "systemctl enable chrony || systemctl enable systemd-timesyncd",
+    ),
+    "other time servers": Break(
+        ["the_clock_follows_the_sites_servers"], site={"time": {"servers": ["ntp.example.com"]}}
+    ),
+    "clock not synchronised": Break(
+        ["the_clock_is_synchronised"], f"{BOARD}; {FAKE} timedatectl", f"{NO_BOARD}; {REAL} timedatectl"
+    ),
+    "swap on the card": Break(
+        ["no_swap_is_on_the_card"],
+        f"{BOARD}; echo 'Filename\n/var/swap file 1 0 -2' > {KEPT}/swaps && mount --bind {KEPT}/swaps /proc/swaps",
+        f"{NO_BOARD}; umount /proc/swaps",
+        site={"system": {"swap": "off"}},
+    ),
+    "no compressed memory": Break(
+        ["compressed_memory_is_there_only_if_the_site_wants_it"], BOARD, NO_BOARD, site={"system": {"swap": "zram"}}
+    ),
+    "journal elsewhere": Break(["the_journal_is_written_where_the_site_says"], site={"journal": "other storage"}),
+    "journal without that limit": Break(
+        ["the_journal_takes_no_more_than_the_site_allows"], site={"journal": {"max_use": "7M"}}
+    ),
+    "no updates": Break(
+        [
+            "updates_come_from_security_archives_only",
+            "docker_and_salt_are_held_out",
+            "nothing_reboots_on_its_own_terms",
+            "updates_run_at_the_nodes_own_time",
+        ],
+        site={"upgrades": {"security": True}},
+    ),
+    "no time for reboots": Break(
+        ["reboots_happen_only_at_the_nodes_own_time"], site={"upgrades": {"security": True, "reboot": True}}
+    ),
+    "no package cache": Break(
+        ["apt_looks_for_the_masters_cache", "the_masters_cache_answers"],
+        site={"cache": {"packages": True}},
+        seen=FIRST,
+    ),
+    "no registry": Break(
+        ["the_engine_asks_the_masters_registry_first", "the_masters_registry_answers"],
+        site={"cache": {"images": True}},
+        seen=FIRST,
     ),
     "engine of another source": Break(["the_engine_comes_from_where_the_site_says"], site={"docker": "other source"}),
     "docker stopped": Break(
@@ -111,9 +165,9 @@ BREAKS = {
     "owner out of the group": Break(
         ["the_owner_uses_docker_without_sudo"], "gpasswd -d pi docker", "gpasswd -a pi docker"
     ),
-    "b2 gone": Break(["the_b2_command_works"], **gone("/usr/local/bin/b2")),
+    "b2 gone": Break(["the_owner_uses_the_b2_command"], **gone("/usr/local/bin/b2")),
     "b2 of the distribution": Break(
-        ["the_b2_command_works"],
+        ["the_owner_uses_the_b2_command"],
         f"mv /usr/local/bin/b2 {KEPT}/gone; echo 'echo b2 command line tool, version 3.19' > /usr/local/bin/b2;"
         " chmod +x /usr/local/bin/b2",
         f"mv {KEPT}/gone /usr/local/bin/b2",
@@ -299,6 +353,9 @@ class Looker:
                 entry["address"] = "10.9.9.9"
         elif over.get("nodes") == "without the last":
             del nodes[self.names[LAST]]
+        elif over.get("journal") == "other storage":
+            now = self.run(LAST, "readlink /proc/$(pidof systemd-journald)/fd/* | grep -m1 journal$")
+            made["journal"] = {"storage": "persistent" if now.startswith("/run") else "volatile"}
         elif over.get("docker") == "other source":
             now = made.get("docker", {}).get("source", "vendor")
             made["docker"] = {**made.get("docker", {}), "source": {"vendor": "distribution"}.get(now, "vendor")}

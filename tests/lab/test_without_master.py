@@ -45,8 +45,8 @@ def board(make_lab):
     board = Board(make_lab("alone", 1))
     demo.bootstrap(board.lab)
     board.run("sudo systemctl disable --now salt-minion salt-master")
-    board.run("git clone -q /srv/rpiomega/formula.git rpiomega")
-    board.run("sudo install -o pi -m 600 /srv/rpiomega/pillar/site.sls rpiomega/pillar/site.sls")
+    board.run("sudo git clone -q /srv/rpiomega/formula.git rpiomega")
+    board.run("sudo cp /srv/rpiomega/pillar/site.sls rpiomega/pillar/site.sls")
     board.run("sudo rm -r /srv/rpiomega/formula /srv/rpiomega/formula.git /srv/rpiomega/pillar /etc/salt/master.d")
     return board
 

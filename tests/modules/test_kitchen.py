@@ -61,7 +61,11 @@ def test_a_suite_renders_its_states_and_no_others(name, tmp_path):
     low = call(tmp_path, "state.show_lowstate")
     assert all(isinstance(chunk, dict) for chunk in low), low
     found = list(dict.fromkeys(chunk["__sls__"].split(".")[0] for chunk in low))
-    assert found == options["state_top"]["base"]["*"]
+    wanted = options["state_top"]["base"]["*"]
+    # Some states have nothing to do unless the site asks for it.
+    assert found == [state for state in wanted if state in found]
+    assert {"packages", "docker", "b2"} <= set(found)
+    assert ("swarm" in found) is ("swarm" in wanted)
 
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
