@@ -248,7 +248,7 @@ def cluster(
     default_addr_pool=None,
     subnet_size=None,
     base_url=None,
-    key_file=None,
+    unlock_key_file=None,
 ):
     """
     Make sure that the swarm has these settings; what is not given stays as it is. To be applied to all nodes: any
@@ -279,8 +279,7 @@ def cluster(
     :param default_addr_pool: see there
     :param subnet_size: see there
     :param base_url: the engine's socket, as for `swarm.member`
-    :param key_file: where the unlock key is kept; default: minion configuration `swarm.unlock_key_file`, then
-        /etc/rpiomega/secrets/swarm/unlock-key
+    :param unlock_key_file: where the unlock key is kept; default as for `swarm.member`
 
     .. code-block:: yaml
 
@@ -296,7 +295,7 @@ def cluster(
         lambda store: omega_swarm_spec_run.Cluster(
             _engine(base_url),
             {key: given[key] for key in omega_swarm_spec.NAMES},
-            omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__, key_file)),
+            omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__, unlock_key_file)),
             store,
             {key: given[key] for key in ("data_path_addr", *omega_swarm_spec.FIXED)},
             __grains__.get("ip_interfaces", {}).get(data_path_addr) or [data_path_addr],
