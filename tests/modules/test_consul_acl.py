@@ -184,3 +184,26 @@ def test_worker_reads_the_cluster_and_writes_its_own_entry(site_clients):
     assert worker.get("rpiomega/swarm/worker-token").json() == {"token": "x"}
     assert worker.put("rpiomega/swarm/nodes/worker1", {"node_id": "y"})
     assert worker.alive() == {"server1"}
+
+
+def test_the_master_registers_all_nodes_and_ends_the_right_to_start_a_cluster(consul_server, states, tmp_path):
+    site = {"cluster": f"c{uuid.uuid4().hex[:8]}", "nodes": {"a1": {"address": "127.0.0.1", "roles": ["master"]}}}
+    secrets = {"management_token": consul_server.token, "node_tokens": {"a1": secret()}}
+    pillar = {"rpiomega": site, "rpiomega_secrets": secrets, "consul.url": consul_server.url}
+    marker, starter = tmp_path / "marker", tmp_path / "bootstrap.json"
+    starter.write_text("{}")
+
+    def apply(test=False):
+        with states(test=test, pillar=pillar, minion_id="a1") as loaded:
+            return loaded["consul_acl.cluster_tokens"]("consul", str(marker), str(tmp_path))
+
+    predicted = apply(test=True)
+    assert (predicted["result"], marker.exists(), starter.exists()) == (None, False, True)
+    done = apply()
+    assert done["changes"] == predicted["changes"]
+    assert done["changes"]["a1"] == ["policy", "token"]
+    assert (marker.stat().st_mode & 0o777, starter.exists()) == (0o600, False)
+    assert apply()["changes"] == {}
+    assert apply(test=True)["result"] is True
+    for token in (consul_server.token, secrets["node_tokens"]["a1"]):
+        assert token not in str(done)

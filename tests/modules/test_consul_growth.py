@@ -109,12 +109,17 @@ def test_two_servers_lost_for_good_and_the_third_goes_on_with_all_it_has():
         omega_consul_recover.check_lost(survivor.client(), "pi2", lambda: None)
 
         survivor.stop()
+        site["pi1"].start()  # the master, alone and empty: it must not start a cluster of its own
+        log = site["pi1"].folder / "log"
+        until(lambda: "no known peers, aborting election" in log.read_text(), "the master waits for the others")
+        assert site["pi1"].client().leader() is None
+        site["pi1"].stop()
         path = omega_consul_recover.write(str(survivor.data), survivor.address)
         assert json.loads(Path(path).read_text())[0]["address"] == f"{survivor.address}:8300"
         survivor.start()
         omega_consul_recover.wait_leader(survivor.client(), "pi2", 60)
         assert peers(survivor.client()) == {"pi2": True}
-        for name in ("pi1", "pi3"):  # the master is one of them: it must not start a cluster of its own
+        for name in ("pi1", "pi3"):
             site[name].start()
         consul_servers.wait_good(site["pi2"].client(), SERVERS, 90)
         for agent in site:
