@@ -58,6 +58,20 @@ def _store():
     return omega_swarm_record.Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"])
 
 
+def _newest_pillar():
+    """
+    The pillar as the master would give it now. The minion's own is as old as its start or its last refresh: after a
+    change of the site file it would not know who is to be a manager, and take a new node for one that was taken out.
+    """
+    import salt.pillar
+
+    arguments = (__opts__, dict(__grains__), __opts__["id"], __opts__.get("saltenv"))
+    pillar = salt.pillar.get_pillar(*arguments, pillarenv=__opts__.get("pillarenv")).compile_pillar()
+    if pillar.get("_errors"):
+        raise CommandExecutionError(f"{__opts__['id']}: the pillar has errors: {'; '.join(pillar['_errors'])}")
+    return pillar
+
+
 def _as_dict(node):
     return {
         "id": node.id,
@@ -328,7 +342,7 @@ def remove_node(name, base_url=None):
 def promote_waiting(base_url=None):
     """
     Promote every node that has role manager in the site, has joined as a worker and published its NodeID in
-    Consul. The master's reactor calls this on all managers when a node has joined; it may be called at any time.
+    Consul. It may be called at any time.
 
     :return: dict: promoted (names), waiting (names that cannot be promoted yet), comment
 
@@ -340,7 +354,7 @@ def promote_waiting(base_url=None):
     local = engine.local()
     if not local.control:
         return {"promoted": [], "waiting": [], "comment": omega_swarm_docker.describe(local)}
-    want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
+    want = omega_swarm.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
     promoted, waiting = omega_swarm_promote.promote_waiting(engine, _store(), want)
     return {"promoted": promoted, "waiting": waiting, "comment": omega_swarm_docker.describe(local)}
 
@@ -380,9 +394,8 @@ def drop(node, dead=False, timeout=60, base_url=None):
 @_told
 def look_after(base_url=None):
     """
-    What the managers owe a node that has just joined: `promote_waiting`, an end to its being held back, what its old
-    entry had, and new join tokens once all have joined. The master's reactor calls this on all nodes; it may be called
-    at any time. All else is left to the state `swarm.tended`, which sees the newest pillar.
+    What the managers owe a node that has just joined: `promote_waiting`, then what the state `swarm.tended` does. The
+    master's reactor calls this on all nodes; it may be called at any time.
 
     :return: dict: promoted, waiting (names), changes (dict), comment
 
@@ -390,11 +403,13 @@ def look_after(base_url=None):
 
         salt '*' swarm.look_after
     """
-    promoted = promote_waiting(base_url)
-    site = __pillar__.get("rpiomega") or {}
-    run = omega_swarm_tend.Tender(_engine(base_url), _store(), site, gather=0, light=True)
+    done = promote_waiting(base_url)
+    if not _engine(base_url).local().control:
+        return {**done, "changes": {}}
+    site = _newest_pillar().get("rpiomega") or {}
+    run = omega_swarm_tend.Tender(_engine(base_url), _store(), site, gather=0)
     _, comment = run.run()
-    return {**promoted, "changes": run.changes, "comment": comment}
+    return {**done, "changes": run.changes, "comment": comment}
 
 
 @_told

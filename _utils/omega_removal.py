@@ -105,7 +105,9 @@ def forget(client, name, secrets=SECRETS):
     if why:
         raise ConsulError("conflict", why)
     if now != "absent":
-        client.request("put", f"/v1/agent/force-leave/{name}", [("prune", "1")], what=f"taking {name} out of Consul")
+        # It answers once the others have heard of it, which takes seconds on a busy board.
+        patient, path = client.clone(timeout=30), f"/v1/agent/force-leave/{name}"
+        patient.request("put", path, [("prune", "1")], what=f"taking {name} out of Consul")
         done.append(f"taken out of Consul, where it was {now}")
     _until_no_peer(client, name)
     for accessor in tokens(client, name):

@@ -47,12 +47,11 @@ class Tender:
     :param site: the pillar's `rpiomega`
     :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are left
     :param patience: seconds to retry while the engine or Consul does not answer
-    :param light: only what stays right with a pillar that is not the newest
     """
 
-    def __init__(self, engine, store, site, gather=20, patience=30, light=False):
+    def __init__(self, engine, store, site, gather=20, patience=30):
         self.engine, self.store, self.site = engine, store, site
-        self.gather, self.patience, self.light = gather, patience, light
+        self.gather, self.patience = gather, patience
         self.changes, self.warnings = {}, []
         self._indices, self._since = {}, {}
 
@@ -101,14 +100,11 @@ class Tender:
         nodes = client.request("get", "/v1/catalog/nodes", [("consistent", "1")], what=what)[1]
         return {node["Node"]: node["Address"] for node in nodes or [] if node["Node"] in names}
 
-    def _plan(self, facts):
-        return plan.plan_light(facts) if self.light else plan.plan(facts)
-
     def foresee(self):
         """What `run` would do now: (result, comment); `changes` as a run's are. Writes nothing."""
         try:
             facts = self.look()
-            found = self._plan(facts)
+            found = plan.plan(facts)
         except Verdict as verdict:
             return self._verdict(verdict)
         finally:
@@ -144,7 +140,7 @@ class Tender:
         while True:
             try:
                 facts = self.look()
-                found = self._plan(facts)
+                found = plan.plan(facts)
                 spent = time.monotonic() - began
                 if found.acts:
                     if spent > SETTLE + self.gather:
@@ -215,7 +211,7 @@ class Tender:
         """Make tokens new and publish the worker token, as the only one who does: the facts are read again."""
         with omega_lock.hold(self.store.client, ROTATION_LOCK, self.store.node, wait=LOCK_WAIT) as lock:
             facts = self.look()
-            found = self._plan(facts)
+            found = plan.plan(facts)
             for role in found.rotate:
                 lock.check()
                 self.engine.rotate_token(role)

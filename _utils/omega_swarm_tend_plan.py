@@ -90,24 +90,6 @@ class Plan:
         self.warnings.append(line)
 
 
-def plan_light(facts):
-    """
-    Return the part of the Plan that stays right if the site's pillar at hand is not the newest: known nodes are held
-    back no more, one made anew gets what its old entry had, which goes, and the join tokens.
-    """
-    found = Plan()
-    for node in facts.nodes:
-        entry = facts.published.get(node.hostname) or Published()
-        if node.hostname not in omega_site.nodes(facts.site):
-            continue
-        if node.id in entry.previous and node.id != entry.node_id:
-            _former(facts, node, entry, found)
-        elif node.id == entry.node_id:
-            _update(node, spec.inheriting(_formers(facts, node)), "it is a known node of the site", found)
-    _tokens(facts, found)
-    return found
-
-
 def plan(facts):
     """Return the Plan for these facts."""
     found = Plan()

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import omega_consul
 import omega_swarm_tend
 import pytest
+import salt.config
+import salt.loader
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine
@@ -183,6 +185,16 @@ def test_replace_leaves_no_label_but_the_sites(site):
     assert tend(site, "pi2").changes == {}
 
 
+def test_the_reactors_call_goes_by_the_newest_site_file_not_by_the_minions_old_pillar(site):
+    opts = salt.config.minion_config(str(site.root / "pi1" / "minion"))
+    opts.update(grains={}, pillar=copy.deepcopy(site.first))
+    loaded = salt.loader.minion_mods(opts)
+    site.set_node("pi4", labels={"disk": "ssd"})
+    assert loaded["swarm.look_after"]()["changes"]["pi4"]["labels"]["old"] == {}
+    assert spec_of(site, "pi4") == ("active", {"disk": "ssd"})
+    assert loaded["swarm.look_after"]()["changes"] == {}
+
+
 # -- strangers ----------------------------------------------------------------------------------------------
 
 
@@ -215,8 +227,8 @@ def test_f39_a_stranger_with_a_leaked_token_is_paused_and_reported_and_the_token
     site.set_node(STRANGER, address=site.dockerds[STRANGER].address, roles=["worker"])
     assert tend(site, "pi3").changes == {}
     kv.put(NODES + STRANGER, {"node_id": stranger, "role_now": "worker", "address": ""})
-    light = tend(site, "pi2", light=True)
-    assert light.changes[STRANGER]["availability"] == {"old": "pause", "new": "active"}
+    freed = tend(site, "pi2")
+    assert freed.changes[STRANGER]["availability"] == {"old": "pause", "new": "active"}
     assert spec_of(site, stranger) == ("active", {})
     kv.delete(NODES + STRANGER)
 
