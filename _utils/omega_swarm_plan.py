@@ -91,6 +91,8 @@ def _decide(facts):
         return Step("refuse", f"{facts.node} has neither role manager nor worker in the site's nodes")
     if not facts.managers:
         return Step("refuse", "no node has role manager in the site's nodes")
+    if facts.record is not None and local.node_id in facts.record.lost:
+        return mend.given_up(facts)
     if local.state == "locked":
         return mend.locked(facts)
     if mend.out_of_date(facts):
@@ -125,8 +127,6 @@ def _member(facts):
             f"{facts.node} is in swarm {local.cluster_id}, but the cluster's swarm is {record.cluster_id}; if that "
             "is a mistake run `docker swarm leave` there (a manager: with its services moved first), then again",
         )
-    if local.node_id in record.lost:
-        return mend.given_up(facts)
     if mend.moved(facts):
         helping = _help(facts) if local.control and not local.leaderless else None
         return helping or mend.elsewhere(facts)

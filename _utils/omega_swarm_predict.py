@@ -48,9 +48,10 @@ def _after_join(facts, _step):
 
 
 def _after_settle(facts, step):
-    if facts.local.state == "active":
-        return replace(facts, local=replace(facts.local, control=True))
-    return _after_join(facts, step)
+    local = facts.local
+    if not local.joined and local.state == "pending":
+        return _after_join(facts, step)
+    return replace(facts, local=replace(local, state="active", error="", control=local.certified == MANAGER))
 
 
 def _after_publish(facts, _step):

@@ -304,6 +304,14 @@ CASES = {
         "refuse",
         "was given up",
     ),
+    "it is one, and its engine is still starting": (
+        replace(
+            member("pi2", "manager", local=inside("pi2", True, state="pending", error="no leader", joined=True)),
+            record=replace(READY, by="pi1", lost=("id-pi2",)),
+        ),
+        "refuse",
+        "was given up",
+    ),
     "a manager that moved waits to be demoted": (
         member("pi1", "manager", published={"pi2": wishing("pi2")}, nodes=THREE),
         "release",
@@ -382,6 +390,13 @@ def test_a_prediction_from_nothing_names_every_change():
     steps = predict(joining)
     assert [step.kind for step in steps] == ["join", "publish", "await_promotion", "publish", "done"]
     assert changes(joining, steps)["role"] == {"old": "worker", "new": "manager"}
+
+
+def test_a_manager_whose_engine_is_starting_is_predicted_to_become_itself_again():
+    local = inside("pi2", True, state="pending", error="no leader", joined=True, certified="manager")
+    steps = predict(member("pi2", "manager", local=local))
+    assert [step.kind for step in steps] == ["settle", "done"]
+    assert changes(member("pi2", "manager", local=local), steps) == {}
 
 
 def test_a_member_in_its_role_is_predicted_to_change_nothing():
