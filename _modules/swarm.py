@@ -92,7 +92,8 @@ def info(base_url=None):
     This node's part in a swarm, from its own engine.
 
     :return: dict: state (inactive, pending, active, locked, error), role (manager, worker or ""), node_id,
-        cluster_id, address, managers (addresses known), leaderless (bool), description (one clause)
+        cluster_id, address, managers (addresses known), leaderless (bool), certificate_expires (ISO 8601 in UTC, or
+        None), description (one clause)
 
     .. code-block:: bash
 
@@ -107,6 +108,7 @@ def info(base_url=None):
         "address": local.address,
         "managers": list(local.managers),
         "leaderless": local.leaderless,
+        "certificate_expires": local.expires.isoformat() if local.expires else None,
         "description": omega_swarm_docker.describe(local),
     }
 
