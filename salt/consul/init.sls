@@ -4,7 +4,8 @@ include:
   - docker
   - consul.health
   - consul.resolver
-  {% if 'master' in roles %}
+  {#- The timer's salt-call finds our modules where a master has put them. #}
+  {% if 'master' in roles and opts.file_client != 'local' %}
   - consul.snapshots
   {% endif %}
 
