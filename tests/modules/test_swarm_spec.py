@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from consul_server import ConsulServer
@@ -147,11 +148,9 @@ def test_a_change_by_somebody_else_in_between_is_kept_and_the_update_sent_again(
 
 
 def test_of_managers_that_run_at_once_one_makes_the_change(site, swarm, engines):
-    runs = {
-        name: site.call(name, "state.single", "swarm.cluster", "omega", keep_old_snapshots=4, cert_expiry="40d")
-        for name in ROLES
-    }
-    results = {name: run.result() for name, run in runs.items()}
+    wanted = {"keep_old_snapshots": 4, "cert_expiry": "40d"}
+    with ThreadPoolExecutor(3) as pool:
+        results = dict(zip(ROLES, pool.map(lambda name: apply(swarm[name], **wanted), ROLES), strict=True))
     assert [result["result"] for result in results.values()] == [True] * 3, results
     made = [name for name, result in results.items() if result["changes"]]
     assert len(made) == 1, results
@@ -160,6 +159,13 @@ def test_of_managers_that_run_at_once_one_makes_the_change(site, swarm, engines)
         "cert_expiry": {"old": "2160h", "new": "960h"},
     }
     assert "worker" in results["pi3"]["comment"]
+
+
+def test_salt_finds_states_and_functions(site, swarm):
+    run = site.call("pi1", "state.single", "swarm.cluster", "omega", task_history=2, test=True)
+    assert site.call("pi2", "swarm.ca_status").result()["finished"] is True
+    result = run.result()
+    assert (result["result"], result["changes"]) == (None, {"task_history": {"old": 5, "new": 2}})
 
 
 def test_test_mode_says_what_a_run_then_does_and_writes_nothing(site, swarm, engines):
