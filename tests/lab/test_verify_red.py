@@ -4,6 +4,9 @@ The nodes are broken as people and power cuts break them: a stopped service, a f
 swarm. Where the node cannot be broken without losing it, the site file asks for what the node has not.
 """
 
+import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -407,3 +410,21 @@ def test_the_check_sees_what_is_broken_and_what_is_mended(looker, wait, name):
         return {check for check in broken.checks if found[check].result != "failed"} == set(broken.checks)
 
     wait(f"{broken.checks} to hold again", BOUND, green)
+
+
+def test_through_salt_all_holds_as_well_and_no_secret_stays_in_the_job_cache(looker):
+    command = [sys.executable, "-m", "rpiomega", "verify", "--salt", "--install", "--json"]
+    command += ["--site", str(looker.lab.site_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    report = json.loads(done.stdout)
+    broken = {
+        name: [each for each in node["checks"] if each["result"] == "failed"] for name, node in report["nodes"].items()
+    }
+    assert broken == {name: [] for name in looker.names}
+    assert report["ok"], report
+    # The secrets' files are the patterns, so that no secret gets into an argument list here either.
+    search = (
+        "for secret in $(find /etc/rpiomega/secrets -name token -o -name '*.token' -o -name gossip.key);"
+        " do grep -rlaF -f $secret /var/cache/salt/master/jobs; done; true"
+    )
+    assert looker.run(FIRST, search) == ""

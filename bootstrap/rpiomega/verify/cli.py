@@ -58,7 +58,10 @@ def command(over_ssh, ready) -> click.Command:
             for name in names if salt else [row.name]:
                 found[name].error = row.error
         _explain_silence(found, only)
-        click.echo(report.as_json(found)) if as_json else report.text(out, found, verbose)
+        if as_json:
+            click.echo(report.as_json(found))
+        else:
+            report.text(out, found, verbose)
         sys.exit(130 if not finished else int(not all(node.ok for node in found.values())))
 
     return verify
