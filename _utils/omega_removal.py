@@ -69,19 +69,20 @@ def state(client, name):
 
 def refused(peers, name):
     """
-    Why the server `name` must not be taken out of `peers` (Servers): of those that stay, so many must be good that
-    they decide now, when its removal is written, and afterwards. "" if it may, or if it is no server.
+    Why the server `name` must not be taken out of `peers` (Servers): a majority of all must be good to write that down,
+    and a majority of the others to go on without it. "" if it may, or if it is no server.
     """
     if servers.find(peers, name) is None:
         return ""
     others = [peer for peer in peers if peer.name != name]
     good = sum(peer.good for peer in others)
-    if not others or good < servers.quorum(len([peer for peer in peers if peer.voter])):
-        return (
-            f"{name} is one of {len(peers)} Consul servers, and without it only {good} would be healthy voters: bring "
-            "the others back, or give the site more managers first"
-        )
-    return ""
+    writable = sum(peer.good for peer in peers) >= servers.quorum(len(peers))
+    if others and writable and good >= servers.quorum(len(others)):
+        return ""
+    return (
+        f"{name} is one of {len(peers)} Consul servers, and of the others only {good} are healthy voters: bring the "
+        "others back, or give the site more managers first"
+    )
 
 
 def tokens(client, name):

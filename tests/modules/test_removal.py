@@ -42,7 +42,7 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
     until(lambda: omega_removal.state(client, dead.name) == "failed", 60, f"{dead.name} to be seen as failed")
     until(lambda: not servers.find(servers.read(client), dead.name).healthy, 30, f"{dead.name} to be unhealthy")
 
-    assert "only 1 would be healthy voters" in omega_removal.look(client, {}, other.name, tmp_path)["refused"]
+    assert "of the others only 1 are healthy voters" in omega_removal.look(client, {}, other.name, tmp_path)["refused"]
     seen = omega_removal.look(client, {}, dead.name, tmp_path)
     assert seen == {
         "in_site": False,
@@ -65,6 +65,18 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
     until(lambda: omega_removal.state(client, dead.name) == "absent", 15, f"{dead.name} to be forgotten")
     assert omega_removal.forget(client, dead.name, tmp_path) == []
     assert not any(omega_removal.look(client, {}, dead.name, tmp_path)[key] for key in ("token", "policy", "secrets"))
+
+
+def peer(name, good=True):
+    return servers.Server(name, "", True, False, good, 0)
+
+
+def test_f30_a_server_may_go_if_a_majority_can_say_so_and_the_rest_is_one():
+    two, three = [peer("a"), peer("b")], [peer("a"), peer("b"), peer("c")]
+    assert omega_removal.refused(two, "b") == omega_removal.refused(three, "c") == ""
+    assert omega_removal.refused(three, "no server") == ""
+    assert omega_removal.refused([peer("a"), peer("b", False)], "b")  # nobody could write it down
+    assert omega_removal.refused([peer("a")], "a")
 
 
 def test_a_node_without_secrets_in_its_pillar_uses_its_agents_token(tmp_path):
