@@ -8,8 +8,6 @@ A node of the swarm is known by its NodeID alone: the site's node of the same ho
 key in Consul, which nobody but that node and the managers may write.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Callable
 
