@@ -3,6 +3,7 @@
 Salt's own renderer and compiler, with the pillar as the master gives it; nothing is applied.
 """
 
+import os
 import pathlib
 import re
 
@@ -107,6 +108,19 @@ def test_a_container_leaves_clock_and_swap_to_its_host(render, virtual):
     clock = render("time", grains=grains, time={"servers": ["10.0.0.8"]})["time.service"]
     assert clock["fun"] == ("enabled" if virtual == "container" else "running")
     assert ("swap.service" in render("swap", grains=grains, system={"swap": "zram"})) is (virtual == "physical")
+
+
+@pytest.mark.parametrize("program", ["chronyd", "ntpd"])
+def test_the_clients_there_are_told_of_the_sites_servers_or_named(render, monkeypatch, program):
+    real = os.path.isfile
+    there = f"/usr/sbin/{program}"
+    monkeypatch.setattr(os.path, "isfile", lambda path: path == there or ("/usr/sbin/" not in str(path) and real(path)))
+    servers = render("time", time={"servers": ["10.0.0.8"]})["time.servers"]
+    if program == "chronyd":
+        assert servers["contents"].splitlines()[-1] == "server 10.0.0.8 iburst"
+    else:
+        assert servers["fun"] == "fail_without_changes"
+        assert servers["name"].startswith("pi1 keeps its clock with ntpd")
 
 
 def test_swap_is_left_alone_unless_it_shall_be_compressed_memory(render):
