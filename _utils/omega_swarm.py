@@ -211,7 +211,8 @@ class Member(Joining, Mending):
                 self._appear(facts)
                 if step.kind == "linger":
                     if self._over("linger", self.bounds.promote):
-                        return True, self._comment(Step("done", f"still missing: {', '.join(step.names)}"), facts)
+                        missing = "; ".join([f"still missing: {', '.join(step.names)}", *plan.held_back(facts)])
+                        return True, self._comment(Step("done", missing), facts)
                     time.sleep(POLL)
                 elif step.kind in plan.WAITS:
                     self._wait(step, facts)

@@ -144,7 +144,7 @@ def _manager(facts):
         return Step("publish_token", "publish the token with which workers join")
     if outdated(facts):
         return Step("publish", "publish this node's membership")
-    return _help(facts) or Step("done", "; ".join([f"manager of swarm {facts.local.cluster_id}", *_held_back(facts)]))
+    return _help(facts) or Step("done", "; ".join([f"manager of swarm {facts.local.cluster_id}", *held_back(facts)]))
 
 
 def _help(facts):
@@ -157,12 +157,13 @@ def _help(facts):
         return Step("promote", f"promote {', '.join(ready)}", ready)
     late = _late(facts)
     if late:
-        return Step("linger", f"promote those that are joining right now: {', '.join(late)}", late)
+        text = f"promote those that are joining right now: {', '.join(late)}"
+        return Step("linger", "; ".join([text, *held_back(facts)]), late)
     return None
 
 
-def _held_back(facts):
-    """One clause for each manager-to-be that is not promoted for a reason."""
+def held_back(facts):
+    """Return one clause for each manager-to-be that is not promoted for a reason."""
     reasons = {name: facts.blocked.get(name) or facts.published[name].problem for name in candidates(facts)}
     return [f"{name} is not promoted: {reason}" for name, reason in reasons.items() if reason]
 
@@ -245,7 +246,7 @@ def _late(facts):
 
     def joining(name):
         entry = facts.published.get(name)
-        if name in facts.blocked or entry and entry.problem:
+        if entry and entry.problem:
             return False
         if entry and entry.role_now == MANAGER and entry.cluster_id == facts.local.cluster_id:
             return bool(entry.wish and entry.present)

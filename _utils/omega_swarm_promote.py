@@ -1,10 +1,14 @@
 """What a manager does for nodes that wait for it: promote them, or demote one that joins again."""
 
+import time
 from dataclasses import replace
 
 import omega_swarm_check as check
 import omega_swarm_plan as plan
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, describe
+from omega_swarm_run import POLL
+
+LISTENING = 10  # seconds until an engine that has just joined listens on all its ports
 
 
 def promote(engine, node_id):
@@ -46,7 +50,12 @@ def promote_waiting(engine, store, want):
     if not names and not plan.wishing(facts):
         return [], []
     facts = replace(facts, nodes=tuple(engine.nodes()))
-    facts = replace(facts, blocked=not_promotable(facts))
+    end = time.monotonic() + LISTENING
+    blocked = not_promotable(facts)
+    while blocked and time.monotonic() < end:
+        time.sleep(POLL)
+        blocked = not_promotable(facts)
+    facts = replace(facts, blocked=blocked)
     for name in plan.releasable(facts):
         demote(engine, snap.published[name].node_id)
     ready = plan.waiting(facts)

@@ -345,12 +345,23 @@ CASES = {
         member(
             "pi1",
             "manager",
-            published={"pi2": said("pi2", "worker", present=True)},
+            published={"pi2": said("pi2", "worker")},
             nodes=(swarm_node("pi2"),),
             blocked={"pi2": "2377 closed"},
         ),
         "done",
         "pi2 is not promoted: 2377 closed",
+    ),
+    "a manager-to-be cannot be dialled yet": (
+        member(
+            "pi1",
+            "manager",
+            published={"pi2": said("pi2", "worker", present=True)},
+            nodes=(swarm_node("pi2"),),
+            blocked={"pi2": "7946 refused"},
+        ),
+        "linger",
+        "pi2 is not promoted: 7946 refused",
     ),
     "a manager-to-be that must not be": (
         member(
