@@ -8,26 +8,34 @@ Configure it on the master::
 Pillar reaches a minion encrypted with that minion's key, so this is the one way a secret leaves the master.
 A minion the site file does not name gets nothing. A site file with a wrong key stops every node's states: Salt runs
 none with a pillar that has errors.
+
+Who gets what is read from the site file itself. The pillar that Salt hands over already holds what the minion sent
+along (``pillar=`` of a salt-call): root on a worker could call itself the master there.
 """
+
+import os
 
 import omega_secrets
 import omega_site
 import omega_site_check
+import yaml
 from salt.exceptions import SaltRenderError
+
+SITE = "site.sls"
 
 
 def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
     """Return the secrets of ``minion_id``, made on first use.
 
     :param minion_id: the minion's ID, proved by its accepted key
-    :param pillar: what pillar/top.sls gave it; ``rpiomega`` is the site
+    :param pillar: what pillar/top.sls gave it, and what the minion sent along: says nothing about who it is
     :param secrets: the folder that holds the secrets, readable by its owner only
     :return: ``{"rpiomega_secrets": {...}}``, or an empty dict for an unknown minion
     :raises SaltRenderError: one line for each wrong key of the site file
     """
-    if "rpiomega" not in pillar:  # no site.sls, or one that did not render: Salt says so itself
+    site = _site()
+    if "rpiomega" not in pillar or site is None:  # no site.sls, or one that did not render: Salt says so itself
         return {}
-    site = pillar["rpiomega"]
     wrong = omega_site_check.problems(site)
     if wrong:
         raise SaltRenderError("site.sls: " + "\n".join(wrong))
@@ -41,3 +49,18 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
     if omega_site.master(site) == minion_id:
         found.update(store.consul_management(site))
     return {"rpiomega_secrets": found}
+
+
+def _site():
+    """The site as the first site.sls of the base environment's pillar_roots says; None without one."""
+    for root in (__opts__.get("pillar_roots") or {}).get("base") or []:
+        path = os.path.join(root, SITE)
+        if not os.path.isfile(path):
+            continue
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            raise SaltRenderError(f"{path} must be plain YAML: {error}") from error
+        return found.get("rpiomega") if isinstance(found, dict) else None
+    return None

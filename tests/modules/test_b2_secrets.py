@@ -33,16 +33,18 @@ def give(tmp_path, load_pillar):
 
 
 @pytest.fixture
-def load_pillar():
-    """The ext_pillar as the master loads it."""
+def load_pillar(tmp_path):
+    """The ext_pillar as the master loads it; `sent` is what the minion sends along."""
 
-    def load(node, site, secrets):
+    def load(node, site, secrets, sent=None):
         import salt.config
         import salt.loader
 
+        (tmp_path / "site.sls").write_text(yaml.safe_dump({"rpiomega": site}))
         opts = salt.config.master_config(None)
         opts.update(pillar_dirs=[str(ROOT / "_pillar")], module_dirs=[], id=node)
-        return salt.loader.pillars(opts, {})["rpiomega"](node, {"rpiomega": site}, secrets=str(secrets))
+        opts["pillar_roots"] = {"base": [str(tmp_path)]}
+        return salt.loader.pillars(opts, {})["rpiomega"](node, {"rpiomega": sent or site}, secrets=str(secrets))
 
     return load
 
@@ -109,3 +111,14 @@ def test_an_environment_file_is_read_back(tmp_path):
     (tmp_path / "env").write_text(omega_b2_files.environment(account))
     assert omega_b2_files.read_environment(tmp_path / "env") == account
     assert omega_b2_files.read_environment(tmp_path / "none") is None
+
+
+def test_f38_a_minion_that_sends_a_site_along_gets_no_more_by_it(load_pillar, tmp_path):
+    """`salt-call pillar.items pillar=...` reaches the ext_pillar: root on a worker could call itself the master."""
+    site = {"cluster": "omega", "nodes": NODES}
+    worker = next(name for name, node in NODES.items() if "master" not in node["roles"])
+    sent = {"cluster": "omega", "nodes": {worker: {"address": "192.0.2.1", "roles": ["master", "manager"]}}}
+    secrets = tmp_path / "secrets"
+    plain = load_pillar(worker, site, secrets)
+    assert "management_token" not in str(plain)
+    assert load_pillar(worker, site, secrets, sent) == plain
