@@ -10,12 +10,18 @@ line per check and node; `rpiomega verify` makes its report of them.
 
 import json
 import pathlib
+import re
 
 import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOT_A_STATE = {"board": "rpiomega bootstrap {node}"}
+FAILED = re.compile(
+    r"Unexpected exit code (?P<code>\d+) for CommandResult\(.*?, command=b(['\"])(?P<command>.*?)\2, "
+    r"_stdout=b(['\"])(?P<stdout>.*?)\4, _stderr=b(['\"])(?P<stderr>.*?)\6\)",
+    re.DOTALL,
+)
 APPLY = "on the master: sudo salt {node} state.apply {state}"
 
 
@@ -63,7 +69,13 @@ def pytest_runtest_makereport(item, call):
 
 def cause(error):
     """Return the first line of what an error says: the check's own words, not pytest's rewriting of the expression."""
-    lines = [line.strip() for line in str(getattr(error, "msg", "") or error).splitlines() if line.strip()]
+    text = str(getattr(error, "msg", "") or error)
+    # testinfra's own, for a command it did not expect to fail: what the command said is more to the point.
+    if failed := FAILED.search(text):
+        command = failed["command"].removeprefix("sudo /bin/sh -c ").strip("'")
+        said = (failed["stderr"] or failed["stdout"] or "no word").replace("\\n", " ").strip()
+        return f"`{command}` ends with {failed['code']}: {said}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
 
