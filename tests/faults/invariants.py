@@ -20,8 +20,8 @@ CALL = re.compile(r'Calling (POST|PUT|DELETE) ([^ "]+)')
 FORCED = re.compile(r"(swarm/leave\?[^ ]*force=(1|true)|/nodes/[^ ]*force=(1|true)|ForceNewCluster\W{1,4}true)")
 # POST requests that change nothing.
 HARMLESS = re.compile(r"/(auth|build/prune-preview)$")
-# An agent's own request log; sessions and keys are written by PUT and DELETE.
-CONSUL_WRITE = re.compile(r"method=(PUT|POST|DELETE) url=(\S+)")
+# An agent's own request log; sessions and keys are written by PUT and DELETE. The health service reports all the time.
+CONSUL_WRITE = re.compile(r"method=(PUT|POST|DELETE) url=((?!/v1/agent/check/update/)\S+)")
 SAVED = "/var/cache/salt/master/jobs"
 WORKER_DISK = ("/etc", "/srv", "/root", "/run", "/tmp", "/home", "/opt/rpiomega/incoming", "/usr/local", "/var/log")
 WORKER_DATA = ("/var/cache", "/var/lib", "/var/spool", "/var/tmp", "/var/lib/docker", "/var/lib/containerd")

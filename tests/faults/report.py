@@ -50,7 +50,7 @@ def summary(known: dict[str, dict]) -> str:
     days = sorted({entry["at"][:10] for entry in known.values()})
     return (
         f"{passed} of {len(rows)} rows passed with all their tests, on {', '.join(days) or 'no day'} "
-        f"(commits {', '.join(commits) or 'none'}). Each time is one measurement on a noisy shared machine."
+        f"({len(commits)} commits). Each time is one measurement on a noisy shared machine."
     )
 
 
