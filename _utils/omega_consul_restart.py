@@ -9,6 +9,7 @@ made through, which a session tied to serfHealth does not; its TTL frees the loc
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import omega_consul_servers as consul_servers
@@ -39,7 +40,7 @@ def in_turn(client, node, restart, bound=300.0):
     if not me or not me.voter or sum(server.voter for server in servers) == 1:
         return restart(), remark
     try:
-        with omega_lock.hold(client, RESTART_LOCK, node, ttl=TTL, wait=bound, checks=[]):
+        with _turn(client, node, bound):
             seen = _spared(client, node, bound)
             problem = restart()
             if problem is None:
@@ -47,6 +48,22 @@ def in_turn(client, node, restart, bound=300.0):
             return problem, f"restarted while {len(seen) - 1} other servers kept the quorum"
     except ConsulError as error:
         return str(error), ""
+
+
+@contextlib.contextmanager
+def _turn(client, node, bound):
+    """The lock. A formula that needs a new right is refused until the master, in the same apply, has granted it."""
+    end = time.monotonic() + bound
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(omega_lock.hold(client, RESTART_LOCK, node, ttl=TTL, wait=bound, checks=[]))
+                break
+            except ConsulError as error:
+                if error.kind != "denied" or time.monotonic() >= end:
+                    raise
+            time.sleep(consul_servers.POLL)
+        yield
 
 
 def _look(client, bound):

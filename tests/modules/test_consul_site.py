@@ -1,5 +1,6 @@
 """A site's agents as the states configure them: DNS, who may ask without a token, checks, restarts, rotated tokens."""
 
+import concurrent.futures
 import importlib.util
 import os
 import subprocess
@@ -10,6 +11,7 @@ import uuid
 from pathlib import Path
 
 import omega_consul
+import omega_consul_acl
 import omega_consul_cluster
 import omega_consul_policies as policies
 import omega_consul_servers as consul_servers
@@ -223,6 +225,25 @@ def _leader(agent):
         return agent.client(timeout=0.5).leader()
     except omega_consul.ConsulError:
         return None
+
+
+def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(site):
+    agent, management = site["pi2"], site["pi1"].management()
+    consul_servers.wait_good(management, SERVERS, 60)
+    name, rules = policies.policy_name("pi2"), policies.rules(site.site, "pi2")
+    older = "".join(line for line in rules.splitlines(True) if policies.RESTART_LOCK not in line)
+    omega_consul_acl.ensure_policy(management, name, older)
+    starts = agent.starts
+    try:
+        until(lambda: "denied" in (agent.in_turn(bound=1)[0] or ""), "the older policy holds")
+        assert agent.starts == starts
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            run = pool.submit(agent.in_turn)
+            omega_consul_acl.ensure_policy(management, name, rules)
+            assert run.result(90)[0] is None
+    finally:
+        omega_consul_acl.ensure_policy(management, name, rules)
+    assert agent.starts == starts + 1
 
 
 @pytest.mark.long

@@ -33,6 +33,8 @@ ext_pillar:
 reactor:
   - rpiomega/swarm/joined:
     - /srv/rpiomega/formula/salt/reactor/swarm_joined.sls
+# Keys end by `rpiomega remove` or salt-key; a minion may not take even its own away.
+allow_minion_key_revoke: False
 # A handful of minions: each worker costs about 50 MB.
 worker_threads: 3
 # Small boards answer late when all of them work.
