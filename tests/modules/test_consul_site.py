@@ -1,6 +1,7 @@
 """A site's agents as the states configure them: DNS, who may ask without a token, checks, restarts, rotated tokens."""
 
 import concurrent.futures
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -227,18 +228,31 @@ def _leader(agent):
         return None
 
 
-def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(site):
+def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(site, monkeypatch):
     agent, management = site["pi2"], site["pi1"].management()
     consul_servers.wait_good(management, SERVERS, 60)
     name, rules = policies.policy_name("pi2"), policies.rules(site.site, "pi2")
     older = "".join(line for line in rules.splitlines(True) if policies.RESTART_LOCK not in line)
-    omega_consul_acl.ensure_policy(management, name, older)
+    hold, refused = omega_lock.hold, threading.Event()
+
+    @contextlib.contextmanager
+    def watched(*args, **kwargs):
+        try:
+            with hold(*args, **kwargs) as lock:
+                yield lock
+        except omega_consul.ConsulError as error:
+            assert error.kind == "denied"
+            refused.set()
+            raise
+
+    monkeypatch.setattr(omega_lock, "hold", watched)
     starts = agent.starts
+    omega_consul_acl.ensure_policy(management, name, older)
     try:
-        until(lambda: "denied" in (agent.in_turn(bound=1)[0] or ""), "the older policy holds")
-        assert agent.starts == starts
         with concurrent.futures.ThreadPoolExecutor() as pool:
             run = pool.submit(agent.in_turn)
+            assert refused.wait(30)
+            assert agent.starts == starts
             omega_consul_acl.ensure_policy(management, name, rules)
             assert run.result(90)[0] is None
     finally:
