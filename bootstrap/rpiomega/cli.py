@@ -59,8 +59,8 @@ def check(site_file: Path) -> None:
     site = read_site(site_file)
     for warning in checks.warnings(site):
         click.echo(f"{site_file}: note: {warning}", err=True)
-    managers, total = len(site.managers), len(site.nodes)
-    click.echo(f"{site_file}: cluster {site.cluster}: {total} nodes, {managers} managers, master {site.master.name}")
+    nodes, managers = report.count(len(site.nodes), "node"), report.count(len(site.managers), "manager")
+    click.echo(f"{site_file}: cluster {site.cluster}: {nodes}, {managers}, master {site.master.name}")
 
 
 def _over_ssh(command):

@@ -16,6 +16,11 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=200, force_terminal=False)
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 node`, `3 nodes`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def bootstrap(bulk: Bulk, run, error: NodeError | None) -> None:
     """Print diffs (dry run), notes, keys, failures, and what comes next."""
     out = bulk.console
@@ -29,7 +34,7 @@ def bootstrap(bulk: Bulk, run, error: NodeError | None) -> None:
     changed = sum(bool(row.changed) for row in bulk.rows.values())
     longest = max(row.seconds for row in bulk.rows.values())
     would = "would change" if run.options.dry_run else "changed"
-    _plain(out, f"{len(bulk.rows)} nodes, {changed} {would}, {longest:.0f} s")
+    _plain(out, f"{count(len(bulk.rows), 'node')}, {changed} {would}, {longest:.0f} s")
     if any(key.state == "waiting" for key in run.keys):
         _plain(out, "next: `rpiomega accept` here, or `sudo salt-key -A` on the master once the fingerprints match")
 

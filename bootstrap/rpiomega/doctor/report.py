@@ -9,6 +9,7 @@ from rich.console import Console
 
 from rpiomega.doctor.finding import Finding
 from rpiomega.doctor.ports import explain
+from rpiomega.report import count
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -24,9 +25,9 @@ def text(out: Console, findings: list[Finding], nodes: int, seconds: float) -> N
         out.print(what, markup=False, highlight=False, soft_wrap=True)
         out.print(f"  why:  {why}", markup=False, highlight=False, soft_wrap=True)
         out.print(f"  cure: {cure.replace('NODE', ' '.join(names))}", markup=False, highlight=False, soft_wrap=True)
-    count = Counter(found.severity for found in findings)
-    numbers = ", ".join(f"{count[name]} {name}{'s' if count[name] != 1 else ''}" for name in STYLES if count[name])
-    out.print(f"{nodes} nodes examined in {seconds:.1f} s: {numbers or 'nothing found'}", highlight=False)
+    counted = Counter(found.severity for found in findings)
+    numbers = ", ".join(count(counted[name], name) for name in STYLES if counted[name])
+    out.print(f"{count(nodes, 'node')} examined in {seconds:.1f} s: {numbers or 'nothing found'}", highlight=False)
 
 
 def as_json(findings: list[Finding], doctor, fixed: dict, seconds: float) -> str:
