@@ -226,12 +226,14 @@ class Nemesis:
 
     def _save(self, minutes, taken, good, found):
         locks = [entry["event"] for entry in self.entries if entry["kind"] == "lock"]
+        struck = [entry["fault"] for entry in self.entries if entry["kind"] == "invoke"]
         results.save(
             f"nemesis, seed {self.seed}",
             {
                 "outcome": results.FAILED if found else results.PASSED,
                 "minutes": minutes,
                 "episodes": len(taken),
+                "struck": {kind: struck.count(kind) for kind in KINDS if kind in struck},
                 "whole again, s": {"worst": round(max(good, default=0), 1), "of": len(good)},
                 "lock": {"held": locks.count("held"), "writes": locks.count("written")},
                 "problems": found,

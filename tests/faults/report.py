@@ -41,6 +41,24 @@ def _middle(entry: dict, row: dict) -> str:
     return f"{what} | {entry['outcome']} | {seconds}({entry['bound']}) | {entry['lost']}"
 
 
+def others(known: dict[str, dict]) -> list[str]:
+    """One line per check after a run of rows, and per nemesis."""
+    found = []
+    for key, entry in known.items():
+        problems = f": {'; '.join(entry['problems'])[:400]}" if entry.get("problems") else ""
+        if key.startswith("after "):
+            found.append(f"- {key}: {entry['invariants']} {entry['outcome']}, in {entry['took']} s{problems}")
+        elif key.startswith("nemesis"):
+            whole, lock = entry["whole again, s"], entry["lock"]
+            struck = ", ".join(f"{count} {kind}" for kind, count in entry["struck"].items())
+            found.append(
+                f"- {key}, {entry['minutes']:g} minutes: {entry['outcome']}; {entry['episodes']} episodes ({struck}), "
+                f"whole again after {whole['worst']:g} s at worst; the lock held {lock['held']} times, "
+                f"{lock['writes']} writes under it{problems}"
+            )
+    return found
+
+
 def summary(known: dict[str, dict]) -> str:
     """How many rows passed, of which commits, when."""
     rows = results.table()
@@ -61,7 +79,8 @@ def main(paths: list[str]) -> None:
         known |= json.loads(Path(path).read_text())
     text = PAGE.read_text()
     before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
-    table = "\n".join([summary(known), "", HEAD, *lines(known)])
+    more = others(known)
+    table = "\n".join([summary(known), "", HEAD, *lines(known), *([""] if more else []), *more])
     PAGE.write_text(f"{text[:before]}\n{table}\n{text[after:]}")
     print(f"{PAGE.relative_to(results.ROOT)}: {len(known)} results")
 

@@ -103,6 +103,7 @@ def relabel(cluster, node, wanted):
             site["nodes"][node]["labels"] = wanted
 
     cluster.change_site(change)
+    cluster.wait_salt(cluster.names)  # a new checkout restarts the master
 
 
 def labels(cluster, node):

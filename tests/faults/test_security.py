@@ -121,7 +121,7 @@ class Stranger:
             pytest.skip(f"a second engine does not run inside a virtual Pi here: {done.err[-200:]}")
 
     def _script(self):
-        """A network namespace behind the node's own address, and an engine in it."""
+        """A network namespace behind the node's own address, and an engine in it (`ip netns exec` hides cgroups)."""
         return f"""
 set -e
 ip netns add {self.name}
@@ -133,7 +133,7 @@ sysctl -qw net.ipv4.ip_forward=1
 iptables -w -t nat -A POSTROUTING -s 10.99.77.0/24 ! -o st0 -j MASQUERADE
 iptables -w -I FORWARD -i st0 -j ACCEPT; iptables -w -I FORWARD -o st0 -j ACCEPT
 mkdir -p {self.top}
-systemd-run -q --unit {self.name} -p PrivateMounts=yes ip netns exec {self.name} unshare --uts --mount sh -c \
+systemd-run -q --unit {self.name} -p PrivateMounts=yes nsenter --net=/run/netns/{self.name} unshare -um sh -c \
   'hostname {self.name}; mount -t tmpfs tmpfs /run; exec dockerd -H unix://{self.top}/sock --data-root {self.top}/data \
   --exec-root /run/d --pidfile {self.top}/pid --bridge none --config-file /dev/null --iptables=false'
 for i in $(seq 120); do docker -H unix://{self.top}/sock info >/dev/null 2>&1 && exit 0; sleep 0.5; done; exit 1
