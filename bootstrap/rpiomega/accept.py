@@ -10,12 +10,15 @@ from rpiomega.site import Site
 from rpiomega.ssh import Pool
 
 KEYS_BOUND = 15.0
+ANSWER_BOUND = 30.0
+SILENT = f"accepted, but no answer to the master within {ANSWER_BOUND:.0f} s: see `journalctl -u salt-minion` there"
 
 
 def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
     """Compare and accept the keys of the nodes of `bulk`; return them as they are afterwards.
 
-    A node that does not answer or has no key fails in its row; so does one whose key is not the master's.
+    A node that does not answer or has no key fails in its row; so does one whose key is not the master's. Waits, within
+    a bound, until those just accepted answer their master: the next command reaches them. A note says who does not.
     """
     fingers: dict[str, str] = {}
 
@@ -35,6 +38,12 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
     if good:
         remote = pool.remote(site.master.reach)
         remote.connect(wait)
-        agent.run(remote, [{"step": "accept", "args": {"fingers": good}}], lambda event: None)
+        minions = {name: site.nodes[name].address for name in good}
+        steps = [
+            {"step": "accept", "args": {"fingers": good}},
+            {"step": "answering", "args": {"minions": minions, "bound": ANSWER_BOUND}},
+        ]
+        for name in agent.run(remote, steps, lambda event: None)["answering"]["data"]["silent"]:
+            bulk.rows[name].notes.append(SILENT)
         keys = compare(pool, site, fingers, 0)
     return keys

@@ -164,6 +164,7 @@ def accept(site_file, nodes, ssh_config, log_dir, jobs, wait) -> None:
         except NodeError as failure:
             error = failure
     bulk.close()
+    report.notes(bulk)
     report.keys(bulk.console, keys)
     report.failures(bulk, error)
     refused = [key for key in keys if key.state != "accepted"]

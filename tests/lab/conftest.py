@@ -139,7 +139,9 @@ def accepted(cluster):
     cluster.on_master("sudo sh -c 'cp /etc/salt/pki/minion/minion.pub /etc/salt/pki/master/minions_pre/stranger'")
     cluster.acceptance = cluster.rpiomega("accept")
     assert cluster.acceptance.returncode == 0, cluster.acceptance.stdout + cluster.acceptance.stderr
-    demo.wait_connected(cluster.lab)
+    # `accept` ends when they can be asked.
+    answers = cluster.on_master("sudo salt --out=json --static --timeout=5 '*' test.ping")
+    assert json.loads(answers) == dict.fromkeys(cluster.lab.node_names(), True)
     return cluster
 
 

@@ -8,6 +8,7 @@ import salt.utils.crypt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from rpiomega.node import pgp, saltkeys
+from rpiomega.node.steps import keys
 
 KEY = (Path(__file__).parent / "data/signing-key.asc").read_bytes()
 # What `gpg --show-keys` prints for that file.
@@ -43,3 +44,17 @@ def test_salt_fingerprint_is_salts_own(tmp_path):
 @pytest.mark.parametrize("text", [None, "", "-----BEGIN PUBLIC KEY-----\n"])
 def test_a_key_half_written_has_no_fingerprint(text):
     assert saltkeys.fingerprint(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ('{"pi1": true, "pi2": false}', [True, False]),
+        ('[WARNING ] something unclosed {1}\n{\n    "pi1": true\n}\nERROR: one did not return\n', [False, False]),
+        ('[WARNING ] something unclosed\n{\n    "pi1": true\n}\nERROR: pi2 did not return\n', [True, False]),
+        ("No minions matched the target.\n", [False, False]),
+        ("", [False, False]),
+    ],
+)
+def test_who_answered_is_read_among_warnings(output, expected):
+    assert [keys.answered(output, name) for name in ("pi1", "pi2")] == expected
