@@ -146,17 +146,15 @@ def test_f31_a_managers_address_changes(fault, cluster):
     other = cluster.lab.address(199)
     fault.touched.add(node)
 
-    def back():
-        cluster.run(node, f"ip addr add {address}/24 dev eth0; ip addr del {other}/24 dev eth0", check=False)
-        cluster.run(
-            node, f"ip route add default via {cluster.lab.address(1)}; systemctl restart docker", 120, check=False
-        )
+    def move(old, new):
+        # Without promote_secondaries the kernel drops a second address with the first: remove before adding.
+        route = f"ip route replace default via {cluster.lab.address(1)}"
+        change = f"ip addr del {old}/24 dev eth0; ip addr replace {new}/24 dev eth0; {route}"
+        cluster.run(node, f"{change}; systemctl reset-failed docker; systemctl restart docker", 120)
 
-    fault.undo_later("the address", back)
+    fault.undo_later("the address", lambda: move(other, address))
     fault.begins(f"{node} has {other} instead of {address}, and its engine restarts")
-    cluster.run(
-        node, f"ip addr add {other}/24 dev eth0; ip addr del {address}/24 dev eth0; systemctl restart docker", 120
-    )
+    move(address, other)
     time.sleep(1)
     result = cluster.member(node)
     fault.seconds = round(fault.since(), 1)
