@@ -24,6 +24,7 @@ CONSUL = "docker exec -e CONSUL_HTTP_TOKEN rpiomega-consul consul"
 AS_MANAGEMENT = "export CONSUL_HTTP_TOKEN=$(cat /etc/rpiomega/secrets/consul/management.token);"
 ANONYMOUS = "-id 00000000-0000-0000-0000-000000000002"
 RECORD = "rpiomega/swarm/record"
+SNAPSHOTS = "/var/lib/rpiomega/consul-snapshots"
 # A program that says no in the place of a real one, and the way back.
 FAKE = (
     f"fake() {{{{ mv /usr/bin/$1 {KEPT}/$1 && echo 'echo no; exit 1' > /usr/bin/$1 && chmod +x /usr/bin/$1; }}}}; fake"
@@ -239,6 +240,26 @@ BREAKS = {
     "access for all": Break(
         ["gossip_is_encrypted_and_access_denied_by_default"],
         **edited("/etc/rpiomega/consul/consul.json", "sed '/default_policy/s/deny/allow/'"),
+    ),
+    "nobody watches the services": Break(
+        ["consul_knows_the_engine_and_the_minion_to_be_well"],
+        "systemctl stop rpiomega-consul-health",
+        "systemctl start rpiomega-consul-health",
+    ),
+    "names elsewhere": Break(["dns_answers_for_every_node"], site={"nodes": "other addresses"}),
+    "no snapshots": Break(
+        ["the_master_keeps_snapshots_to_itself"],
+        "systemctl stop rpiomega-consul-snapshot.timer",
+        "systemctl start rpiomega-consul-snapshot.timer",
+        at=FIRST,
+        seen=FIRST,
+    ),
+    "snapshots for all to read": Break(
+        ["the_master_keeps_snapshots_to_itself"],
+        f"install -d -m 700 {SNAPSHOTS} && install -m 644 /dev/null {SNAPSHOTS}/red",
+        f"rm {SNAPSHOTS}/red && rmdir --ignore-fail-on-non-empty {SNAPSHOTS}",
+        at=FIRST,
+        seen=FIRST,
     ),
     "out of the swarm": Break(
         ["the_node_is_active_in_its_role", "the_record_names_this_swarm"],

@@ -7,6 +7,20 @@ import pytest
 EXPECTED_SERVERS = 3
 LEADER = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8500/v1/status/leader').read().decode())"
 
+# What DNS and health checks tell needs no token.
+HEALTH = (
+    "import json, urllib.request as web;"
+    "url = 'http://127.0.0.1:8500/v1/health/node/%s';"
+    "print(json.dumps({c['ServiceName']: c['Status'] for c in json.load(web.urlopen(url)) if c['ServiceName']}))"
+)
+# One question for an A record, by hand: a node has no tool for it. Prints the address, or nothing.
+DNS = (
+    "import socket; name = '%s.node.consul'; s = socket.socket(2, 2); s.settimeout(5);"
+    "q = b''.join(bytes([len(p)]) + p.encode() for p in name.split('.')) + bytes([0, 0, 1, 0, 1]);"
+    "s.sendto(bytes([7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]) + q, ('127.0.0.1', 8600)); a = s.recv(512);"
+    "print('.'.join(map(str, a[12 + len(q) + 12:][:4])) if a[7] else '')"
+)
+
 
 @pytest.fixture
 def container(host, site):
@@ -77,3 +91,31 @@ def test_gossip_is_encrypted_and_access_denied_by_default(host, site):
     length, policy = found.stdout.split()
     assert length == "44", "there is no gossip key"
     assert policy == "deny", f"the default policy is {policy}"
+
+
+@pytest.mark.parametrize("service", ["docker", "salt-minion"])
+def test_consul_knows_the_engine_and_the_minion_to_be_well(host, name, service):
+    answer = host.run("python3 -c %s", HEALTH % name)
+    assert answer.rc == 0, "the agent does not answer at 127.0.0.1:8500"
+    status = json.loads(answer.stdout).get(service, "unknown")
+    assert status == "passing", f"{service} is {status}: see `journalctl -u rpiomega-consul-health`"
+
+
+def test_dns_answers_for_every_node(host, site):
+    asked = {name: host.run("python3 -c %s", DNS % name) for name in site["nodes"]}
+    wrong = [
+        f"{name}.node.consul is {asked[name].stdout.strip() or 'unknown'}, not {entry['address']}"
+        for name, entry in site["nodes"].items()
+        if asked[name].stdout.strip() != entry["address"]
+    ]
+    assert wrong == [], ", ".join(wrong)
+
+
+def test_the_master_keeps_snapshots_to_itself(host, node, site):
+    if "master" not in node["roles"] or not site["consul"]["snapshots"]["every"]:
+        pytest.skip("snapshots are the master's, with consul.snapshots.every")
+    timer = host.service("rpiomega-consul-snapshot.timer")
+    assert timer.is_enabled, "rpiomega-consul-snapshot.timer is not enabled"
+    assert timer.is_running, "rpiomega-consul-snapshot.timer does not run"
+    open_to_others = host.run(f"find {site['consul']['snapshot_dir']} ! -user root -o -perm /077").stdout.split()
+    assert open_to_others == [], f"too open: {', '.join(open_to_others)}"
