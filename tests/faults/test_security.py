@@ -133,7 +133,8 @@ sysctl -qw net.ipv4.ip_forward=1
 iptables -w -t nat -A POSTROUTING -s 10.99.77.0/24 ! -o st0 -j MASQUERADE
 iptables -w -I FORWARD -i st0 -j ACCEPT; iptables -w -I FORWARD -o st0 -j ACCEPT
 mkdir -p {self.top}
-systemd-run -q --unit {self.name} -p PrivateMounts=yes nsenter --net=/run/netns/{self.name} unshare -um sh -c \
+systemd-run -q --collect --unit {self.name} -p PrivateMounts=yes \
+  nsenter --net=/run/netns/{self.name} unshare -um sh -c \
   'hostname {self.name}; mount -t tmpfs tmpfs /run; exec dockerd -H unix://{self.top}/sock --data-root {self.top}/data \
   --exec-root /run/d --pidfile {self.top}/pid --bridge none --config-file /dev/null --iptables=false'
 for i in $(seq 120); do docker -H unix://{self.top}/sock info >/dev/null 2>&1 && exit 0; sleep 0.5; done; exit 1
