@@ -8,6 +8,7 @@ import omega_files
 UNIT = "docker.service"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/rpiomega-data-root.conf"
 BOUND = 180
+ABSENT = 127  # what a shell says of a program that is not there
 
 
 class Service:
@@ -58,6 +59,8 @@ class Service:
         done = _systemctl(verb, *more, UNIT)
         if not done.returncode:
             return None
+        if done.returncode == ABSENT:
+            return done.stderr
         log = subprocess.run(
             ["journalctl", "--unit", UNIT, "--lines", "40", "--output", "cat", "--no-pager"],
             capture_output=True,
@@ -71,4 +74,9 @@ class Service:
 
 
 def _systemctl(*arguments):
-    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=BOUND, check=False)
+    command = ["systemctl", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
+    except FileNotFoundError:
+        # As where a state is only tried out, with test=True.
+        return subprocess.CompletedProcess(command, ABSENT, "", "no systemd runs here: there is no systemctl")

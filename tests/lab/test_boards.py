@@ -81,7 +81,7 @@ def test_down_leaves_nothing(make_lab, docker):
         found += [n.name for n in docker.networks.list()]
         return [name for name in found if "rpiomega-gone" in name] + [str(lab.folder)] * lab.folder.exists()
 
-    assert len(traces()) == 2 + 2 + 1 + 1  # node and router, two disks, network, folder
+    assert len(traces()) == 3 + 2 + 1 + 1  # node, router and vendor's repository, two disks, network, folder
     node = pi.find(docker, lab, "rpiomega-master")
     assert _cgroup_folders(node.id)
     lifecycle.down(docker, "gone")
