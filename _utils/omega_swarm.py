@@ -111,7 +111,8 @@ class Member(Joining, Mending):
     def facts(self):
         """Facts of this moment: one /info and one read of Consul; more only where a decision needs it."""
         local = self.engine.local()
-        snap = self.store.snapshot(stale_allowed=local.state == "active")
+        here = self._here(local)
+        snap = self._snapshot(local, here)
         facts = plan.Facts(
             self.want.node,
             self.want.role,
@@ -124,7 +125,7 @@ class Member(Joining, Mending):
             snap.published,
             snap.stale,
             now=datetime.datetime.now(datetime.timezone.utc),
-            here=self._here(local),
+            here=here,
             readdress=self.want.readdress,
             rejoin=self.want.rejoin,
         )

@@ -7,6 +7,7 @@ import omega_files
 import omega_swarm_check as check
 import omega_swarm_mend as mend
 import omega_swarm_plan as plan
+from omega_consul import ConsulError
 from omega_swarm_docker import SwarmError
 from omega_swarm_promote import demote
 from omega_swarm_run import CONTEND, POLL, Failed
@@ -15,14 +16,28 @@ from omega_swarm_run import CONTEND, POLL, Failed
 class Mending:
     """Part of omega_swarm.Member, whose attributes it uses."""
 
+    def _snapshot(self, local, here):
+        """What Consul says. Its agent, too, has to listen at the site's address: a board without that cannot ask it."""
+        try:
+            return self.store.snapshot(stale_allowed=local.state == "active")
+        except ConsulError as error:
+            if here is not False or error.kind != "unreachable":
+                raise
+            facts = plan.Facts(self.want.node, self.want.role, self.want.address, local=local, here=here)
+            reason = mend.not_here(replace(facts, towards=self._towards())).reason
+            raise Failed(f"{facts.node}: {reason}; {error}") from None
+
+    def _towards(self):
+        hosts = [check.split(address)[0] for address in self.want.others.values()]
+        return next(filter(None, map(check.address_towards, hosts)), "")
+
     def _damage(self, facts):
         """The facts with what is needed to judge a damaged membership; nothing is asked for a sound one."""
         local = facts.local
         if local.state == "locked":
             facts = replace(facts, unlock=self._unlock_state())
         if facts.here is False:
-            hosts = [check.split(address)[0] for address in self.want.others.values()]
-            facts = replace(facts, towards=next(filter(None, map(check.address_towards, hosts)), ""))
+            facts = replace(facts, towards=self._towards())
         addresses = None
         if local.leaderless:
             addresses = [peer for peer in local.managers if check.split(peer)[0] != local.address]

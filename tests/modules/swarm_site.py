@@ -101,6 +101,10 @@ class Site:
         (base / "pillar" / "top.sls").write_text(yaml.safe_dump({"base": {"*": ["site"]}}))
         (base / "pillar" / "site.sls").write_text(yaml.safe_dump(self.pillar))
 
+    def ask_consul_at(self, url: str, name: str) -> None:
+        """Have a node's salt-call ask another agent."""
+        self._configure(self.dockerds[name], url, self.tokens[name])
+
     def call(self, name: str, function: str, *args: str, patch: str = "pass", **kwargs) -> Run:
         """
         Start salt-call on a node.

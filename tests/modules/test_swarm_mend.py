@@ -137,7 +137,11 @@ def move(site, name, last):
 def test_f31_the_address_of_a_worker_changed(formed, kv):
     old, before = formed.dockerds["pi4"].address, formed.dockerds["pi4"].info()["NodeID"]
     new = move(formed, "pi4", 44)
-    refused(formed, "pi4", f"the site says {old}", "no interface of it has that address", f"it has {new}")
+    said = (f"the site says {old}", "no interface of it has that address", f"it has {new}")
+    refused(formed, "pi4", *said)
+    formed.ask_consul_at("http://127.0.0.1:1", "pi4")  # its agent, bound to the old address, cannot start
+    refused(formed, "pi4", *said, "no agent answers")
+    formed.ask_consul_at(formed.consul_url, "pi4")
     formed.set_node("pi4", address=new)
     refused(formed, "pi4", f"knows pi4 at {old}", f"say {new}", "readdress=True")
     ahead = formed.apply("pi4", readdress=True, test=True)["pi4"]
