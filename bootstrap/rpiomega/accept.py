@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from rpiomega import agent
-from rpiomega.bootstrap import Key, compare
+from rpiomega.bootstrap import SILENT, Key, compare, silent
 from rpiomega.bulk import Bulk, Row
 from rpiomega.errors import NodeError
 from rpiomega.site import Site
 from rpiomega.ssh import Pool
 
 KEYS_BOUND = 15.0
-ANSWER_BOUND = 30.0
-SILENT = f"accepted, but no answer to the master within {ANSWER_BOUND:.0f} s: see `journalctl -u salt-minion` there"
 
 
 def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
@@ -38,12 +36,8 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
     if good:
         remote = pool.remote(site.master.reach)
         remote.connect(wait)
-        minions = {name: site.nodes[name].address for name in good}
-        steps = [
-            {"step": "accept", "args": {"fingers": good}},
-            {"step": "answering", "args": {"minions": minions, "bound": ANSWER_BOUND}},
-        ]
-        for name in agent.run(remote, steps, lambda event: None)["answering"]["data"]["silent"]:
+        agent.run(remote, [{"step": "accept", "args": {"fingers": good}}], lambda event: None)
+        for name in silent(pool, site, sorted(good)):
             bulk.rows[name].notes.append(SILENT)
         keys = compare(pool, site, fingers, 0)
     return keys

@@ -22,6 +22,9 @@ INCOMING = "/srv/rpiomega/incoming"
 SALT_INCOMING = "/opt/rpiomega/incoming"
 # A board may build Salt before it can be told the master's key.
 MASTER_BOUND = 5400.0
+ANSWER_BOUND = 30.0
+SILENT = f"no answer to the master within {ANSWER_BOUND:.0f} s: see `journalctl -u salt-minion` there"
+RESTARTING = {"salt", "formula", "master"}  # steps of the master whose change ends in its restart
 KEYS_BOUND = 60.0
 
 
@@ -282,6 +285,14 @@ class Bootstrap:
             if row.state == "done" and key.state in ("mismatch", "unknown", "rejected"):
                 row.error, row.state = _key_error(key, self.site.master), "failed"
                 row.log(f"FAILED keys: {row.error}")
+        self._reconnected(bulk)
+
+    def _reconnected(self, bulk: Bulk) -> None:
+        """Where the master was restarted, let the minions come back to it: the next command reaches them."""
+        master = bulk.rows.get(self.site.master.name)
+        if master and RESTARTING.intersection(master.changed):
+            for name in silent(self.pool, self.site, [key.name for key in self.keys if key.state == "accepted"]):
+                bulk.rows[name].notes.append(SILENT)
 
 
 def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> list[Key]:
@@ -290,6 +301,16 @@ def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> li
     remote.connect(10)
     done = agent.run(remote, [_step("keys", fingers=fingers, bound=bound)], lambda event: None)
     return [Key(name, fingers[name], seen) for name, seen in done["keys"]["data"]["seen"].items()]
+
+
+def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
+    """Wait until minions whose keys are accepted answer their master, ANSWER_BOUND seconds at most; return the others."""
+    if not names:
+        return []
+    remote = pool.remote(site.master.reach)
+    remote.connect(10)
+    step = _step("answering", minions={name: site.nodes[name].address for name in names}, bound=ANSWER_BOUND)
+    return agent.run(remote, [step], lambda event: None)["answering"]["data"]["silent"]
 
 
 def _key_error(key: Key, master: Node) -> NodeError:
