@@ -304,7 +304,7 @@ def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> li
 
 
 def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
-    """Wait until minions whose keys are accepted answer their master, ANSWER_BOUND seconds at most; return the others."""
+    """Wait, ANSWER_BOUND seconds at most, until these minions answer the master; return those that do not."""
     if not names:
         return []
     remote = pool.remote(site.master.reach)
