@@ -49,7 +49,7 @@ def member(
     managers=None,
     base_url=None,
     bootstrap_timeout=300,
-    initializer_timeout=20,
+    initializer_timeout=45,
     join_timeout=120,
     promote_timeout=120,
     gather_timeout=30,

@@ -35,7 +35,8 @@ class Bounds:
     """Seconds that the parts of a run may take."""
 
     bootstrap: float = 300  # until another node has initialised the swarm
-    initializer: float = 20  # until a node that recorded its intent and lost the lock comes back
+    # Until a node that recorded its intent and was interrupted comes back: its lock outlives it by TTL and lock-delay.
+    initializer: float = 45
     join: float = 120
     promote: float = 120  # until this node is promoted; also: until those that are joining right now are
     gather: float = 30  # after this run recorded the swarm, for managers-to-be that Consul sees alive

@@ -1,6 +1,7 @@
 """`salt-call` from a checkout, with its Saltfile: one node without a master."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -50,7 +51,10 @@ def test_a_dry_run_uses_our_own_states_and_writes_nothing(call, tmp_path):
     done = call("rpiomega-4", "state.apply", "packages,docker", "test=True")
     results = answer(done)
     assert {state["__id__"] for state in results.values()} >= {"packages.development", "docker.repository"}
-    assert [state["comment"] for state in results.values() if state["result"] is False] == []
+    # A machine without systemd, as in a container, has no services to look at.
+    services = [] if os.path.isdir("/run/systemd/system") else ["docker.service"]
+    wrong = [state for state in results.values() if state["result"] is False and state["__id__"] not in services]
+    assert [state["comment"] for state in wrong] == []
     written = {path.relative_to(tmp_path / "root").parts[0] for path in (tmp_path / "root").rglob("*")}
     assert written <= {"etc", "var", "srv", "opt"}
     assert not list((tmp_path / "root/etc").rglob("docker*"))
