@@ -11,8 +11,10 @@ def tidy(fault, cluster):
     """Remove the lock's keys as the fault is healed."""
 
     def remove():
-        cluster.wait("Consul to have a leader", 60, cluster.consul_leader)
-        cluster.consul(cluster.master, "DELETE", "/v1/kv/rpiomega/swarm/faults?recurse", token="management")
+        # The master's own server may be the one that was killed.
+        path = "/v1/kv/rpiomega/swarm/faults?recurse"
+        request = (cluster.master, "DELETE", path, None, "management")
+        cluster.wait("Consul of the master to remove them", 90, lambda: cluster.consul(*request))
 
     fault.undo_later("keys of the lock", remove)
 
