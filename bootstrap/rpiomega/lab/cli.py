@@ -149,15 +149,14 @@ def ssh(name: str, node: str, command: tuple[str, ...]) -> None:
 @_errors
 def execute(name: str, node: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on NODE as root, without SSH (through the container engine)."""
-    client = engine.connect()
-    container = pi.find(client, state.existing(name), node)
-    with engine.explained(f"{node}: cannot run {command[0]}"):
-        session = client.api.exec_create(container.id, list(command))["Id"]
-        for out, err in client.api.exec_start(session, stream=True, demux=True):
-            sys.stdout.buffer.write(out or b"")
-            sys.stderr.buffer.write(err or b"")
-            sys.stdout.flush()
-        sys.exit(client.api.exec_inspect(session)["ExitCode"])
+    container = pi.find(engine.connect(), state.existing(name), node)
+
+    def write(stream: int, data: bytes) -> None:
+        out = sys.stderr if stream == 2 else sys.stdout
+        out.buffer.write(data)
+        out.flush()
+
+    sys.exit(engine.execute(container, list(command), write))
 
 
 @lab.command()

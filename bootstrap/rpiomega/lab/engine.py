@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -23,6 +24,8 @@ CAPABILITIES = re.findall(
     "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
     "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ",
 )
+# Stream and length: Engine API, "Attach to a container", stream format.
+_FRAME = struct.Struct(">BxxxL")
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 
@@ -81,12 +84,34 @@ def run(container: Container, command: list[str] | str, check: bool = True) -> s
     Raises LabError if it fails and `check` is true.
     """
     argv = ["sh", "-c", command] if isinstance(command, str) else command
-    with explained(f"{container.name}: cannot run {argv[0]}"):
-        code, output = container.exec_run(argv)
-    text = (output or b"").decode(errors="replace").strip()
+    pieces: list[bytes] = []
+    code = execute(container, argv, lambda stream, data: pieces.append(data))
+    text = b"".join(pieces).decode(errors="replace").strip()
     if check and code:
         raise LabError(f"{container.name}: `{' '.join(argv)[:80]}` failed with {code}: {text[-300:]}")
     return text
+
+
+def execute(container: Container, argv: list[str], write: Callable[[int, bytes], object]) -> int:
+    """Run a command in a container as root and return its code; `write` gets its output: stream (1 or 2) and bytes.
+
+    docker-py's exec_run reads past the buffer that took the answer's head, and loses what came with it (docker-py
+    issue 3332). Without an upgrade of the connection the same frames are the answer's plain body (Engine API, "Start
+    an exec instance").
+
+    Raises LabError if the engine refuses.
+    """
+    api = container.client.api
+    with explained(f"{container.name}: cannot run {argv[0]}"):
+        session = api.exec_create(container.id, argv)["Id"]
+        url = f"{api.base_url}/v{api.api_version}/exec/{session}/start"
+        with api.post(url, json={"Detach": False, "Tty": False}, stream=True, timeout=(api.timeout, None)) as answer:
+            if not answer.ok:
+                raise LabError(f"{container.name}: cannot run {argv[0]}: {answer.text.strip()[:200]}")
+            while len(head := answer.raw.read(_FRAME.size)) == _FRAME.size:
+                stream, length = _FRAME.unpack(head)
+                write(stream, answer.raw.read(length))
+        return api.exec_inspect(session)["ExitCode"]
 
 
 def _bounding_set(status: Path) -> int:
