@@ -5,6 +5,8 @@ node of the site. It is checked out beside the old one, and one rename makes it 
 `_utils/omega_formula_release.py` for why a power cut cannot leave half of it.
 """
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -76,7 +78,7 @@ def followed(
     comment = f"{name} switched to {step.new[:12]}"
     if kept:
         comment += f"; the first checkout is kept at {kept}"
-    _drop_file_list(master_config)
+    _drop_caches(master_config)
     return {**ret, "comment": comment + (_restart_later(master_service, master_config, step.new) if restart else "")}
 
 
@@ -88,12 +90,19 @@ def _master_is_stale(store, step):
     return any(path.startswith(LOADED_BY_MASTER) for path in changed)
 
 
-def _drop_file_list(master_config):
-    """Drop the master's list of files, which lives 20 s (fileserver_list_cache_time)."""
+def _drop_caches(master_config):
+    """Drop what the master's roots backend remembers of the tree it served before.
+
+    Its list of files lives 20 s (fileserver_list_cache_time). Its hashes are kept with a time stamp read after the
+    file: an answer that was being given during the switch would pair the old hash with the new file for good, and
+    minions would keep the old one (salt/fileserver/roots.py, file_hash).
+    """
     import salt.config
     import salt.fileserver
 
-    salt.fileserver.Fileserver(salt.config.master_config(master_config)).clear_file_list_cache({"saltenv": None})
+    opts = salt.config.master_config(master_config)
+    salt.fileserver.Fileserver(opts).clear_file_list_cache({"saltenv": None})
+    shutil.rmtree(os.path.join(opts["cachedir"], "roots", "hash"), ignore_errors=True)
 
 
 def _restart_later(service, master_config, commit):

@@ -36,6 +36,7 @@ def bootstrap(srv, person, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "BARE", str(srv / "formula.git"))
     monkeypatch.setattr(step, "TREE", str(srv / "formula"))
     monkeypatch.setattr(step, "SITE", str(srv / "pillar/site.sls"))
+    monkeypatch.setattr(step, "HASHES", str(tmp_path / "hash"))
     monkeypatch.setattr(step.apt, "install", lambda board, packages: None)
 
     def run():
@@ -98,6 +99,16 @@ def test_a_bootstrap_after_the_state_has_switched_keeps_the_link(bootstrap, foll
     subprocess.run(["git", "-C", str(person.clone), "push", "-q", str(srv / "formula.git"), "main"], check=True)
     assert follow()["result"] is True
     assert (tree / "salt/pushed.txt").read_text() == "3"
+
+
+def test_a_bootstrap_that_brings_a_commit_drops_the_hashes_of_the_files_before(bootstrap, person, tmp_path):
+    bootstrap()
+    (tmp_path / "hash").mkdir()
+    bootstrap()
+    assert (tmp_path / "hash").exists()
+    person.commit({"salt/one/init.sls": "one:\n  probe.present: []\n"})
+    bootstrap()
+    assert not (tmp_path / "hash").exists()
 
 
 def test_a_bootstrap_may_bring_a_history_that_was_rewritten_on_the_workstation(bootstrap, follow, person, srv):

@@ -1,5 +1,6 @@
 """`formula.followed` with real git, real signatures and Salt's own rendering."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -8,6 +9,8 @@ import textwrap
 import time
 
 import pytest
+import salt.config
+import salt.fileserver
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NODES = {"m": {"address": "10.0.0.1", "roles": ["master"]}, "w": {"address": "10.0.0.2", "roles": ["worker"]}}
@@ -123,6 +126,21 @@ def test_a_new_revision_is_used_whole(follow, remote, tree):
     # Only what was in use before stays, for a look or a way back.
     kept = pathlib.Path(f"{tree}.before")
     assert head(kept) == remote.first
+
+
+def test_minions_are_told_of_a_changed_file_whatever_its_time_stamp_says(follow, remote, tree, master):
+    served = tree / "salt/one/init.sls"
+
+    def told():
+        opts = salt.config.master_config(str(master))
+        load = {"saltenv": "base", "path": "one/init.sls"}
+        return salt.fileserver.Fileserver(opts).file_hash(load)["hsum"]
+
+    remote.commit({"salt/one/init.sls": "one:\n  probe.present: []\n"})
+    before, stamp = told(), served.stat()
+    assert follow()["changes"]
+    os.utime(served, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert told() == hashlib.sha256(served.read_bytes()).hexdigest() != before
 
 
 @pytest.mark.parametrize("updated", [False, True])

@@ -14,6 +14,7 @@ from rpiomega.node.step import Diff, Step, StepError
 from rpiomega.node.steps.inventory import FILES, SUMS, missing_files, sum_entry
 
 SITE = "/srv/rpiomega/pillar/site.sls"
+HASHES = "/var/cache/salt/master/roots/hash"
 
 
 class Formula(Step):
@@ -44,6 +45,9 @@ class Formula(Step):
             self._clone()
         elif self._head() != self._wanted():
             self._forward()
+            # A hash asked for during the checkout may be that of the old file with the new one's time stamp: minions
+            # would keep the old file for good (salt/fileserver/roots.py, file_hash).
+            shutil.rmtree(HASHES, ignore_errors=True)
         os.makedirs(os.path.dirname(SITE), exist_ok=True)
         self._site().apply(self.board)
         for item in self.args.get("files", []):
