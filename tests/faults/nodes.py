@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import tarfile
 import threading
 import time
@@ -13,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-import docker.errors
-from rpiomega.lab import pi
+from rpiomega.lab import engine, pi
 
 HERE = Path(__file__).parent
 FOLDER = "/var/lib/faults"  # on a node's disk: survives the loss of power
@@ -68,28 +66,19 @@ class Nodes:
     def run(self, node: str, command: str, bound: float = 60, check: bool = True) -> Done:
         """Run a shell command as root; after `bound` seconds it is killed and counts as failed (code 124 or 137)."""
         argv = ["timeout", "-k", "2", str(bound), "bash", "-c", command]
+        texts = {1: b"", 2: b""}
+
+        def take(stream: int, data: bytes) -> None:
+            texts[stream] += data
+
         try:
-            done = self._exec(self.container(node).id, argv)
-        except docker.errors.APIError as error:
-            done = Done(125, "", error.explanation or str(error))
+            code = engine.execute(self.container(node), argv, take)
+            done = Done(code, *(texts[stream].decode(errors="replace").strip() for stream in (1, 2)))
+        except engine.LabError as error:
+            done = Done(125, "", str(error))
         if check and done.code:
             raise Failed(f"{node}: `{command[:120]}` ended with {done.code}: {(done.err or done.out)[-400:]}")
         return done
-
-    def _exec(self, container: str, argv: list[str]) -> Done:
-        """Run a command; its answer is read as plain HTTP, because the SDK loses the begin of an upgraded one."""
-        api = self.client.api
-        identity = api.exec_create(container, argv)["Id"]
-        body = {"Detach": False, "Tty": False}
-        answer = api.post(api._url("/exec/{0}/start", identity), json=body, timeout=api.timeout)
-        api._raise_for_status(answer)
-        texts, data = {1: b"", 2: b""}, answer.content
-        while len(data) >= 8:  # eight bytes before each piece: stream, three zeros, length
-            stream, length = struct.unpack_from(">BxxxL", data)
-            texts[stream] += data[8 : 8 + length]
-            data = data[8 + length :]
-        code = api.exec_inspect(identity)["ExitCode"]
-        return Done(code, *(texts[stream].decode(errors="replace").strip() for stream in (1, 2)))
 
     def later(self, node: str, command: str) -> Job:
         """Start a shell command as root and return at once."""

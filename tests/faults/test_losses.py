@@ -1,10 +1,13 @@
 """Losses for good: servers, managers, a node's disk; a node of another swarm; certificates; addresses."""
 
+import datetime
+import re
 import time
 
-import pytest
-from cluster import failures
-from test_swarm import up
+from cluster import failures, returned_by
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from test_swarm import down, up
 
 MOUNT = '{{range .Mounts}}{{if eq .Destination "/var/lib/consul"}}{{.Source}}{{end}}{{end}}'
 VOLUME = f"$(docker inspect -f '{MOUNT}' rpiomega-consul)"
@@ -164,5 +167,55 @@ def test_f31_a_managers_address_changes(fault, cluster):
     assert "address" in result["comment"], result["comment"]
 
 
-def test_f34_a_node_is_off_for_longer_than_its_certificate_lives(fault):
-    pytest.skip("virtual Pis share this machine's clock; with re-dated certificates: tests/modules/test_swarm_mend.py")
+CERTIFICATES = "/var/lib/docker/swarm/certificates"
+
+
+def expire(fault, cluster, node):
+    """Give a node, at its engine's next start, a certificate of its own name and key that ended; return when.
+
+    Virtual Pis share this machine's clock: it is the certificate that is moved in time.
+    """
+    fault.touched.add(node)
+    cluster.run(node, STOP, 120)
+    pem = cluster.run(node, f"cat {CERTIFICATES}/swarm-node.key").out
+    pem = re.sub(r"(?m)^(kek-version|raft-dek): .*\n+", "", pem)  # headers of swarmkit, ca/keyreadwriter.go
+    key = serialization.load_pem_private_key(pem.encode(), None)
+    old = x509.load_pem_x509_certificate(cluster.run(node, f"cat {CERTIFICATES}/swarm-node.crt").out.encode())
+    end = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0) - datetime.timedelta(hours=1)
+    builder = x509.CertificateBuilder(old.issuer, old.subject, key.public_key(), old.serial_number)
+    builder = builder.not_valid_before(end - datetime.timedelta(hours=2)).not_valid_after(end)
+    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    cluster.run(node, f"cat >{CERTIFICATES}/swarm-node.crt <<'PEM'\n{made}PEM\nsystemctl start docker", 120)
+    return end.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def test_f34_a_node_is_off_for_longer_than_its_certificate_lives(fault, cluster):
+    worker, manager = cluster.workers[0], cluster.managers[-1]
+    before = {one["name"]: one["id"] for one in cluster.nodes_seen()}
+    for node in (worker, manager):
+        fault.begins(f"certificates of {worker}, then of {manager}, ended while they were off")
+        end = expire(fault, cluster, node)
+        state = cluster.wait("the engine's verdict", 60, lambda n=node: cluster.look([n])[n]["state"])
+        assert state == "error", state
+        result = cluster.member(node)
+        assert result["result"] is False
+        assert f"certificate of {node} expired at {end}" in result["comment"], result["comment"]
+        assert "rejoin=True" in result["comment"], result["comment"]
+        job = cluster.call_later(node, "state.single", "swarm.member", "faults", "rejoin=True")
+        if node == manager:
+            cluster.wait(f"{node} to have joined", 60, lambda n=node: cluster.look([n])[n]["state"] == "active")
+            cluster.must_apply(cluster.master, sls="swarm")
+        result = next(iter(returned_by(job.result(fault.bound)).values()))
+        assert result["result"] is True, result["comment"]
+        old = before[node]
+        cluster.wait("its old entry to be down", 60, lambda i=old: down(cluster, i))
+        cluster.must_apply(cluster.master, sls="swarm")
+        entry = f"{node} in its old place, its old entry gone"
+        fault.recovers(entry, lambda n=node: seats(cluster, n) == [(n in cluster.managers, True)])
+        fault.measured[f"{node}, s"] = fault.seconds
+        assert old not in [one["id"] for one in cluster.nodes_seen()]
+
+
+def seats(cluster, name):
+    """(manager?, ready?) of each entry of that name."""
+    return [(one["role"] == "manager", up(one)) for one in cluster.nodes_seen() if one["name"] == name]

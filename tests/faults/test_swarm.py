@@ -7,16 +7,15 @@ from cluster import SERVICE
 SPREAD = "faults-spread"
 
 
-def spread(fault, cluster):
-    """Run a service of four tasks that may move; it ends with the fault."""
+def spread(fault, cluster, *constraints):
+    """Run a service of four tasks that may move, where `constraints` allow; it ends with the fault."""
     manager = cluster.leading()
     wanted = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
     image = cluster.run(manager, f"docker service inspect -f '{wanted}' {SERVICE}").out
     fault.undo_later(SPREAD, lambda: cluster.run(cluster.leading(), f"docker service rm {SPREAD}"))
-    cluster.run(
-        manager,
-        f"docker service create --quiet --detach --name {SPREAD} --replicas 4 --no-resolve-image {image} sleep 1000000",
-    )
+    where = "".join(f" --constraint '{constraint}'" for constraint in constraints)
+    create = f"docker service create --quiet --detach --name {SPREAD} --replicas 4 --no-resolve-image"
+    cluster.run(manager, f"{create}{where} {image} sleep 1000000")
     cluster.wait("four tasks to run", 60, lambda: len(running(cluster)) == 4)
 
 
@@ -73,9 +72,10 @@ def leave(fault, cluster, node):
     cluster.run(node, "docker swarm leave")
 
     def forget():
-        if any(one["id"] == old for one in cluster.nodes_seen()):
-            cluster.wait("the old entry to be down", 60, lambda: down(cluster, old))
-            cluster.run(cluster.leading(), f"docker node rm {old}")
+        cluster.wait("the old entry to be down", 60, lambda: down(cluster, old))
+        # The managers remove it too, as they find it.
+        cluster.run(cluster.leading(), f"docker node rm {old}", check=False)
+        cluster.wait("the old entry to go", 10, lambda: old not in [one["id"] for one in cluster.nodes_seen()])
 
     fault.undo_later("entry of the node that left", forget)
 
