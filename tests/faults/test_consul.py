@@ -75,6 +75,7 @@ def test_f11_a_second_server_dies_as_the_first_one_is_back(fault, cluster):
     leader = cluster.consul_leader()
     first = next(name for name in cluster.managers if name != leader)
     observer = next(name for name in cluster.managers if name not in (leader, first))
+    tidy(fault, cluster)  # the last to be undone: by then every Consul is back
     fault.undo_later(f"Consul of {first}", lambda: cluster.run(first, "docker start rpiomega-consul"))
     cluster.run(first, "docker kill rpiomega-consul")
     cluster.wait(f"{first} to be missed", 60, lambda: first not in cluster.look([observer])[observer]["alive"])
@@ -88,7 +89,6 @@ def test_f11_a_second_server_dies_as_the_first_one_is_back(fault, cluster):
         new = cluster.consul_leader()
         return new not in ("", leader) and cluster.ask(observer, ["consul", "PUT", path, "x"])[0][0] == 200
 
-    tidy(fault, cluster)
     fault.recovers("writes to succeed", writable)
 
 
