@@ -28,6 +28,7 @@ from omega_swarm_step import Step
 log = logging.getLogger(__name__)
 
 JOINED_EVENT = "rpiomega/swarm/joined"
+LONGEST_CALL = 5  # seconds of one request to a daemon that does not answer, rounded up
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,11 @@ class Member(Joining, Mending):
     def _facts_patiently(self):
         """`facts`, again while a daemon that restarts or a Consul without a leader stands in the way."""
         while True:
+            began = time.monotonic()
             try:
                 return self.facts()
             except (SwarmError, ConsulError) as error:
-                self._retry(error)
+                self._retry(error, began)
 
     def _host(self, facts):
         return check.host_problems(facts.local, self.want.min_free_mb)
@@ -204,6 +206,7 @@ class Member(Joining, Mending):
 
     def _run(self):
         while True:
+            began = time.monotonic()
             try:
                 facts = self.facts()
                 step = plan.decide(facts)
@@ -223,7 +226,7 @@ class Member(Joining, Mending):
                 self._since.pop("engine", None)
                 self._since.pop("consul", None)
             except (SwarmError, ConsulError) as error:
-                self._retry(error)
+                self._retry(error, began)
 
     def _comment(self, step, facts):
         text = f"{facts.node}: {step.reason}"
@@ -234,14 +237,17 @@ class Member(Joining, Mending):
     def _over(self, what, bound):
         return time.monotonic() - self._since.setdefault(what, time.monotonic()) > bound
 
-    def _retry(self, error):
+    def _retry(self, error, began):
+        """Let the next try come after a pause; Failed if one as long as this one would end past the bound."""
         # A lock that was lost or a key that somebody else wrote first: look again, the decision may be another one.
         if not error.transient and error.kind not in ("lost", "conflict"):
             raise error
         kind = "engine" if isinstance(error, SwarmError) else "consul"
-        bound = getattr(self.bounds, kind)
-        if self._over(kind, bound):
-            raise Failed(f"{self.want.node}: {error} (tried for {bound:g} s)")
+        now, bound = time.monotonic(), getattr(self.bounds, kind)
+        took = min(now - began, LONGEST_CALL)  # the rest of a step went well
+        since = self._since.setdefault(kind, now - took)
+        if now + took - since > bound:
+            raise Failed(f"{self.want.node}: {error} (tried for {now - since:.0f} s)")
         log.info("%s: %s; trying again", self.want.node, error)
         self.engine.close()
         time.sleep(2 * POLL)
