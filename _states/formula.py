@@ -11,11 +11,12 @@ import subprocess
 import sys
 
 import omega_formula
+import omega_formula_finish
 import omega_formula_git
-import omega_formula_restart
 
 # The master's workers keep these loaded as long as they live.
 LOADED_BY_MASTER = ("_pillar/", "_utils/", "_runners/")
+LOADED_BY_MINIONS = ("_modules/", "_states/", "_utils/", "_grains/")
 
 
 def followed(
@@ -36,8 +37,8 @@ def followed(
         signed the commit; none: no signature is asked for
     :param allow_rewrite: take a revision that does not come after the one in use
     :param master_config: the master's configuration file; the revision is rendered with its roots
-    :param master_service: systemd service to restart when modules that the master keeps loaded have changed, as soon as
-        no job runs; empty: none
+    :param master_service: the master's systemd service. When modules have changed, as soon as no job runs all minions
+        sync theirs, and the service is restarted if it keeps one of them loaded; empty: neither
     :return: Salt's state return; ``changes`` maps ``name`` to ``{old, new}`` commits. When anything stands against the
         update, ``result`` is False, the tree is as it was, and the comment says what to do
 
@@ -59,9 +60,11 @@ def followed(
             if step.new is None:
                 return {**ret, "comment": f"{name} is at {step.old[:12]}, where {rev} of {remote} is"}
             ret["changes"] = {name: {"old": step.old, "new": step.new}}
-            restart = master_service and _master_is_stale(releases.store, step)
+            changed = _changed(releases.store, step) if master_service else ()
+            restart = master_service if any(path.startswith(LOADED_BY_MASTER) for path in changed) else ""
+            sync = any(path.startswith(LOADED_BY_MINIONS) for path in changed)
             if test:
-                after = f"; {master_service} would be restarted once no job runs" if restart else ""
+                after = f"; {_todo(restart, 'would ')}" if restart or sync else ""
                 return {**ret, "result": None, "comment": f"would switch {name} to {step.new[:12]}{after}"}
             kept = releases.switch(step.path, step.new, rev)
     except omega_formula_git.FormulaError as error:
@@ -79,15 +82,22 @@ def followed(
     if kept:
         comment += f"; the first checkout is kept at {kept}"
     _drop_caches(master_config)
-    return {**ret, "comment": comment + (_restart_later(master_service, master_config, step.new) if restart else "")}
+    if restart or sync:
+        comment += f"; {_finish_later(restart, master_config, step.new)}"
+    return {**ret, "comment": comment}
 
 
-def _master_is_stale(store, step):
+def _changed(store, step):
+    """Return the paths that differ; of a revision that cannot be compared, one in each folder of modules."""
     try:
-        changed = omega_formula_git.run(store, "diff", "--name-only", step.old, step.new).splitlines()
+        return omega_formula_git.run(store, "diff", "--name-only", step.old, step.new).splitlines()
     except omega_formula_git.GitFailed:
-        return True
-    return any(path.startswith(LOADED_BY_MASTER) for path in changed)
+        return LOADED_BY_MASTER
+
+
+def _todo(service, would=""):
+    restarts = f", {service} {would}restart{'' if would else 's'}" if service else ""
+    return f"once no job runs, minions {would}sync their modules{restarts}"
 
 
 def _drop_caches(master_config):
@@ -105,14 +115,15 @@ def _drop_caches(master_config):
     shutil.rmtree(os.path.join(opts["cachedir"], "roots", "hash"), ignore_errors=True)
 
 
-def _restart_later(service, master_config, commit):
-    """Leave the restart to a unit of its own: this very job, and others, still have to return to the master."""
-    unit = f"--unit=rpiomega-{service}-{commit[:12]}"
-    script = [sys.executable, "-I", omega_formula_restart.__file__, service, master_config]
+def _finish_later(service, master_config, commit):
+    """Leave what other jobs must not meet to a unit of its own: this very job, and others, still have to return."""
+    unit = f"--unit=rpiomega-formula-{commit[:12]}"
+    script = [sys.executable, "-I", omega_formula_finish.__file__, master_config, *([service] if service else [])]
     try:
         subprocess.run(
             ["systemd-run", "--quiet", "--collect", unit, *script], check=True, capture_output=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError):
-        return f"; {service} still has the old modules loaded: restart it"
-    return f"; {service} restarts once no job runs"
+        restart = f", and restart {service}" if service else ""
+        return f"old modules are still loaded: `salt '*' saltutil.sync_all`{restart}"
+    return _todo(service)

@@ -24,6 +24,7 @@ SALT_INCOMING = "/opt/rpiomega/incoming"
 MASTER_BOUND = 5400.0
 ANSWER_BOUND = 30.0
 SILENT = f"no answer to the master within {ANSWER_BOUND:.0f} s: see `journalctl -u salt-minion` there"
+UNSYNCED = "{0} has modules of the formula before: `sudo salt {0} saltutil.sync_all` on the master"
 RESTARTING = {"salt", "formula", "master"}  # steps of the master whose change ends in its restart
 KEYS_BOUND = 60.0
 
@@ -293,6 +294,9 @@ class Bootstrap:
         if master and RESTARTING.intersection(master.changed):
             for name in silent(self.pool, self.site, [key.name for key in self.keys if key.state == "accepted"]):
                 bulk.rows[name].notes.append(SILENT)
+        if master and "formula" in master.changed:
+            for name in unsynced(self.pool, self.site):
+                bulk.rows.get(name, master).notes.append(UNSYNCED.format(name))
 
 
 def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> list[Key]:
@@ -311,6 +315,14 @@ def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
     remote.connect(10)
     step = _step("answering", minions={name: site.nodes[name].address for name in names}, bound=ANSWER_BOUND)
     return agent.run(remote, [step], lambda event: None)["answering"]["data"]["silent"]
+
+
+def unsynced(pool: Pool, site: Site) -> list[str]:
+    """Have the minions that are connected to the master sync their modules; return those that did not."""
+    remote = pool.remote(site.master.reach)
+    remote.connect(10)
+    step = _step("synced", minions={node.name: node.address for node in site.nodes.values()})
+    return agent.run(remote, [step], lambda event: None)["synced"]["data"]["unsynced"]
 
 
 def _key_error(key: Key, master: Node) -> NodeError:

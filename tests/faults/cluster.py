@@ -16,6 +16,7 @@ from rpiomega.lab import archives, engine, lifecycle, pi, remote, state
 NAME = os.environ.get("RPIOMEGA_FAULTS_LAB", "faults")
 COUNT = 4  # three managers, one worker
 APPLY_BOUND = 600
+HEAL_BOUND = 240
 SERVICE = "faults-steady"
 MEMBER = "swarm_|-swarm.member_|-"
 

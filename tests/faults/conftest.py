@@ -22,11 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 # ruff: noqa: E402 - the files beside this one are found by the line above.
 import invariants
 import results
-from cluster import Cluster
+from cluster import HEAL_BOUND, Cluster
 from inject import Injector
 from nodes import Failed
 
-HEAL_BOUND = 240
 OUTCOME = pytest.StashKey()
 # Rows that take the swarm apart come last.
 LAST = ("test_losses.py", "test_forming.py")

@@ -169,10 +169,13 @@ def seats(cluster: Cluster) -> list[str]:
 
 def secrets(cluster: Cluster) -> dict[str, str]:
     """Every secret by its name: what managers and the master alone may have, and each node's own."""
-    manager = cluster.leading()
-    swarm = cluster.docker(manager, "GET", "/swarm")
-    found = {"manager token": swarm["JoinTokens"]["Manager"]}
-    unlock = cluster.docker(manager, "GET", "/swarm/unlockkey").get("UnlockKey")
+
+    def ask(path):
+        # After bad weather a leader may go once more.
+        return cluster.wait(f"{path} of the swarm", 60, lambda: cluster.docker(cluster.leading(), "GET", path))
+
+    found = {"manager token": ask("/swarm")["JoinTokens"]["Manager"]}
+    unlock = ask("/swarm/unlockkey").get("UnlockKey")
     if unlock:
         found["unlock key"] = unlock
     script = (

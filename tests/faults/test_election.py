@@ -2,6 +2,7 @@
 
 import time
 
+from cluster import HEAL_BOUND
 from test_consul import KEY, events, tidy
 
 
@@ -98,7 +99,7 @@ def test_f17_the_holder_is_cut_off_and_gives_up_before_another_may_start(fault, 
     assert lost < line["at"], "two holders at the same time"
     assert not [one for one in events(jobs[first], "written") if one["at"] > line["at"]]
     fault.join_network_again()
-    cluster.wait("the cluster to be whole", fault.bound, lambda: not cluster.problems())
+    cluster.wait_healthy(HEAL_BOUND)
     fault.measured["whole again, s"] = round(time.time() - began, 1)
     again = cluster.member(first)
     assert again["result"] is True, again["comment"]

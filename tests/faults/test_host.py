@@ -88,6 +88,7 @@ def test_f42_a_managers_disk_is_full(fault, cluster):
     fault.recovers("a new service to run", lambda: len(running(cluster)) == 4)
     assert all(cluster.ask(node, ["docker", "GET", "/nodes"])[0][0] == 200 for node in others)
     fault.measured["the full manager"] = "reachable" if reachable(cluster, full) else "unreachable"
+    cluster.wait("Consul to have a leader", 30, lambda: cluster.look([worker])[worker]["leader"])
     promoted = cluster.member(worker, "role=manager")
     assert promoted["result"] is False
     assert "it stays a worker: only" in promoted["comment"], promoted["comment"]

@@ -70,12 +70,15 @@ def test_the_job_that_has_the_master_restarted_returns_first(master, wait):
     commit = master.push({**PROBE, "_utils/omega_probe.py": "ANSWER = 1\n"})
     states = master.apply()
     assert states["repo.formula"]["changes"]["/srv/rpiomega/formula"]["new"] == commit
-    assert "restarts once no job runs" in states["repo.formula"]["comment"]
+    assert "once no job runs" in states["repo.formula"]["comment"]
+    assert "salt-master restarts" in states["repo.formula"]["comment"]
     assert states["repo.modules"]["result"] is True
     assert master.head() == commit
     wait("salt-master to be restarted", 120, lambda: master.pid() not in (before, "0"))
     demo.wait_connected(master.lab)
-    assert json.loads(master.run(f"salt --out=json {master.name} probe.answer"))[master.name] == 1
+    others = master.lab.node_names()
+    answers = json.loads(master.run(f"salt --out=json --static -L {','.join(others)} probe.answer"))
+    assert answers == dict.fromkeys(others, 1), "minions that have applied nothing since"
 
 
 def test_a_commit_is_followed_by_the_schedule_alone(master, wait):
@@ -122,3 +125,10 @@ def test_what_is_broken_rewritten_or_unsigned_stays_out(master):
     refused("no signature of an allowed signer")
     master.site({})
     assert master.apply()["repo.formula"]["result"] is True
+
+
+def test_a_bootstrap_that_brings_another_formula_leaves_no_old_modules(master):
+    nodes = ",".join(master.lab.node_names())
+    demo.bootstrap(master.lab)
+    answers = json.loads(master.run(f"salt --out=json --static -L {nodes} sys.list_functions probe"))
+    assert answers == dict.fromkeys(master.lab.node_names(), [])

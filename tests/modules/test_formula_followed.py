@@ -331,8 +331,8 @@ def test_a_run_that_dies_before_the_switch_leaves_the_old_revision(follow, remot
 
 def test_the_master_is_restarted_when_it_has_old_modules_loaded(follow, remote, states, tree, master):
     remote.commit({"_utils/omega_probe.py": "def answer(name):\n    return {'name': name}\n"})
-    assert "nonesuch would be restarted" in follow(test=True, master_service="nonesuch")["comment"]
-    assert "restart it" in follow(master_service="nonesuch")["comment"]
+    assert "nonesuch would restart" in follow(test=True, master_service="nonesuch")["comment"]
+    assert "and restart nonesuch" in follow(master_service="nonesuch")["comment"]
     remote.commit({"salt/new.txt": "new"})
     assert "nonesuch" not in follow(master_service="nonesuch")["comment"]
 

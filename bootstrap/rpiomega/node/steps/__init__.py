@@ -7,7 +7,7 @@ from rpiomega.node.steps.doctor import Connect, Examine, Hold, Listen
 from rpiomega.node.steps.formula import Formula, SiteFile
 from rpiomega.node.steps.hostname import Hostname
 from rpiomega.node.steps.inventory import Inventory
-from rpiomega.node.steps.keys import Accept, Answering, Finger, Keys
+from rpiomega.node.steps.keys import Accept, Answering, Finger, Keys, Synced
 from rpiomega.node.steps.locale import Locale
 from rpiomega.node.steps.machineid import Identity, MachineId
 from rpiomega.node.steps.master import Master
@@ -29,4 +29,4 @@ STEPS |= {step.name: step for step in (Network, Confirm, Status)}
 # The doctor's: the first four change nothing.
 STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
 STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
-STEPS |= {step.name: step for step in (ClusterStatus, SiteFile, Answering)}
+STEPS |= {step.name: step for step in (ClusterStatus, SiteFile, Answering, Synced)}

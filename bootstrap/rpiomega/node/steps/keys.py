@@ -67,9 +67,14 @@ class Answering(Step):
     name = "answering"
 
     def check(self) -> Diff:
+        minions = self.args["minions"]
+
         def all_answer():
             # Asking a minion that is not connected would only cost Salt's time-outs.
-            self.data["silent"] = self._unconnected() or self._unanswered()
+            self.data["silent"] = [name for name in minions if name not in connected(self.board, minions)]
+            if not self.data["silent"]:
+                answers = ask(self.board, minions, "test.ping", 3)
+                self.data["silent"] = [name for name in minions if answers.get(name) is not True]
             return not self.data["silent"], self.data["silent"]
 
         try:
@@ -78,23 +83,44 @@ class Answering(Step):
             self.data["late"] = True  # the workstation says it per node
         return Diff()
 
-    def _unconnected(self) -> list[str]:
-        command = ["ss", "-Htn", "state", "established", f"( sport = :{PUBLISH_PORT} )"]
-        peers = self.board.shell.run(command).output.replace("[::ffff:", "").replace("]", "")
-        return [name for name, address in self.args["minions"].items() if f" {address}:" not in peers]
 
-    def _unanswered(self) -> list[str]:
-        command = ["salt", "--out=json", "--static", "--timeout=3", "--list", ",".join(self.args["minions"])]
-        output = self.board.shell.run([*command, "test.ping"], timeout=120).output
-        return [name for name in self.args["minions"] if not answered(output, name)]
+class Synced(Step):
+    """Argument: `minions` (name -> address). Has those that are connected sync their modules with the master's formula.
+
+    `state.apply NAME` does not sync, and would run old modules with new states. `data`: ``unsynced`` (names that are
+    connected and did not).
+    """
+
+    name = "synced"
+
+    def check(self) -> Diff:
+        there = connected(self.board, self.args["minions"])
+        answers = ask(self.board, there, "saltutil.sync_all", 60)
+        self.data["unsynced"] = [name for name in there if not isinstance(answers.get(name), dict)]
+        return Diff()
 
 
-def answered(output: str, name: str) -> bool:
-    """Return whether `salt --out=json --static` printed a minion's true, among what else it may print."""
+def connected(board, minions: dict[str, str]) -> list[str]:
+    """Return the names of the minions whose addresses are connected to this master."""
+    command = ["ss", "-Htn", "state", "established", f"( sport = :{PUBLISH_PORT} )"]
+    peers = board.shell.run(command).output.replace("[::ffff:", "").replace("]", "")
+    return [name for name, address in minions.items() if f" {address}:" in peers]
+
+
+def ask(board, names, function: str, timeout: int) -> dict:
+    """Return minion -> what a function of Salt returned there; without those that gave nothing."""
+    if not names:
+        return {}
+    command = ["salt", "--out=json", "--static", f"--timeout={timeout}", "--list", ",".join(names), function]
+    return answers(board.shell.run(command, timeout=120).output)
+
+
+def answers(output: str) -> dict:
+    """Return what `salt --out=json --static` printed, among what else it may print."""
     try:
-        return json.loads(output[output.index("{") : output.rindex("}") + 1]).get(name) is True
+        return json.loads(output[output.index("{") : output.rindex("}") + 1])
     except ValueError:
-        return False
+        return {}
 
 
 class Finger(Step):
