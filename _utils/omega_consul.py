@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:8500"
 DEFAULT_TIMEOUT = 3.0
-PROBE_TIMEOUT = 0.5
+PROBE_TIMEOUT = 1.0
 CONNECT_TIMEOUT = 1.0
 MAX_DETAIL = 300
 NO_LEADER = ("No cluster leader", "leadership lost", "not the leader", "no leader")
