@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 
@@ -13,6 +14,7 @@ import omega_consul_policies as policies
 import omega_consul_servers as servers
 import omega_docker
 import omega_site
+import omega_site_keys
 from omega_consul import ConsulError
 
 SECRETS = "/etc/rpiomega/secrets"
@@ -45,7 +47,9 @@ def look(client, site, name, secrets=SECRETS):
     "absent"), "refused" (why Consul needs it, "" if not), "token", "policy", "secrets" (bool each)}.
 
     :param client: with the management token
+    :raises ConsulError: "bad_request" if `name` is no name of a node
     """
+    name = _node(name)
     return {
         "in_site": name in omega_site.nodes(site),
         "consul": state(client, name),
@@ -58,7 +62,14 @@ def look(client, site, name, secrets=SECRETS):
 
 def folder(name, secrets=SECRETS):
     """The folder of a node's secrets on the master."""
-    return os.path.join(secrets, "consul", "nodes", os.path.basename(name))
+    return os.path.join(secrets, "consul", "nodes", _node(name))
+
+
+def _node(name):
+    """`name` as text, if it is one that a node can have: a path would lead to the secrets of all."""
+    if not re.fullmatch(omega_site_keys.SITE["keys"]["nodes"]["names"]["pattern"], str(name)):
+        raise ConsulError("bad_request", f"{name!r} is not a node's name: give one as the site file writes it")
+    return str(name)
 
 
 def state(client, name):
@@ -96,8 +107,10 @@ def forget(client, name, secrets=SECRETS):
     Take a node that does not answer out of Consul, revoke its token and delete its secrets on the master.
 
     :return: what was done, one clause each; empty if nothing was left
-    :raises ConsulError: "conflict" if Consul sees it alive or needs it for its quorum
+    :raises ConsulError: "conflict" if Consul sees it alive or needs it for its quorum, "bad_request" if `name` is no
+        name of a node
     """
+    name = _node(name)
     done, now = [], state(client, name)
     if now in ("alive", "leaving"):
         raise ConsulError("conflict", f"Consul sees {name} as {now}: let it leave first, or switch the board off")

@@ -67,6 +67,20 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
     assert not any(omega_removal.look(client, {}, dead.name, tmp_path)[key] for key in ("token", "policy", "secrets"))
 
 
+@pytest.mark.parametrize("name", ["", "pi4/", "..", ".", "a/../b", "pi4\n", None])
+def test_only_a_nodes_name_leads_to_secrets(cluster, tmp_path, name):
+    kept = [tmp_path / "consul" / path for path in ("ca-key.pem", "nodes/pi4/token", "nodes/pi5/token")]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("secret")
+    for call in (lambda: omega_removal.forget(cluster.leader().client(), name, tmp_path),
+                 lambda: omega_removal.look(cluster.leader().client(), {}, name, tmp_path)):  # fmt: skip
+        with pytest.raises(ConsulError, match="is not a node's name") as caught:
+            call()
+        assert caught.value.kind == "bad_request"
+    assert all(path.exists() for path in kept)
+
+
 def peer(name, good=True):
     return servers.Server(name, "", True, False, good, 0)
 
