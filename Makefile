@@ -26,7 +26,8 @@ demo:
 	@.venv/bin/rpiomega lab demo $(options)
 
 demo-down:
-	@test ! -x .venv/bin/rpiomega || .venv/bin/rpiomega lab down
+	@sh bootstrap/workstation.sh lab
+	@.venv/bin/rpiomega lab down
 	@sh bootstrap/workstation.sh stop
 
 test:

@@ -81,8 +81,8 @@ class Network(Section):
     """The network all nodes are in."""
 
     prefix: int = Field(24, ge=8, le=30, description="Length of the network's prefix.")
-    gateway: Address | None = Field(None, description="The router.")
-    dns: list[Address] = Field([], description="Name servers.")
+    gateway: Address | None = Field(None, description="The router; none: the gateway the board has now.")
+    dns: list[Address] = Field([], description="Name servers; empty: the gateway.")
     manage: bool = Field(
         True, description="Give each board its static address; false leaves that to a DHCP server's reservations."
     )

@@ -99,8 +99,8 @@ def _without_words(item: dict) -> dict:
 
 
 def _section(name: str, item: dict) -> list[str]:
-    if item["type"] == "mapping":
-        return _section(f"{name}.NAME", item["each"])
+    if item["type"] in ("mapping", "list"):
+        return _section(f"{name}.NAME" if item["type"] == "mapping" else f"{name}, each", item["each"])
     if item["type"] != "section":
         return []
     heading = f"## {name}\n\n{item['text']}\n"
