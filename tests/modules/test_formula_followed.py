@@ -108,6 +108,11 @@ def everything_below(folder):
     }
 
 
+def cpu_seconds():
+    """Seconds of CPU of this process and of the children it has waited for: those of a busy machine are the same."""
+    return sum(os.times()[:4])
+
+
 def refused(answer, *named):
     assert (answer["result"], answer["changes"]) == (False, {}), answer
     assert "\n" not in answer["comment"]
@@ -153,10 +158,10 @@ def test_nothing_changes_without_a_new_revision_and_it_is_quick(follow, remote, 
     before = everything_below(tree.parent)
     answer = follow()
     assert (answer["result"], answer["changes"]) == (True, {})
-    start = time.monotonic()
+    start = cpu_seconds()
     with omega_formula.planned(str(tree), remote.url, "main", master_config=str(master)) as (step, _):
         assert step.new is None
-    assert time.monotonic() - start < 0.5
+    assert cpu_seconds() - start < 0.5
     assert everything_below(tree.parent) == before
 
 
