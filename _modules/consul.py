@@ -98,6 +98,8 @@ def rotate_node_token(node, secrets="/etc/rpiomega/secrets"):
         client.wait_ready(0)  # before the file changes: a refused call must leave everything as it was
         token = omega_secrets.Store(secrets).rotate_consul_token(node)
         omega_consul_cluster.node_token(client, site, node, token)
+    except OSError as error:
+        return _no(f"{node} keeps its token, no new one could be written: {error}")
     except omega_consul.ConsulError as error:
         return {**omega_consul_exec.failed(error), "success": False}
     return omega_consul_exec.done(f"{node} has a new token; now: salt {node} state.apply consul")

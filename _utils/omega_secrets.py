@@ -15,11 +15,15 @@ import fcntl
 import os
 import pathlib
 import tempfile
+import time
 import uuid
 
 import omega_b2_files
 import omega_pki
 import omega_site
+
+LOCK_BOUND = 60.0  # seconds; the longest work under the lock is to make a few keys
+POLL = 0.1
 
 
 class Store:
@@ -33,11 +37,22 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self):
-        """Hold the folder's lock: the master renders the pillar of many minions at the same time."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """
+        Hold the folder's lock: the master renders the pillar of many minions at the same time.
+
+        :raises TimeoutError: another process has held it for LOCK_BOUND seconds
+        """
+        _folder(self.root)
         os.chmod(self.root, 0o700)
-        with open(os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        path = self.root / ".lock"
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
+            _give(lock.fileno(), self.root)
+            end = time.monotonic() + LOCK_BOUND
+            while not _taken(lock):
+                if time.monotonic() >= end:
+                    cause = f"another process has held the lock {path} for {LOCK_BOUND:g} s"
+                    raise TimeoutError(f"{cause}: find it with `lslocks`, end it, then run again")
+                time.sleep(POLL)
             yield
 
     def consul_for(self, site, name):
@@ -138,15 +153,39 @@ def _uuid():
 
 
 def _write(path, content):
-    """Write ``content`` to ``path`` with mode 0600, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write ``content`` to ``path`` with mode 0600, whole or not at all, for whom its folder belongs to."""
+    _folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent)  # mkstemp: 0600 from the start
     try:
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
+            _give(file.fileno(), path.parent)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _folder(path):
+    """Make the folder ``path`` with mode 0700, and those above it, unless they exist."""
+    if not path.is_dir():
+        _folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        _give(path, path.parent)
+
+
+def _give(path, folder):
+    # Salt's packages run the master as a user of its own; what the minion, root, writes here that user has to read.
+    if os.geteuid() == 0:
+        owner = os.stat(folder)
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _taken(lock):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

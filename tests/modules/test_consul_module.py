@@ -449,6 +449,19 @@ def test_snapshot_whose_content_was_changed_is_never_sent(consul, refused, tmp_p
     assert "state.bin does not match its checksum" in answer["message"]
 
 
+def test_a_token_that_cannot_be_written_is_one_line_and_changes_nothing(load_modules, configuration, tmp_path):
+    (tmp_path / "consul").write_text("a file where a folder belongs")
+    site = {"cluster": "omega", "nodes": {"pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]}}}
+    secrets = {"management_token": configuration["consul.token"]}
+    salt = load_modules({"rpiomega": site, "rpiomega_secrets": secrets}, **configuration)
+    before = len(salt["consul.acl_token_list"]()["data"])
+    answer = salt["consul.rotate_node_token"]("pi1", secrets=str(tmp_path))
+    assert (answer["res"], answer["success"]) == (False, False)
+    assert answer["message"].startswith("pi1 keeps its token, no new one could be written: ")
+    assert str(tmp_path / "consul") in answer["message"]
+    assert len(salt["consul.acl_token_list"]()["data"]) == before
+
+
 # -- secrets -----------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import datetime
+import fcntl
+import os
 import socket
 import ssl
 import threading
@@ -44,6 +46,27 @@ def test_nobody_else_can_read_them(store):
     modes = {path.stat().st_mode & 0o077 for path in store.root.rglob("*") if path.is_file()}
     assert modes == {0}
     assert store.root.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+def test_what_root_writes_belongs_to_whom_the_folder_does(store):
+    """Salt's packages run the master as a user of its own; the minion, as root, rotates a token."""
+    store.root.mkdir(mode=0o700)
+    os.chown(store.root, 65534, 65534)
+    store.rotate_consul_token("w")
+    paths = list(store.root.rglob("*"))
+    assert store.root / "consul/nodes/w/token" in paths
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in paths} == {(65534, 65534)}
+
+
+def test_a_lock_that_is_never_released_is_waited_for_within_a_bound(store, monkeypatch):
+    monkeypatch.setattr(omega_secrets, "LOCK_BOUND", 0.3)
+    store.root.mkdir()
+    with open(store.root / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError, match=r"held the lock .*/\.lock for 0.3 s.*run again"):
+            store.consul_for(SITE, "w")
+    assert store.consul_for(SITE, "w")
 
 
 def test_nodes_share_the_gossip_key_but_no_token(store):
