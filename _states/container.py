@@ -27,16 +27,19 @@ def image_present(name, archive=None):
         client = omega_docker.connect(timeout=600)
     except omega_docker.EngineError as error:
         return omega_containers.no_engine(name, error, {name: "load" if archive else "pull"}, __opts__["test"])
-    if omega_containers.image(client, name):
-        return ret
-    ret["changes"] = {name: "loaded" if archive else "pulled"}
-    if __opts__["test"]:
-        how = f"loaded from {archive}" if archive else "pulled"
-        return {**ret, "result": None, "comment": f"{name} would be {how}"}
-    problem = _load(client, name, archive) if archive else _pull(client, name)
+    how = "loaded" if archive else "pulled"
+    try:
+        if omega_containers.image(client, name):
+            return ret
+        if __opts__["test"]:
+            comment = f"{name} would be {how}" + (f" from {archive}" if archive else "")
+            return {**ret, "result": None, "changes": {name: how}, "comment": comment}
+        problem = _load(client, name, archive) if archive else _pull(client, name)
+    except omega_docker.EngineError as error:
+        problem = str(error)
     if problem:
-        return {**ret, "result": False, "changes": {}, "comment": problem}
-    return {**ret, "comment": f"{name} {ret['changes'][name]}"}
+        return {**ret, "result": False, "comment": problem}
+    return {**ret, "changes": {name: how}, "comment": f"{name} {how}"}
 
 
 def running(
@@ -103,7 +106,8 @@ def _load(client, name, archive):
     path = __salt__["cp.cache_file"](archive)
     if not path or not os.path.exists(path):
         return f"{name}: {archive} is not among the master's files: run `rpiomega bootstrap` for the master again"
-    with open(path, "rb") as file:
+    cure = "make that archive again with `docker save`, and see `df` on this node"
+    with omega_docker.asking(f"{name}: {archive} cannot be loaded", cure), open(path, "rb") as file:
         client.images.load(file)
     if not omega_containers.image(client, name):
         return f"{name}: {archive} holds another image: check consul.image and consul.archive in the site file"
@@ -111,13 +115,6 @@ def _load(client, name, archive):
 
 
 def _pull(client, name):
-    import docker
-
-    try:
+    cure = "check this node's DNS and clock, or give the site file an image archive"
+    with omega_docker.asking(f"{name} cannot be pulled", cure):
         client.images.pull(name)
-    except (docker.errors.APIError, OSError) as error:
-        return (
-            f"{name} cannot be pulled: {getattr(error, 'explanation', None) or error}. "
-            "Check this node's DNS and clock, or give the site file an image archive"
-        )
-    return None

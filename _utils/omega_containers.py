@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 
+import omega_docker
+
 LABEL = "rpiomega.spec"
 
 
@@ -57,6 +59,14 @@ def running(client, name, spec, config=(), stop_timeout=20, test=False, around=N
         what went wrong or None, and a remark
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is running"}
+    try:
+        return _running(client, ret, spec, config, stop_timeout, test, around)
+    except omega_docker.EngineError as error:
+        return {**ret, "result": False, "comment": str(error)}
+
+
+def _running(client, ret, spec, config, stop_timeout, test, around):
+    name = ret["name"]
     found = image(client, spec["image"])
     if not found:
         if test:
@@ -68,7 +78,7 @@ def running(client, name, spec, config=(), stop_timeout=20, test=False, around=N
     if same and present.status == "running":
         return ret
     act = "start" if same else "replace" if present else "create"
-    ret["changes"] = {name: act}
+    ret = {**ret, "changes": {name: act}}
     if test:
         return {**ret, "result": None, "comment": f"{name}: would {act} the container"}
 
@@ -83,18 +93,17 @@ def running(client, name, spec, config=(), stop_timeout=20, test=False, around=N
 
 
 def _act(client, act, name, spec, wanted, present, stop_timeout):
-    import docker
-
     try:
-        if act == "start":
-            present.start()
-            return None
-        if present:
-            present.stop(timeout=stop_timeout)
-            present.remove()
-        client.containers.run(name=name, detach=True, labels={LABEL: wanted}, **spec)
-    except docker.errors.APIError as error:
-        return f"{name}: the engine refused to {act} the container: {error.explanation or error}"
+        with omega_docker.asking(f"{name}: the engine did not {act} the container"):
+            if act == "start":
+                present.start()
+                return None
+            if present:
+                present.stop(timeout=stop_timeout)
+                present.remove()
+            client.containers.run(name=name, detach=True, labels={LABEL: wanted}, **spec)
+    except omega_docker.EngineError as error:
+        return str(error)
     return None
 
 
@@ -105,44 +114,48 @@ def absent(client, name, stop_timeout=20, test=False):
     :param stop_timeout: seconds it may take to end
     :param test: say what would be done, do nothing
     """
-    import docker
-
     ret = {"name": name, "result": True, "changes": {}, "comment": f"there is no container {name}"}
-    present = container(client, name)
-    if present is None:
-        return ret
-    if LABEL not in present.labels:
-        return {**ret, "comment": f"the container {name} was not made by these states and stays"}
-    ret["changes"] = {name: "remove"}
-    if test:
-        return {**ret, "result": None, "comment": f"{name}: would remove the container"}
     try:
-        present.stop(timeout=stop_timeout)
-        present.remove()
-    except docker.errors.APIError as error:
-        cause = f"{name}: the engine refused to remove the container: {error.explanation or error}"
-        return {**ret, "result": False, "changes": {}, "comment": cause}
-    return {**ret, "comment": f"{name}: did remove the container"}
+        present = container(client, name)
+        if present is None:
+            return ret
+        if LABEL not in present.labels:
+            return {**ret, "comment": f"the container {name} was not made by these states and stays"}
+        if test:
+            comment = f"{name}: would remove the container"
+            return {**ret, "result": None, "changes": {name: "remove"}, "comment": comment}
+        with omega_docker.asking(f"{name}: the engine did not remove the container"):
+            present.stop(timeout=stop_timeout)
+            present.remove()
+    except omega_docker.EngineError as error:
+        return {**ret, "result": False, "comment": str(error)}
+    return {**ret, "changes": {name: "remove"}, "comment": f"{name}: did remove the container"}
 
 
 def image(client, name):
-    """Return the image of this name, or None."""
-    import docker
+    """Return the image of this name, or None.
 
-    try:
-        return client.images.get(name)
-    except docker.errors.ImageNotFound:
-        return None
+    :raises omega_docker.EngineError: the engine does not say
+    """
+    return _get(client.images, f"image {name}", name)
 
 
 def container(client, name):
-    """Return the container of this name, or None."""
+    """Return the container of this name, or None.
+
+    :raises omega_docker.EngineError: the engine does not say
+    """
+    return _get(client.containers, f"container {name}", name)
+
+
+def _get(collection, what, name):
     import docker
 
-    try:
-        return client.containers.get(name)
-    except docker.errors.NotFound:
-        return None
+    with omega_docker.asking(f"{what}: the engine does not say whether it is there"):
+        try:
+            return collection.get(name)
+        except docker.errors.NotFound:
+            return None
 
 
 def no_engine(name, error, would, test):

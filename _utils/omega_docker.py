@@ -1,5 +1,7 @@
 """One way to reach the Docker Engine of this node, and one way to say why it does not answer."""
 
+import contextlib
+import http.client
 import time
 
 SOCKET = "unix:///var/run/docker.sock"
@@ -39,6 +41,25 @@ def _speak(api):
     answer = api._get(f"{api.base_url}/_ping")
     api._raise_for_status(answer)
     api._version = answer.headers.get("Api-Version") or api._retrieve_server_version()
+
+
+@contextlib.contextmanager
+def asking(what, cure="see `journalctl -u docker`"):
+    """Raise whatever the SDK raises meanwhile as EngineError.
+
+    :param what: begins the text, such as ``NAME cannot be pulled``
+    :param cure: ends it: the next step
+    :raises EngineError: the engine refused, does not answer, or its answer broke off
+    """
+    import docker
+    import urllib3
+
+    broken = (http.client.HTTPException, urllib3.exceptions.HTTPError, docker.errors.StreamParseError)
+    try:
+        yield
+    except (docker.errors.DockerException, OSError, *broken) as error:
+        said = " ".join(str(getattr(error, "explanation", None) or error).split())
+        raise EngineError(f"{what}: {said}; {cure}") from error
 
 
 def wait(look, bound):

@@ -2,6 +2,9 @@
 
 import uuid
 
+import ailing_engine
+import omega_containers
+import omega_docker
 import pytest
 import tiny_image
 
@@ -114,6 +117,27 @@ def test_an_archive_of_another_image_is_called_so(engine, states, tmp_path):
         answer = loaded["container.image_present"]("rpiomega/absent:1", archive=str(archive))
     assert answer["result"] is False
     assert "holds another image" in answer["comment"]
+
+
+def test_a_damaged_archive_is_named(states, tmp_path):
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"no tarball" * 100)
+    with states() as loaded:
+        answer = loaded["container.image_present"]("rpiomega/absent:1", archive=str(archive))
+    assert (answer["result"], answer["changes"]) == (False, {})
+    assert f"rpiomega/absent:1: {archive} cannot be loaded" in answer["comment"]
+    assert "docker save" in answer["comment"]
+
+
+@pytest.mark.parametrize(("hang", "cause"), [(False, "no space left on device"), (True, "Read timed out")])
+def test_an_engine_that_does_not_do_what_it_is_told_is_named_with_its_cause(tmp_path, hang, cause):
+    spec = omega_containers.spec_of(tiny_image.TAG, None, None, "bridge", "", [], [], "no")
+    with ailing_engine.serve(tmp_path, hang) as url:
+        client = omega_docker.connect(url, timeout=0.3)
+        for answer in (omega_containers.running(client, "one", spec), omega_containers.absent(client, "one")):
+            assert (answer["result"], answer["changes"]) == (False, {})
+            assert cause in answer["comment"]
+            assert "journalctl -u docker" in answer["comment"]
 
 
 def test_a_registry_that_does_not_answer_is_named(states):

@@ -1,0 +1,44 @@
+"""An engine that answers a ping and nothing else that is asked of it, as one whose disk hangs or is full."""
+
+import contextlib
+import http.server
+import json
+import socketserver
+import threading
+
+
+@contextlib.contextmanager
+def serve(folder, hang=False):
+    """Yield the base URL of one that answers 500 and why, or with `hang` keeps the caller waiting."""
+    over = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            ping = self.path.endswith("/_ping")
+            if hang and not ping:
+                over.wait(30)
+            body = b"OK" if ping else json.dumps({"message": "no space left on device"}).encode()
+            self.send_response(200 if ping else 500)
+            self.send_header("Api-Version", "1.41")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815
+
+        def address_string(self):
+            return "local"
+
+        def log_message(self, *arguments):
+            pass
+
+    class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+
+    path = f"{folder}/engine.sock"
+    with Server(path, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"unix://{path}"
+        over.set()
+        server.shutdown()
