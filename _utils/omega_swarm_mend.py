@@ -165,16 +165,23 @@ def _may_readdress(facts):
 # -- quorum -------------------------------------------------------------------------------------------------
 
 
-def no_quorum(facts):
-    """One clause on a manager without a leader: how many of the managers can be reached, and what to do."""
+def without_leader(facts):
+    """
+    Step of a manager without a leader: managers that reach a quorum of each other elect one (10 to 20 s, swarmkit
+    manager/state/raft), fewer never do. Without its certificate the node's state is not certain enough to wait.
+    """
     if facts.reach is None:
-        return describe(facts.local)
+        return Step("refuse", describe(facts.local))
     closed = [problem for problem in facts.reach.values() if problem]
     total = len(facts.reach) + 1
-    text = f"{describe(facts.local)}; {total - len(closed)} of {total} managers can be reached, {total // 2 + 1} needed"
+    there, needed = total - len(closed), total // 2 + 1
+    count = f"{there} of {total} managers can be reached, {needed} needed"
+    if there >= needed and facts.local.joined:
+        return Step("settle", f"waiting for the swarm to elect a leader; {count} ({facts.local.error})")
+    text = f"{describe(facts.local)}; {count}"
     if closed:
         text += f": {'; '.join(closed)}; if they are lost for ever, see {MANUAL}, quorum lost for ever"
-    return text
+    return Step("refuse", text)
 
 
 def given_up(facts):

@@ -80,7 +80,7 @@ def decide(facts):
     step = _decide(facts)
     if facts.stale and step.kind == "linger":
         return Step("done", step.reason)
-    if facts.stale and step.kind not in ("done", "refuse"):
+    if facts.stale and step.kind not in ("done", "refuse", "settle"):
         return Step("refuse", f"{step.reason}: not while Consul has no leader; bring back its servers, run again")
     return step
 
@@ -131,7 +131,7 @@ def _member(facts):
         helping = _help(facts) if local.control and not local.leaderless else None
         return helping or mend.elsewhere(facts)
     if local.leaderless:
-        return Step("refuse", mend.no_quorum(facts))
+        return mend.without_leader(facts)
     if not local.control and local.certified == facts.own.role_now == MANAGER:
         return Step("settle", f"{facts.node} is a manager by its certificate, and its engine is not up as one yet")
     return _manager(facts) if local.control else _worker(facts)

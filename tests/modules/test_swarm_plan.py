@@ -62,6 +62,12 @@ def moved(node, control, certified="", error="", managers=("192.0.2.1:2377", "19
     return member(node, "manager" if control or certified else "worker", local=local, **{"nodes": THREE, **known})
 
 
+def electing(node, reach, **changed):
+    """A manager without a leader, which has tried the others: {address: why it cannot be reached, or ""}."""
+    local = inside(node, True, **{"error": "no leader", "joined": True, "certified": "manager", **changed})
+    return member(node, "manager", local=local, reach=reach)
+
+
 def wishing(node):
     return said(node, "manager", wish="demotion", present=True)
 
@@ -298,6 +304,30 @@ CASES = {
         ),
         "refuse",
         "1 of 3 managers can be reached, 2 needed: a closed; b closed",
+    ),
+    "two of three managers are there": (electing("pi1", {"a": "", "b": "b closed"}), "settle", "2 of 3"),
+    "two of four are not enough": (electing("pi1", {"a": "", "b": "b closed", "c": "c closed"}), "refuse", "2 of 4"),
+    "the only manager will lead": (electing("pi1", {}), "settle", "1 of 1"),
+    "the managers were not asked": (electing("pi1", None), "refuse", "too few"),
+    "its certificate is not readable": (
+        electing("pi1", {"a": "", "b": ""}, joined=False, certified=""),
+        "refuse",
+        "3 of 3 managers",
+    ),
+    "neither the swarm nor Consul has a leader": (
+        replace(electing("pi1", {"a": "", "b": ""}), stale=True),
+        "settle",
+        "elect",
+    ),
+    "neither has one, and the other managers are gone": (
+        replace(electing("pi1", {"a": "a closed", "b": "b closed"}), stale=True),
+        "refuse",
+        "1 of 3 managers can be reached, 2 needed",
+    ),
+    "given up, and the managers of the new swarm are there": (
+        replace(electing("pi2", {"a": "", "b": ""}), record=replace(READY, by="pi1", lost=("id-pi2",))),
+        "refuse",
+        "was given up",
     ),
     "a manager of before the swarm was made anew": (
         replace(member("pi2", "manager"), record=replace(READY, by="pi1", lost=("id-pi2",))),
