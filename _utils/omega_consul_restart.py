@@ -69,7 +69,7 @@ def _turn(client, node, bound):
 def _look(client, bound):
     """(servers, remark): none where this node is no server, or there is no quorum to protect; the remark says that."""
     start = time.monotonic()
-    limits = {"no_leader": LEADER_BOUND, "unreachable": AGENT_BOUND, "timeout": AGENT_BOUND, "denied": bound}
+    limits = {"no_leader": LEADER_BOUND, "unreachable": AGENT_BOUND, "timeout": bound, "denied": bound}
     while True:
         try:
             return (consul_servers.read(client), "") if consul_servers.is_server(client) else ([], "")
@@ -78,7 +78,8 @@ def _look(client, bound):
                 raise
             if time.monotonic() - start >= min(limits[error.kind], bound):
                 # A token may be unknown only until the master has registered it; then it is somebody's mistake.
-                if error.kind == "denied":
+                # An agent slow to answer says nothing of the quorum, and all may be slow at the same moment.
+                if error.kind in ("denied", "timeout"):
                     raise
                 return [], f"no quorum to protect, so without taking turns ({error})"
         time.sleep(consul_servers.POLL)

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -295,6 +296,22 @@ def test_a_server_that_cannot_be_spared_is_left_running(site):
         assert site["pi2"].starts == before
     finally:
         site["pi3"].start()
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+
+
+def test_a_server_whose_agent_hangs_is_left_running(site):
+    """All servers may see no answer at the same moment: without turns they would all be away."""
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    agent = site["pi2"]
+    before = agent.starts
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        problem, _ = agent.in_turn(bound=3)
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+    assert "pi2 was not restarted" in problem
+    assert "no answer within" in problem
+    assert agent.starts == before
     consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
 
 
