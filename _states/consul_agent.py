@@ -10,6 +10,7 @@ import omega_consul
 import omega_consul_agent
 import omega_consul_restart
 import omega_consul_retire
+import omega_consul_start
 import omega_containers
 import omega_docker
 import omega_files
@@ -24,7 +25,8 @@ def configured(name, image, marker, raft_multiplier=5):
     """Have the agent's configuration folder as the site and this node's secrets say.
 
     A server that shall be a client by the site file is left alone, with the reason, unless the pillar of this call
-    says ``consul_retire: <its name>``: then it leaves Consul's servers in good order.
+    says ``consul_retire: <its name>``: then it leaves Consul's servers in good order. So is a node of another cluster
+    than the secrets', and no cluster is started where another node has one (``_utils/omega_consul_start.py``).
 
     :param name: path of the folder on the node, mode 0700, files 0600
     :param image: the agent's container image; its version decides the syntax
@@ -55,8 +57,13 @@ def configured(name, image, marker, raft_multiplier=5):
         raft_multiplier=raft_multiplier,
         services=_services(),
     )
-    # Only the master starts a cluster, and only once in the life of its secrets: the marker stands with them.
-    bootstrap = node == omega_site.master(site) and not os.path.exists(marker)
+    problem = omega_consul_start.other_cluster(name, secrets["consul"])
+    if problem:
+        return {**ret, "result": False, "comment": f"{name}: {problem}"}
+    try:
+        bootstrap = _may_start(name, node, site, secrets["consul"], marker)
+    except omega_consul.ConsulError as error:
+        return {**ret, "result": False, "comment": f"{name}: {error}"}
     wanted = omega_consul_agent.files(config, secrets["consul"], bootstrap)
     stale = [file for file, text in wanted.items() if not _is(os.path.join(name, file), text)]
     if not stale:
@@ -153,6 +160,15 @@ def ready(name, timeout=300):
             return {**ret, "result": None, "comment": f"would wait for Consul: {error}"}
         return {**ret, "result": False, "comment": str(error)}
     return ret
+
+
+def _may_start(name, node, site, secrets, marker):
+    """Only the master starts a cluster, only once in the life of its secrets (the marker stands with them), and only
+    where no other node has one."""
+    if node != omega_site.master(site) or os.path.exists(marker):
+        return False
+    begun = os.path.exists(os.path.join(name, omega_consul_agent.BOOTSTRAP))
+    return begun or not omega_consul_start.cluster_of(site, node, secrets)
 
 
 def _client():
