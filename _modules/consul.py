@@ -133,11 +133,14 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
         if confirm != node:
             text = f"would make {node} ({peer[0]['address']}, {folder}) Consul's only server and restart {container}"
             return _no(f"{text}; to do it: confirm={node}")
-        found.stop(timeout=20)
+        start = f"`docker start {container}`"
+        with omega_docker.asking(f"container {container} did not stop, so nothing was written", f"{start}, run again"):
+            found.stop(timeout=20)
         try:
             omega_consul_recover.write(folder, address)
         finally:
-            found.start()
+            with omega_docker.asking(f"container {container} does not start", f"run {start}"):
+                found.start()
         omega_consul_recover.wait_leader(client, node, float(timeout))
     except omega_docker.EngineError as error:
         return _no(str(error))

@@ -12,6 +12,7 @@ import omega_consul
 import omega_consul_acl as acl
 import omega_consul_policies as policies
 import omega_consul_servers as servers
+import omega_containers
 import omega_docker
 import omega_site
 import omega_site_keys
@@ -152,24 +153,33 @@ def leave_consul(client, container, base_url=omega_docker.SOCKET, bound=60.0):
     Let this node's agent leave the cluster in good order and stay away; returns what was done, "" if there was none.
 
     :param container: name of the agent's container; Docker must not start it again
+    :raises ConsulError: the agent did not leave; Docker goes on to start it
+    :raises omega_docker.EngineError: the engine refused, or does not answer
     """
-    import docker
+    agent = omega_containers.container(omega_docker.connect(base_url), container)
+    if agent is None:
+        return ""
+    with omega_docker.asking(f"container {container} was not taken away", "see `journalctl -u docker`, then run again"):
+        if agent.status == "running":
+            _leave(client, agent, bound)
+        agent.remove()
+    return "left Consul, agent removed"
+
+
+def _leave(client, agent, bound):
     import requests
 
-    engine = omega_docker.connect(base_url)
+    agent.update(restart_policy={"Name": "no"})
     try:
-        agent = engine.containers.get(container)
-    except docker.errors.NotFound:
-        return ""
-    if agent.status == "running":
-        agent.update(restart_policy={"Name": "no"})
         client.clone(timeout=30).request("put", "/v1/agent/leave", what="leaving Consul")
-        try:
-            agent.wait(timeout=bound)
-        except requests.exceptions.RequestException as error:
-            raise ConsulError("timeout", f"the agent has not ended {bound:g} s after it left: {error}") from None
-    agent.remove()
-    return "left Consul, agent removed"
+    except ConsulError:
+        # It stays in the cluster, so it has to be there after a reboot.
+        agent.update(restart_policy={"Name": "always"})
+        raise
+    try:
+        agent.wait(timeout=bound)
+    except requests.exceptions.RequestException as error:
+        raise ConsulError("timeout", f"the agent has not ended {bound:g} s after it left: {error}; run again") from None
 
 
 def clients(opts, pillar, management=False):

@@ -8,17 +8,22 @@ import threading
 
 
 @contextlib.contextmanager
-def serve(folder, hang=False):
-    """Yield the base URL of one that answers 500 and why, or with `hang` keeps the caller waiting."""
+def serve(folder, hang=False, known=()):
+    """
+    Yield the base URL of one that answers 500 and why, or with `hang` keeps the caller waiting.
+
+    :param known: {end of a path: what a GET of it answers all the same}
+    """
     over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):  # noqa: N802
-            ping = self.path.endswith("/_ping")
-            if hang and not ping:
+            answers = {"/_ping": "OK", **dict(known)} if self.command == "GET" else {}
+            answer = next((answers[end] for end in answers if self.path.endswith(end)), None)
+            if hang and answer is None:
                 over.wait(30)
-            body = b"OK" if ping else json.dumps({"message": "no space left on device"}).encode()
-            self.send_response(200 if ping else 500)
+            body = json.dumps(answer or {"message": "no space left on device"}).encode()
+            self.send_response(200 if answer else 500)
             self.send_header("Api-Version", "1.41")
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -123,6 +123,23 @@ class ConsulServer:
             raise AssertionError(f"{self.name} did not become ready: {error}\n{log}") from None
         return self
 
+    @contextlib.contextmanager
+    def leaderless(self):
+        """One of several, alone while the block runs: it answers and there never is a leader."""
+        try:
+            self.start()
+            deadline = time.monotonic() + READY_BOUND
+            while True:
+                try:
+                    assert self.client().leader() is None
+                    break
+                except omega_consul.ConsulError:
+                    assert time.monotonic() < deadline, f"{self.name} does not answer after {READY_BOUND} s"
+                time.sleep(0.1)
+            yield self
+        finally:
+            self.__exit__()
+
     def signal(self, number):
         self.process.send_signal(number)
 

@@ -1,13 +1,18 @@
 """The servers of a site change: from one to three, back to fewer, two lost for good, all lost but a snapshot."""
 
+import functools
 import json
 from pathlib import Path
 
+import ailing_engine
 import omega_consul
+import omega_consul_agent
 import omega_consul_recover
 import omega_consul_servers as consul_servers
 import omega_consul_snapshot
+import omega_docker
 import pytest
+from consul_server import ConsulServer
 from consul_site import ConsulSite, until
 from dockerds import missing
 
@@ -131,6 +136,24 @@ def test_peers_are_written_beside_real_data_only(tmp_path):
         omega_consul_recover.write(str(tmp_path), "10.0.0.1")
     assert str(tmp_path) in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_engine_that_fails_a_recovery_is_one_line_and_nothing_is_written(load_modules, tmp_path, monkeypatch, known):
+    (tmp_path / "raft").mkdir()
+    for file, text in (("consul.json", '{"bind_addr": "10.0.0.1"}'), ("node-id", "abc"), ("raft/raft.db", "")):
+        (tmp_path / file).write_text(text)
+    places = (omega_consul_agent.CONFIG_DIR, omega_consul_agent.DATA_DIR)
+    mounts = [{"Destination": place, "Source": str(tmp_path)} for place in places]
+    answers = {"/containers/rpiomega-consul/json": {"Id": "a1", "Mounts": mounts}} if known else {}
+    monkeypatch.setattr(omega_consul_recover, "PAUSE", 0)
+    with ConsulServer(servers=3).leaderless() as server, ailing_engine.serve(tmp_path, known=answers) as url:
+        monkeypatch.setattr(omega_docker, "connect", functools.partial(omega_docker.connect, url))
+        answer = load_modules(**{"consul.url": server.url})["consul.recover_peers"](confirm="pi1")
+    assert (answer["res"], answer["success"]) == (False, False)
+    assert "no space left on device" in answer["message"]
+    assert "container rpiomega-consul" in answer["message"]
+    assert not (tmp_path / "raft/peers.json").exists()
 
 
 @pytest.mark.long

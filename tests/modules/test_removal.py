@@ -1,12 +1,17 @@
 """A dead node's farewell to Consul and to the master's secrets, on three real servers."""
 
 import time
+import uuid
 
+import ailing_engine
+import omega_consul
 import omega_consul_acl as acl
 import omega_consul_policies as policies
 import omega_consul_servers as servers
+import omega_docker
 import omega_removal
 import pytest
+import tiny_image
 from consul_server import ConsulCluster
 from omega_consul import ConsulError
 
@@ -102,3 +107,35 @@ def test_a_node_without_secrets_in_its_pillar_uses_its_agents_token(tmp_path):
     assert omega_removal.own_token({}, tmp_path / "none") is None
     with pytest.raises(ConsulError, match="only the site's master has the management token"):
         omega_removal.clients({}, given, management=True)
+
+
+@pytest.fixture
+def agent():
+    """A container that takes the agent's place, on this machine's engine."""
+    engine = omega_docker.connect()
+    name = f"rpiomega-test-{uuid.uuid4().hex[:8]}"
+    policy = {"Name": "always"}
+    agent = engine.containers.run(
+        tiny_image.build(engine), name=name, entrypoint=["sleep"], command=["60"], detach=True, restart_policy=policy
+    )
+    yield agent
+    agent.remove(force=True)
+
+
+def test_an_agent_that_could_not_leave_is_still_started_after_a_reboot(agent):
+    nobody = omega_consul.connect("http://127.0.0.1:9")
+    with pytest.raises(ConsulError) as caught:
+        omega_removal.leave_consul(nobody, agent.name)
+    assert caught.value.kind == "unreachable"
+    agent.reload()
+    assert agent.attrs["HostConfig"]["RestartPolicy"]["Name"] == "always"
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_an_engine_that_fails_while_a_node_leaves_is_one_line(tmp_path, found):
+    running = {"Id": "0123456789ab", "State": {"Status": "running"}}
+    known = {"/containers/rpiomega-consul/json": running, "/containers/0123456789ab/json": running} if found else {}
+    with ailing_engine.serve(tmp_path, known=known) as url, pytest.raises(omega_docker.EngineError) as caught:
+        omega_removal.leave_consul(omega_consul.connect("http://127.0.0.1:9"), "rpiomega-consul", url)
+    assert "no space left on device" in str(caught.value)
+    assert "container rpiomega-consul" in str(caught.value)
