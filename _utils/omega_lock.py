@@ -50,6 +50,8 @@ class Lock:
 
     def __init__(self, client, key, node, ttl=15, renew=5, lock_delay=15, checks=None):
         self.client, self.key, self.node = client, key, node
+        # Long enough for a renewal that takes the whole time-out, before `check` gives up. The time-out is the user's.
+        ttl = max(ttl, renew + 2 * client.timeout + RETRY_PAUSE)
         self.session = self.fence = None
         self.fence_after = ttl - client.timeout
         self._ttl, self._renew_every, self._lock_delay, self._checks = ttl, renew, lock_delay, checks
@@ -244,8 +246,9 @@ def hold(client, key, node, ttl=15, renew=5, lock_delay=15, wait=60.0, checks=No
 
     :param client: omega_consul.Client
     :param node: this node's name, told to those who wait
-    :param ttl: seconds of the session, at least 10 (Consul's minimum)
-    :param renew: seconds between renewals; renew + the client's time-out must stay below ttl - time-out
+    :param ttl: seconds of the session, at least 10 (Consul's minimum); more if the client's time-out asks for it, so
+        that renew + time-out stays below ttl - time-out
+    :param renew: seconds between renewals
     :param lock_delay: seconds the key stays closed when the holder ends without a release
     :param wait: seconds to contend
     :param checks: health checks whose failure ends the session; default serfHealth, [] for none

@@ -27,7 +27,7 @@ def key():
 
 
 def hold(client, key, node="pi1", **options):
-    return omega_lock.hold(client, key, node, **{"ttl": TTL, "lock_delay": 1, "wait": 10, **options})
+    return omega_lock.hold(client, key, node, **{"ttl": TTL, "renew": 3, "lock_delay": 1, "wait": 10, **options})
 
 
 def lost_within(lock, bound):
@@ -117,6 +117,19 @@ def test_write_whose_answer_was_lost_is_recognised(client, key):
     with hold(client, key) as lock:
         index = lock.write(key + "-out", {"by": "pi1", "fence": lock.fence}, 0)
         assert lock.write(key + "-out", {"by": "pi1", "fence": lock.fence}, 0) == index
+
+
+def test_a_long_time_out_of_the_client_does_not_lose_the_lock_between_renewals(consul_server, key):
+    """`consul.timeout` is the user's; the session has to live for a renewal that takes that long, and one more."""
+    client = consul_server.client(timeout=9.5)
+    with hold(client, key, renew=1) as lock:
+        renewed, deadline = lock._good, time.monotonic() + 5
+        while lock._good == renewed:
+            lock.check()
+            assert time.monotonic() < deadline, "not renewed"
+            time.sleep(0.05)
+        told = float(client.session_info(lock.session)["TTL"].removesuffix("s"))
+    assert lock.fence_after + client.timeout <= told
 
 
 HARM = {
