@@ -86,7 +86,7 @@ def name():
     return f"test-{uuid.uuid4()}"
 
 
-def eventually(read, wanted, bound=5):
+def eventually(read, wanted, bound=15):
     """Wait until `read()` gives what is wanted: the catalog follows the agent's registrations."""
     deadline = time.monotonic() + bound
     while True:
@@ -239,7 +239,7 @@ def test_refused_lock_leaves_no_session(consul, refused, salt, name):
     held = consul("lock", key=name, ttl=60)
     before = set(salt["consul.session_list"](return_list=True))
     refused("lock", key=name, ttl=60)
-    assert set(salt["consul.session_list"](return_list=True)) == before
+    assert set(salt["consul.session_list"](return_list=True)) <= before  # others' sessions may end
     consul("unlock", key=name, session=held["session"])
 
 
@@ -247,7 +247,7 @@ def test_lock_waits_within_its_bound(consul, refused, name):
     held = consul("lock", key=name, ttl=60)
     start = time.monotonic()
     refused("lock", key=name, ttl=60, wait=1)
-    assert 1 <= time.monotonic() - start < 3
+    assert 1 <= time.monotonic() - start < 6
     consul("unlock", key=name, session=held["session"])
 
 
