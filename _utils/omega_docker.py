@@ -11,17 +11,22 @@ class EngineError(Exception):
     """The engine refused or did not answer; the text says what to do next."""
 
 
+class SdkError(EngineError):
+    """The Docker SDK is not there to ask with, so nothing is known of the engine."""
+
+
 def connect(base_url=SOCKET, timeout=60):
     """Return a Docker SDK client.
 
     :param base_url: the engine's socket; given always, because SDK 7.2 would follow the CLI's contexts
     :param timeout: seconds one request may take
-    :raises EngineError: the SDK is missing, or no engine answers
+    :raises SdkError: the SDK is missing
+    :raises EngineError: no engine answers
     """
     try:
         import docker
     except ImportError as error:
-        raise EngineError(
+        raise SdkError(
             "the Python package `docker` is missing beside Salt: run `rpiomega bootstrap` for this node"
         ) from error
     try:

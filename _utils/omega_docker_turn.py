@@ -38,15 +38,18 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
     :param wait: seconds to wait for the turn
     :return: what went wrong in words, or None
     """
-    swarm = _swarm(base_url)
+    try:
+        swarm = _swarm(base_url)
+    except omega_docker.EngineError as error:
+        return f"the engine of {node} was left alone: {error}"
     if swarm is None:
         return act()
     active = swarm["LocalNodeState"] == "active"
-    if not active or not swarm.get("ControlAvailable") or (swarm.get("Managers") or 1) == 1:
-        return _among_servers(node, act, consul)
     before = True
     try:
         client = consul()
+        if not active or not swarm.get("ControlAvailable") or (swarm.get("Managers") or 1) == 1:
+            return _among_servers(client, node, act)
         client.wait_ready(SPARE_BOUND)
         with omega_lock.hold(client, LOCK, node, ttl=TTL, wait=wait, checks=[]) as lock:
             problem = _spared(node, base_url)
@@ -60,12 +63,12 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
             return problem
     except ConsulError as error:
         what = "was left alone, because it could not take its turn" if before else "restarted, and Consul is not back"
-        return f"the engine of {node} {what}: {error}. See `docker logs rpiomega-consul`, then apply again"
+        cure = f"run `rpiomega bootstrap {node}`" if error.kind == "missing" else "see `docker logs rpiomega-consul`"
+        return f"the engine of {node} {what}: {error}; {cure}, then apply again"
 
 
-def _among_servers(node, act, consul):
+def _among_servers(client, node, act):
     """Take a turn among Consul's servers only, if there is a Consul at all."""
-    client = consul()
     try:
         client.leader()
     except ConsulError as error:
@@ -75,10 +78,18 @@ def _among_servers(node, act, consul):
 
 
 def _swarm(base_url):
+    """Return what the engine says of its swarm; None if no engine answers.
+
+    :raises omega_docker.EngineError: nobody can tell whether it is a manager
+    """
     try:
-        return omega_docker.connect(base_url).info()["Swarm"]
+        client = omega_docker.connect(base_url)
+    except omega_docker.SdkError:
+        raise
     except omega_docker.EngineError:
         return None
+    with omega_docker.asking("it does not say whether it is a manager", "`systemctl restart docker`, then apply again"):
+        return client.info()["Swarm"]
 
 
 def _spared(node, base_url):
@@ -92,17 +103,23 @@ def _back(node, base_url):
 
 
 def _can_be_spared(me, managers):
-    """Return why the swarm cannot do without the manager `me`, or None."""
-    lost = [name for name, reachable in managers.items() if not reachable]
+    """Return why the swarm cannot do without the manager `me`, or None.
+
+    :param me: this node's ID in the swarm
+    :param managers: ``{ID: (hostname, reachable)}``; a node that was set up anew is there twice under one hostname
+    """
+    lost = [node for node, (_, reachable) in managers.items() if not reachable]
     left = len(managers) - len(lost) - (me not in lost)
     # Of two managers neither can be spared: with both there it is a short outage, and no loss.
     if left >= len(managers) // 2 + 1 or (len(managers) == 2 and not lost):
         return None
-    return f"the swarm would lose its quorum, because {', '.join(lost)} cannot be reached; bring it back, apply again"
+    names = ", ".join(sorted(managers[node][0] for node in lost))
+    return f"the swarm would lose its quorum, because {names} cannot be reached; bring it back, apply again"
 
 
 def _is_back(me, managers):
-    return None if managers.get(me) else "the others do not reach it; see `docker node ls`, `journalctl -u docker`"
+    reached = managers.get(me, ("", False))[1]
+    return None if reached else "the others do not reach it; see `docker node ls`, `journalctl -u docker`"
 
 
 def _wait(bound, base_url, judge, text):
@@ -117,16 +134,22 @@ def _wait(bound, base_url, judge, text):
 
 
 def _ask(base_url, judge):
-    import docker
-
     try:
         client = omega_docker.connect(base_url, timeout=30)
-        me = client.info()["Swarm"]["NodeID"]
-        nodes = [node.attrs for node in client.nodes.list() if node.attrs["Spec"]["Role"] == "manager"]
-    except (omega_docker.EngineError, docker.errors.APIError, OSError) as error:
+        with omega_docker.asking("the engine does not say who manages the swarm"):
+            me = client.info()["Swarm"]["NodeID"]
+            nodes = [node.attrs for node in client.nodes.list(filters={"role": "manager"})]
+    except omega_docker.EngineError as error:
         return str(error)
-    names = {node["ID"]: node["Description"]["Hostname"] for node in nodes}
-    reach = {
-        names[node["ID"]]: (node.get("ManagerStatus") or {}).get("Reachability") == "reachable" for node in nodes
-    }
-    return judge(names.get(me), reach)
+    return judge(me, {node["ID"]: (_hostname(node), _reachable(node)) for node in nodes})
+
+
+def _hostname(node):
+    # A node that has joined and not yet reported has no description.
+    return (node.get("Description") or {}).get("Hostname") or node["ID"]
+
+
+def _reachable(node):
+    # What a node was before it was set up anew stays "reachable", because its address answers; its state is "down".
+    status = node.get("ManagerStatus") or {}
+    return status.get("Reachability") == "reachable" and node["Status"]["State"] == "ready"

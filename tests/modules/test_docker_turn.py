@@ -1,8 +1,10 @@
 """Managers that restart their engines at the same moment do so one at a time, and never at the price of the quorum."""
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import ailing_engine
 import omega_consul
 import omega_docker_turn
 import pytest
@@ -19,6 +21,9 @@ def site(consul_server, tmp_path_factory):
     with Dockerds(list(NAMES)) as nodes:
         made = Site(nodes, dict.fromkeys(NAMES, "manager"), consul_server, tmp_path_factory.mktemp("site"))
         made.form()
+        client = nodes["pi1"].client()
+        client.swarm.update(dispatcher_heartbeat_period=2 * 10**9)  # a node is down after three
+        client.close()
         yield made
 
 
@@ -37,6 +42,15 @@ def reachable(daemon):
     return {node["Description"]["Hostname"] for node in nodes if node["ManagerStatus"]["Reachability"] == "reachable"}
 
 
+def leader_id(site):
+    client = site.dockerds["pi1"].client()
+    try:
+        managers = [node.attrs for node in client.nodes.list(filters={"role": "manager"})]
+    finally:
+        client.close()
+    return next(node["ID"] for node in managers if node["ManagerStatus"].get("Leader"))
+
+
 def test_all_at_once_restart_one_after_the_other(site):
     down, seen = set(), {}
 
@@ -51,6 +65,34 @@ def test_all_at_once_restart_one_after_the_other(site):
         problems = list(pool.map(lambda name: restart(site, name, lambda: act(name)), NAMES))
     assert problems == [None] * 3
     assert seen == dict.fromkeys(NAMES, set(NAMES)), "somebody restarted while another was away"
+
+
+def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):
+    """Its former self stays in the swarm's list, under the same name and address."""
+    monkeypatch.setattr(omega_docker_turn, "SPARE_BOUND", 1)
+    # Not the leader: without it nobody could join before the next election.
+    manager, name = sorted(NAMES, key=lambda name: site.dockerds[name].info()["NodeID"] != leader_id(site))[:2]
+    leader, anew = site.dockerds[manager].client(timeout=60), site.dockerds[name].client(timeout=60)
+    former = anew.info()["Swarm"]["NodeID"]
+    site.dockerds[name].wipe()
+    try:
+        token = leader.swarm.attrs["JoinTokens"]["Manager"]
+        remote, own = site.dockerds[manager].address, site.dockerds[name].address
+        anew.swarm.join([f"{remote}:2377"], token, advertise_addr=own)
+        end = time.monotonic() + 60
+        while leader.nodes.get(former).attrs["Status"]["State"] != "down":
+            assert time.monotonic() < end, f"the former {name} still counts as ready after 60 s"
+            time.sleep(0.2)
+        called = []
+        for each in NAMES:
+            problem = restart(site, each, lambda each=each: called.append(each))
+            assert called == []
+            assert f"would lose its quorum, because {name} cannot be reached" in problem
+    finally:
+        leader.nodes.get(former).update({"Role": "worker", "Availability": "active"})
+        leader.api.remove_node(former, force=True)
+        leader.close()
+        anew.close()
 
 
 @pytest.mark.long
@@ -76,3 +118,31 @@ def test_an_engine_that_is_off_needs_no_turn(site):
     called = []
     assert omega_docker_turn.in_turn("pi2", lambda: called.append(1), None, site.dockerds["pi2"].base_url) is None
     assert called == [1]
+
+
+def test_an_engine_that_does_not_say_what_it_is_to_the_swarm_is_left_alone(tmp_path):
+    called = []
+    with ailing_engine.serve(tmp_path) as url:
+        problem = omega_docker_turn.in_turn("pi2", lambda: called.append(1), None, url)
+    assert "engine of pi2 was left alone" in problem
+    assert "no space left on device" in problem
+    assert called == []
+
+
+def test_without_its_libraries_a_node_leaves_its_engine_alone_and_names_the_bootstrap(site, monkeypatch):
+    """As after an update of Salt that brought another Python."""
+
+    def consul():
+        raise omega_consul.ConsulError("missing", "py-consul is missing")
+
+    called = []
+    for role in ("manager", "worker"):
+        with monkeypatch.context() as now:
+            if role == "worker":
+                now.setattr(omega_docker_turn, "_swarm", lambda url: {"LocalNodeState": "inactive"})
+            problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), consul, site.dockerds["pi3"].base_url)
+        assert "run `rpiomega bootstrap pi3`" in problem
+    monkeypatch.setitem(sys.modules, "docker", None)
+    problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), consul, site.dockerds["pi3"].base_url)
+    assert "rpiomega bootstrap" in problem
+    assert called == []
