@@ -29,9 +29,9 @@ def cluster_tokens(name, marker, config_dir, timeout=120):
     if not management or not tokens:
         ret["comment"] = f"{__opts__['id']} has no management token: only the site's master keeps the ACLs"
         return {**ret, "result": False}
-    client = omega_consul.from_salt(__opts__, __pillar__, token=management)
     test, starter = __opts__["test"], os.path.join(config_dir, omega_consul_agent.BOOTSTRAP)
     try:
+        client = omega_consul.from_salt(__opts__, __pillar__, token=management)
         client.wait_ready(0 if test else timeout)
         ret["changes"] = omega_consul_cluster.tokens(client, site, tokens, test)
         if not os.path.exists(marker) or os.path.exists(starter):

@@ -70,7 +70,10 @@ def configured(name, image, marker, raft_multiplier=5):
         return ret
     shrinks = not config["server"] and omega_consul_retire.is_server(_text(name))
     if shrinks:
-        problem = omega_consul_retire.refusal(_client(), node, __pillar__.get(omega_consul_retire.FLAG))
+        try:
+            problem = omega_consul_retire.refusal(_client(), node, __pillar__.get(omega_consul_retire.FLAG))
+        except omega_consul.ConsulError as error:
+            problem = str(error)
         if problem:
             return {**ret, "result": False, "comment": f"{name}: {problem}"}
     ret["changes"] = {"files": sorted(stale)}
@@ -133,7 +136,11 @@ def running(name, image, config_dir, volume, timeout=300):
         return omega_containers.no_engine(name, error, {name: "start"}, test)
 
     def in_turn(restart):
-        return omega_consul_restart.in_turn(_client(), __opts__["id"], restart, timeout)
+        try:
+            client = _client()
+        except omega_consul.ConsulError as error:
+            return f"{name} was not replaced: {error}", ""
+        return omega_consul_restart.in_turn(client, __opts__["id"], restart, timeout)
 
     files = [os.path.join(config_dir, file) for file in omega_consul_agent.FILES]
     ret = omega_containers.running(engine, name, spec, files, test=test, around=in_turn)
@@ -152,11 +159,10 @@ def ready(name, timeout=300):
     :return: Salt's state return; on failure the comment holds the last thing seen
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "Consul is ready"}
-    client = omega_consul.from_salt(__opts__, __pillar__)
     try:
-        client.wait_ready(0 if __opts__["test"] else timeout)
+        omega_consul.from_salt(__opts__, __pillar__).wait_ready(0 if __opts__["test"] else timeout)
     except omega_consul.ConsulError as error:
-        if __opts__["test"]:
+        if __opts__["test"] and error.kind != "missing":
             return {**ret, "result": None, "comment": f"would wait for Consul: {error}"}
         return {**ret, "result": False, "comment": str(error)}
     return ret

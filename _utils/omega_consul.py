@@ -116,8 +116,8 @@ def load_library():
     if not hasattr(module, "Consul") or importlib.util.find_spec("consul.exceptions") is None:
         raise ConsulError(
             "missing",
-            "py-consul is missing: install py-consul (not python-consul, which uses the same folder) "
-            "for the Python that runs Salt",
+            "py-consul is missing: run `rpiomega bootstrap` for this node, or install py-consul (not python-consul, "
+            "which uses the same folder) for the Python that runs Salt",
         )
     return module
 

@@ -1,0 +1,70 @@
+"""The states `consul_agent` and `consul_acl` on a node whose Salt lost py-consul in an upgrade (salt#70513)."""
+
+import functools
+import sys
+
+import ailing_engine
+import omega_consul
+import omega_containers
+import omega_docker
+import omega_pki
+import pytest
+
+NODES = {
+    "pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]},
+    "pi2": {"address": "10.0.0.2", "roles": ["worker"]},
+}
+SITE = {"cluster": "omega", "nodes": NODES}
+IMAGE = "consul:1.21.5"
+
+
+@pytest.fixture(params=[False, True], ids=["run", "test=True"])
+def node(request, states, monkeypatch, tmp_path):
+    """node(state, name, ..., minion): the state's return."""
+    monkeypatch.delitem(sys.modules, "consul", raising=False)
+    monkeypatch.setattr(omega_consul, "_find_package", lambda name: None)
+    ca = omega_pki.new_ca("omega")[0].decode()
+    secrets = {"consul": {"gossip_key": "k", "token": "t", "ca": ca, "cert": "c", "key": "k"}}
+
+    def call(state, *arguments, minion="pi2", **more):
+        pillar = {"rpiomega": SITE, "rpiomega_secrets": {**secrets, **more}}
+        with states(test=request.param, pillar=pillar, minion_id=minion) as loaded:
+            return loaded[state](*arguments)
+
+    call.test, call.ca = request.param, ca
+    return call
+
+
+def failed(answer):
+    """Its comment; it is a failure that names the cause and the cure."""
+    assert (answer["result"], answer["changes"]) == (False, {})
+    assert "py-consul is missing: run `rpiomega bootstrap` for this node" in answer["comment"]
+    return answer["comment"]
+
+
+def test_the_wait_for_consul_fails_at_once(node):
+    failed(node("consul_agent.ready", "consul", 30))
+
+
+def test_the_masters_tokens_fail(node, tmp_path):
+    own = {"management_token": "m", "node_tokens": {"pi1": "t"}}
+    failed(node("consul_acl.cluster_tokens", "consul", str(tmp_path / "marker"), str(tmp_path), minion="pi1", **own))
+
+
+def test_a_server_that_shall_be_a_client_is_left_alone(node, tmp_path):
+    (tmp_path / "consul.json").write_text('{"server": true}')
+    (tmp_path / "ca.pem").write_text(node.ca)
+    failed(node("consul_agent.configured", str(tmp_path), IMAGE, str(tmp_path / "marker")))
+    assert (tmp_path / "consul.json").read_text() == '{"server": true}'
+
+
+def test_an_agent_that_would_be_replaced_goes_on(node, tmp_path, monkeypatch):
+    running = {"Id": "a1", "State": {"Status": "running"}, "Config": {"Labels": {omega_containers.LABEL: "another"}}}
+    known = {f"/images/{IMAGE}/json": {"Id": "i1"}, "/containers/rpiomega-consul/json": running}
+    with ailing_engine.serve(tmp_path, known=known) as url:
+        monkeypatch.setattr(omega_docker, "connect", functools.partial(omega_docker.connect, url))
+        answer = node("consul_agent.running", "rpiomega-consul", IMAGE, str(tmp_path), "volume")
+    if node.test:
+        assert (answer["result"], answer["changes"]) == (None, {"rpiomega-consul": "replace"})
+    else:
+        assert failed(answer).startswith("rpiomega-consul was not replaced: ")
