@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from rpiomega.site import SiteError, checks, load
 
@@ -161,7 +161,6 @@ VALUES = some.recursive(
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(section=some.sampled_from(["nodes", "network", "users", "salt", "docker", "sources", "cluster"]), value=VALUES)
 def test_no_value_anywhere_ends_in_a_traceback(tmp_path_factory, section, value):
     path = tmp_path_factory.mktemp("site") / "site.sls"
@@ -172,7 +171,6 @@ def test_no_value_anywhere_ends_in_a_traceback(tmp_path_factory, section, value)
         assert str(path) in str(error)
 
 
-@settings(deadline=None)
 @given(text=some.text(max_size=80))
 def test_no_text_ends_in_a_traceback(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("site") / "site.sls"

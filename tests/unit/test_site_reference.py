@@ -116,7 +116,7 @@ KEYS = [(name, key) for name, item in describe(Site)["keys"].items() for key in 
 KEYS.append(("nodes", "pi3"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(key=some.sampled_from(KEYS), value=VALUES)
 def test_master_and_workstation_are_of_one_mind(key, value):
     """About single values; what spans keys, or looks at files, is for the workstation alone."""

@@ -43,8 +43,13 @@ def test_files_go_there_and_back_unharmed_and_private(sshd, pool, tmp_path):
 
 def test_a_board_that_still_boots_is_waited_for(sshd, pool):
     said = []
-    remote = pool(sshd.settings()).remote([HERE], said.append)
-    threading.Timer(1.2, sshd.start).start()
+
+    def hear(line):
+        said.append(line)
+        if not sshd.process:
+            sshd.start()
+
+    remote = pool(sshd.settings()).remote([HERE], hear)
     assert remote.connect(20) == HERE
     assert "waiting for SSH at 127.0.0.1" in said[0]
 
@@ -89,13 +94,21 @@ def test_a_changed_host_key_stops_everything_and_names_the_file(sshd, pool):
     assert f"ssh-keygen -R 127.0.0.1 -f {sshd.folder}/known_hosts" in error.cure
 
 
-def test_a_lost_connection_is_said_to_be_lost(sshd, pool):
+def test_a_lost_connection_is_said_to_be_lost(sshd, pool, tmp_path):
     sshd.start()
     remote = pool(sshd.settings()).remote([HERE])
     remote.connect(0)
-    threading.Timer(0.5, sshd.cut).start()
+    running = tmp_path / "running"
+
+    def cut():
+        deadline = time.monotonic() + 15
+        while not running.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        sshd.cut()
+
+    threading.Thread(target=cut).start()
     with pytest.raises(SshError) as caught:
-        remote.run("sleep 20", timeout=25)
+        remote.run(f"touch {running}; sleep 20", timeout=25)
     assert caught.value.kind == "lost"
 
 
