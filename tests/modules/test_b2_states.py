@@ -300,13 +300,13 @@ def person():
     """A user of the system with a home of their own."""
     if os.geteuid() != 0:
         pytest.skip("making a user needs root")
-    home = pathlib.Path(tempfile.mkdtemp(prefix="omega-b2-"))
-    subprocess.run(["useradd", "--no-create-home", "--home-dir", str(home), "omega-b2"], check=True)
-    shutil.chown(home, "omega-b2", "omega-b2")
+    name, home = f"omega-b2-{os.getpid()}", pathlib.Path(tempfile.mkdtemp(prefix="omega-b2-"))
+    subprocess.run(["useradd", "--no-create-home", "--home-dir", str(home), name], check=True)
+    shutil.chown(home, name, name)
     try:
-        yield "omega-b2", home
+        yield name, home
     finally:
-        subprocess.run(["userdel", "omega-b2"], check=True)
+        subprocess.run(["userdel", name], check=True)
         shutil.rmtree(home)
 
 
