@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ import omega_consul
 BOOTSTRAP = pathlib.Path(__file__).resolve().parents[2] / "bootstrap"
 READY_BOUND = 30
 PORTS = ("http", "server", "serf_lan")
+MEMORY, ROOM = "/dev/shm", 1 << 30
 
 
 @functools.cache
@@ -50,12 +52,29 @@ def version():
 
 
 def free_ports(names):
-    """{name: a port nobody listens on}, different from each other."""
+    """
+    {name: a port nobody listens on}, different from each other: below those the kernel gives to clients, and not
+    those of the test workers beside this one, so that nobody takes them before they are used.
+    """
+    first = 20000 + 1000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 12)
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return {name: sock.getsockname()[1] for name, sock in zip(names, sockets)}
+        ports = _bound(stack, random.sample(range(first, first + 1000), 1000))
+        return dict(zip(names, ports))
+
+
+def _bound(stack, ports):
+    """Those of the ports that are free, each held until the stack closes."""
+    for port in ports:
+        sock = stack.enter_context(socket.socket())
+        with contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            yield port
+
+
+def new_folder(prefix):
+    """A new folder, in memory where there is room for it: Raft waits for the disk, which may be busy."""
+    roomy = os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ROOM
+    return pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else None))
 
 
 class ConsulServer:
@@ -72,7 +91,7 @@ class ConsulServer:
         self.token = (token or str(uuid.uuid4())) if acl else None
         self.ports = ports or free_ports(PORTS)
         self.address, self.url = address, f"http://{address}:{self.ports['http']}"
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="consul-"))
+        self.folder = new_folder("consul-")
         self.process = None
 
     def configuration(self):

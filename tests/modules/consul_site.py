@@ -15,11 +15,9 @@ import contextlib
 import json
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import consul_server
 import omega_consul
@@ -134,7 +132,7 @@ class Agent:
     def wipe(self):
         shutil.rmtree(self.data, ignore_errors=True)
 
-    def in_turn(self, bound=60.0):
+    def in_turn(self, bound=180.0):
         """Restart as state `consul_agent.running` does."""
         client = self.management() if self.name == self.site.master else self.client()
         return omega_consul_restart.in_turn(client, self.name, self.restart, bound)
@@ -147,7 +145,7 @@ class ConsulSite:
     """:param roles: {name: roles} in the order of the site file"""
 
     def __init__(self, roles):
-        self.root = Path(tempfile.mkdtemp(prefix="consul-site-"))
+        self.root = consul_server.new_folder("consul-site-")
         self.store = omega_secrets.Store(self.root / "secrets")
         self.subnet = _free_subnet()
         places = enumerate(roles.items(), 11)

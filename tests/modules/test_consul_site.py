@@ -51,7 +51,7 @@ def site():
     """Three servers and a worker, ready, all servers voting."""
     with ConsulSite({"pi1": MASTER, "pi2": MANAGER, "pi3": MANAGER, "pi4": WORKER}) as site:
         site.apply()
-        consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+        consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
         yield site
 
 
@@ -65,8 +65,13 @@ def feeder():
 
 
 def dig(agent, name):
-    """The addresses that the agent of this node answers."""
-    return set(agent.run("python3", "-c", DIG, name).split())
+    """The addresses that the agent of this node answers; none if it does not answer within 3 s."""
+    try:
+        return set(agent.run("python3", "-c", DIG, name).split())
+    except RuntimeError as error:
+        if "timed out" not in str(error):
+            raise
+        return set()
 
 
 def status_of(agent, service):
@@ -83,7 +88,7 @@ def report(agent, service, status):
 
 def test_a_node_resolves_nodes_and_healthy_services_without_a_token(site):
     addresses = {agent.name: agent.address for agent in site}
-    assert dig(site["pi4"], "pi2.node.consul") == {addresses["pi2"]}
+    until(lambda: dig(site["pi4"], "pi2.node.consul") == {addresses["pi2"]}, "a node's name resolves")
     for name in ("pi1", "pi4"):
         report(site[name], "docker", "passing")
     until(lambda: dig(site["pi4"], "docker.service.consul") == {addresses["pi1"], addresses["pi4"]}, "both answer")
@@ -168,8 +173,12 @@ def test_checks_are_critical_until_fed_and_again_when_the_feeder_falls_silent(si
     check = {"CheckID": "docker", "Name": "docker works", "TTL": "3s"}  # the product's 30 s, shortened
     body = {"Name": "docker", "ID": "docker", "Checks": [check]}
     agent.client().request("put", "/v1/agent/service/register", data=body)
-    report(agent, "docker", "passing")
-    until(lambda: status_of(agent, "docker")["pi3"] == "passing", "it is passing")
+
+    def fed():
+        report(agent, "docker", "passing")
+        return status_of(agent, "docker")["pi3"] == "passing"
+
+    until(fed, "it is passing")
     until(lambda: status_of(agent, "docker")["pi3"] == "critical", "silence is critical", 15)
 
 
@@ -185,7 +194,7 @@ def test_the_feeder_sees_an_engine_that_is_stopped_frozen_or_well(feeder, monkey
 
 def test_all_servers_restarting_at_once_never_lose_the_quorum(site):
     """F11: the leader is away for one election at the most, and two voters are up at every moment."""
-    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
     starts = {agent.name: agent.starts for agent in site}
     watch = Watch(site)
     results = site.together(lambda agent: agent.in_turn(), *SERVERS)
@@ -224,14 +233,14 @@ class Watch:
 
 def _leader(agent):
     try:
-        return agent.client(timeout=0.5).leader()
+        return agent.client(timeout=2).leader()
     except omega_consul.ConsulError:
         return None
 
 
 def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(site, monkeypatch):
     agent, management = site["pi2"], site["pi1"].management()
-    consul_servers.wait_good(management, SERVERS, 60)
+    consul_servers.wait_good(management, SERVERS, 120)
     name, rules = policies.policy_name("pi2"), policies.rules(site.site, "pi2")
     older = "".join(line for line in rules.splitlines(True) if policies.RESTART_LOCK not in line)
     hold, refused = omega_lock.hold, threading.Event()
@@ -255,7 +264,7 @@ def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(sit
             assert refused.wait(30)
             assert agent.starts == starts
             omega_consul_acl.ensure_policy(management, name, rules)
-            assert run.result(90)[0] is None
+            assert run.result(200)[0] is None
     finally:
         omega_consul_acl.ensure_policy(management, name, rules)
     assert agent.starts == starts + 1
@@ -264,7 +273,7 @@ def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(sit
 @pytest.mark.long
 def test_a_holder_cut_off_from_the_others_stops_before_another_may_begin(site):
     """F17: it gives up at its fence deadline, the next holder comes after that, and it rejoins as it was."""
-    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
     key, ttl = "rpiomega/swarm/lock", 10
     cut, other = site["pi2"], site["pi3"]
     with omega_lock.hold(cut.client(), key, "pi2", ttl=ttl, renew=2, lock_delay=1, wait=20) as lock:
@@ -278,11 +287,11 @@ def test_a_holder_cut_off_from_the_others_stops_before_another_may_begin(site):
         finally:
             cut.run("ip", "link", "set", "eth0", "up")
             cut.run("ip", "route", "replace", "default", "via", f"{site.subnet}.1")
-    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
 
 
 def test_a_server_that_cannot_be_spared_is_left_running(site):
-    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
     site["pi3"].stop()
     before = site["pi2"].starts
     try:
@@ -296,12 +305,12 @@ def test_a_server_that_cannot_be_spared_is_left_running(site):
         assert site["pi2"].starts == before
     finally:
         site["pi3"].start()
-    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
 
 
 def test_a_server_whose_agent_hangs_is_left_running(site):
     """All servers may see no answer at the same moment: without turns they would all be away."""
-    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
     agent = site["pi2"]
     before = agent.starts
     agent.process.send_signal(signal.SIGSTOP)
@@ -312,7 +321,7 @@ def test_a_server_whose_agent_hangs_is_left_running(site):
     assert "pi2 was not restarted" in problem
     assert "no answer within" in problem
     assert agent.starts == before
-    consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
 
 
 def test_a_rotated_token_ends_the_old_one_and_the_node_takes_the_new_one(site, load_modules):
