@@ -164,6 +164,8 @@ def carry_out(made):
     """Install and remove; return what went wrong in words, or None."""
     try:
         done = _run(*APT, *KEEP, *arguments(made))
+    except PackageError as error:
+        return f"apt could not finish, and Docker may be off: {error}, then `dpkg --configure -a`"
     finally:
         omega_files.remove(os.path.join(omega_docker_data.DEFAULT, NUKE))
     if done.returncode:
@@ -175,7 +177,10 @@ def mark(made):
     """Set and lift holds; return what went wrong in words, or None."""
     for verb, names in (("hold", made.hold), ("unhold", made.unhold)):
         if names:
-            done = _run("apt-mark", verb, *names)
+            try:
+                done = _run("apt-mark", verb, *names)
+            except PackageError as error:
+                return str(error)
             if done.returncode:
                 return f"`apt-mark {verb} {' '.join(names)}` failed: {_said(done)}"
     return None
@@ -188,4 +193,8 @@ def _said(done):
 
 def _run(*command):
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C.UTF-8"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, env=environment)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, env=environment)
+    except subprocess.TimeoutExpired:
+        cause = f"`{command[0]}` did not end within {BOUND} s"
+        raise PackageError(f"{cause}; see `pgrep -a apt`, `pgrep -a dpkg`") from None

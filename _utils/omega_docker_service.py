@@ -9,6 +9,7 @@ UNIT = "docker.service"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/rpiomega-data-root.conf"
 BOUND = 180
 ABSENT = 127  # what a shell says of a program that is not there
+LATE = 124  # what `timeout` says of one that did not end
 
 
 class Service:
@@ -59,7 +60,7 @@ class Service:
         done = _systemctl(verb, *more, UNIT)
         if not done.returncode:
             return None
-        if done.returncode == ABSENT:
+        if done.returncode in (ABSENT, LATE):
             return done.stderr
         log = subprocess.run(
             ["journalctl", "--unit", UNIT, "--lines", "40", "--output", "cat", "--no-pager"],
@@ -77,6 +78,11 @@ def _systemctl(*arguments):
     command = ["systemctl", *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
+    except subprocess.TimeoutExpired:
+        late = (
+            f"`{' '.join(command)}` did not end within {BOUND} s; see `systemctl status docker`, `journalctl -u docker`"
+        )
+        return subprocess.CompletedProcess(command, LATE, "", late)
     except FileNotFoundError:
         # As where a state is only tried out, with test=True.
         return subprocess.CompletedProcess(command, ABSENT, "", "no systemd runs here: there is no systemctl")
