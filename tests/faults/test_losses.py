@@ -7,7 +7,7 @@ import time
 from cluster import failures, returned_by
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from test_swarm import down, up
+from test_swarm import down, leaderless, up
 
 MOUNT = '{{range .Mounts}}{{if eq .Destination "/var/lib/consul"}}{{.Source}}{{end}}{{end}}'
 VOLUME = f"$(docker inspect -f '{MOUNT}' rpiomega-consul)"
@@ -53,6 +53,7 @@ def test_f23_two_of_three_managers_are_lost_for_ever(fault, cluster):
         f"swarm and Consul of {' and '.join(lost)} wiped, power off; then the operator's two commands on {survivor}"
     )
     cluster.wait("no leader of Consul", 60, lambda: not cluster.look([survivor])[survivor]["leader"])
+    cluster.wait("no leader of the swarm", 60, lambda: leaderless(cluster, survivor))
     applied = cluster.member(survivor)
     assert applied["result"] is False
     assert "lost for ever" in applied["comment"] or "quorum" in applied["comment"], applied["comment"]
