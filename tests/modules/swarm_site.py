@@ -16,12 +16,27 @@ import omega_consul_policies as policies
 import omega_swarm
 import yaml
 from dockerds import Daemon, Dockerds
-from omega_swarm_docker import Engine
+from omega_swarm_docker import Engine, SwarmError
 from omega_swarm_record import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_BOUND = 400.0  # seconds; above every bound of the states that tests use
 _MAIN = "import sys; sys.path.insert(0, {utils!r}); {patch}; from salt.scripts import salt_call; salt_call()"
+
+
+def until(condition, bound: float, what: str) -> None:
+    """Wait until `condition()` is true; what fails in the middle of an election, or the like, is not so yet."""
+    end, last = time.monotonic() + bound, None
+    while not last:
+        assert time.monotonic() < end, f"waited {bound:g} s for {what}; last seen: {last!r}"
+        try:
+            last = condition()
+        except SwarmError as error:
+            if not error.transient:
+                raise
+            print(f"{what}: {error}")
+        if not last:
+            time.sleep(0.1)
 
 
 class Run:
@@ -177,16 +192,8 @@ class Site:
 
     def roles_now(self, seen_by: str) -> dict[str, str]:
         """{hostname: role} in the swarm's node list, only of nodes that are ready."""
-        client = self.dockerds[seen_by].client()
-        try:
-            nodes = [node.attrs for node in client.nodes.list()]
-        finally:
-            client.close()
-        return {
-            node["Description"]["Hostname"]: node["Spec"]["Role"]
-            for node in nodes
-            if node["Status"]["State"] == "ready"
-        }
+        nodes = Engine(self.dockerds[seen_by].base_url).nodes()
+        return {node.hostname: node.role for node in nodes if node.ready}
 
     def close(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)

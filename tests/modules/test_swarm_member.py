@@ -11,7 +11,8 @@ from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine, SwarmError
 from omega_swarm_record import LOCK, PREFIX, RECORD, TOKEN
-from swarm_site import Site
+from swarm_catalog import Catalog
+from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
@@ -41,8 +42,10 @@ def kv(consul):
 
 @pytest.fixture(scope="module")
 def started(consul, tmp_path_factory):
-    with Dockerds(list(ROLES)) as dockerds:
-        yield Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
+    with Dockerds(list(ROLES)) as dockerds, Catalog(consul, dockerds) as catalog:
+        site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
+        site.catalog = catalog
+        yield site
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def site(started, kv):
     started.restore()
     kv.delete(PREFIX, recurse=True)
     for name in ROLES:
-        set_alive(kv, started, name)
+        started.catalog.set(name)
     return started
 
 
@@ -62,28 +65,19 @@ def formed(site):
     return site
 
 
-def set_alive(kv, site, name, status="passing"):
-    """Let Consul's catalog see a node as a member of its own: only the server itself runs here."""
-    check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": status}
-    body = {"Node": name, "Address": site.dockerds[name].address, "Check": check}
-    kv.request("put", "/v1/catalog/register", data=body)
-
-
 def comments(results):
     return {name: (result["result"], result["comment"]) for name, result in results.items()}
-
-
-def until(condition, bound, what):
-    end = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < end, f"waited {bound} s for {what}"
-        time.sleep(0.1)
 
 
 def state_of(kv):
     """All that Consul holds for the swarm, and its sessions."""
     sessions = kv.request("get", "/v1/session/list")[1]
     return [(entry.key, entry.value, entry.modify_index) for entry in kv.list(PREFIX)], sessions
+
+
+def state_recorded(kv):
+    entry = kv.get(RECORD)
+    return entry and entry.json()["state"]
 
 
 def writes(site):
@@ -98,7 +92,7 @@ def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(s
     assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
     cluster = kv.get(RECORD).json()["cluster_id"]
     assert site.clusters() == {cluster}
-    assert site.roles_now("pi1") == ROLES
+    until(lambda: site.roles_now("pi1") == ROLES, 30, "every node in its role")
     made = [name for name, result in results.items() if "initialised here" in result["changes"]["swarm"]["new"]]
     assert made == [kv.get(RECORD).json()["by"]]
 
@@ -163,9 +157,9 @@ def test_f02_holder_killed_before_its_intent(site, kv):
     fence = kv.get(LOCK).modify_index
     start = time.monotonic()
     runs = {name: site.member(name) for name in ("pi2", "pi3")}
-    # The session's end (twice its TTL) and the lock-delay are 45 s; how long they then wait for pi1 is not meant.
-    ready = lambda: (entry := kv.get(RECORD)) and entry.json()["state"] == "ready"  # noqa: E731
-    until(ready, 60 - (time.monotonic() - start), "another manager's swarm on record")
+    # The session's end (twice its TTL) and the lock-delay are 45 s.
+    until(lambda: state_recorded(kv) == "ready", 60 - (time.monotonic() - start), "another manager's swarm on record")
+    site.catalog.set("pi1", "critical")  # else it is waited for
     results = {name: run.result() for name, run in runs.items()}
     assert [result["result"] for result in results.values()] == [True, True], comments(results)
     record = kv.get(RECORD).json()
@@ -186,17 +180,15 @@ def test_f03_f04_holder_killed_between_init_and_ready(site, kv):
     own = site.clusters()
     assert len(own) == 1
 
-    for name in ROLES:
-        set_alive(kv, site, name)
     results = site.apply()
     assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
     assert site.clusters() == own == {kv.get(RECORD).json()["cluster_id"]}
-    assert site.roles_now("pi1") == ROLES
+    until(lambda: site.roles_now("pi1") == ROLES, 30, "every node in its role")
 
 
 def test_a_node_lost_after_its_intent_is_given_up_only_by_name(site, kv):
     kv.put(RECORD, {"state": "initializing", "by": "pi1", "fence": 1, "cluster_id": None, "at": ""})
-    set_alive(kv, site, "pi1", "critical")
+    site.catalog.set("pi1", "critical")
     refused = site.apply("pi2")["pi2"]
     assert (refused["result"], refused["seconds"] < 20) == (False, True)
     assert "pi1 may hold a swarm" in refused["comment"]
@@ -256,7 +248,7 @@ def test_f20_a_blocked_port_is_named(formed):
 def test_f28_another_swarm_is_refused_with_both_ids(formed, kv):
     pi4 = formed.dockerds["pi4"]
     pi4.wipe()
-    foreign = pi4.client().swarm.init(advertise_addr=pi4.address) and pi4.info()["Cluster"]["ID"]
+    foreign = pi4.client(60).swarm.init(advertise_addr=pi4.address) and pi4.info()["Cluster"]["ID"]
     result = formed.apply("pi4")["pi4"]
     assert result["result"] is False
     assert foreign in result["comment"]
@@ -268,7 +260,7 @@ def test_f28_a_worker_of_another_swarm_is_told_too(formed):
     pi3, pi4 = formed.dockerds["pi3"], formed.dockerds["pi4"]
     pi3.wipe()
     pi4.wipe()
-    pi3.client().swarm.init(advertise_addr=pi3.address)
+    pi3.client(60).swarm.init(advertise_addr=pi3.address)
     foreign, token = pi3.info()["Cluster"]["ID"], pi3.client().swarm.attrs["JoinTokens"]["Worker"]
     pi4.client(40).swarm.join([f"{pi3.address}:2377"], token, advertise_addr=pi4.address)
     result = formed.apply("pi4")["pi4"]
@@ -294,9 +286,11 @@ def test_f29_locked_error_and_pending_are_told_apart(formed):
 
     pi4.wipe()
     token = formed.dockerds["pi1"].client().swarm.attrs["JoinTokens"]["Worker"]
+    client = pi4.client(40)
+    client.api.timeout = 1
     with contextlib.suppress(OSError):
-        pi4.client(1).swarm.join([f"{formed.dockerds.subnet}.99:2377"], token, advertise_addr=pi4.address)
-    assert pi4.info()["LocalNodeState"] == "pending"
+        client.swarm.join([f"{formed.dockerds.subnet}.99:2377"], token, advertise_addr=pi4.address)
+    until(lambda: pi4.info()["LocalNodeState"] == "pending", 20, "pi4 to try to join")
     result = formed.apply("pi4", join_timeout=0)["pi4"]
     assert result["result"] is False
     assert "still trying to join" in result["comment"]
@@ -385,7 +379,7 @@ def test_a_role_changed_in_the_site_is_carried_out_both_ways(formed):
     formed.set_role("pi3", "manager")
     results = formed.apply()
     assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
-    assert formed.roles_now("pi1") == ROLES
+    until(lambda: formed.roles_now("pi1") == ROLES, 30, "every node in its role")
 
 
 def test_f30_a_demotion_that_costs_the_quorum_is_refused_before_the_call(formed):
