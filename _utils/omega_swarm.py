@@ -178,11 +178,15 @@ class Member(Joining, Mending):
         return None, f"{facts.node} would: {reasons}", changes
 
     def _facts_patiently(self):
-        """`facts`, again while a daemon that restarts or a Consul without a leader stands in the way."""
+        """`facts`, again while a daemon that restarts, an election or a Consul without a leader stands in the way."""
         while True:
             began = time.monotonic()
             try:
-                return self.facts()
+                facts = self.facts()
+                step = plan.decide(facts)
+                if step.kind != "settle" or not facts.local.leaderless:
+                    return facts
+                self._wait(step, facts)  # what a run does then depends on the node list
             except (SwarmError, ConsulError) as error:
                 self._retry(error, began)
 

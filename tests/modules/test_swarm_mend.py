@@ -7,14 +7,17 @@ import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import omega_consul
+import omega_swarm
 import pytest
 from consul_server import ConsulServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine
-from omega_swarm_record import NODES, PREFIX, RECORD
+from omega_swarm_record import NODES, PREFIX, RECORD, Store
 from swarm_site import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
@@ -354,6 +357,39 @@ def test_f22_quorum_lost_is_told_with_the_count_and_heals_alone(formed):
         "pi1": (True, {}),
         "pi2": (True, {}),
     }
+
+
+@contextlib.contextmanager
+def apart(site, one, other):
+    """While the block runs these two managers' Raft does not meet, though both answer everybody else."""
+    drop = ("INPUT", "-p", "tcp", "--dport", "2377", "-j", "DROP", "-s")
+    pairs = [(site.dockerds[one], site.dockerds[other]), (site.dockerds[other], site.dockerds[one])]
+    for daemon, peer in pairs:
+        daemon.run("iptables", "-I", *drop, peer.address)
+    try:
+        yield
+    finally:
+        for daemon, peer in pairs:
+            daemon.run("iptables", "-D", *drop, peer.address)
+
+
+def run_of(site, name):
+    """A run of `swarm.member` in this process, which reaches all nodes."""
+    store = Store(omega_consul.connect(site.consul_url, site.tokens[name]), name)
+    return omega_swarm.Member(engine(site, name), store, omega_swarm.wanted(site.pillar["rpiomega"], name))
+
+
+def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):
+    formed.dockerds["pi3"].stop(signal.SIGKILL)
+    with ThreadPoolExecutor(2) as pool:
+        with apart(formed, "pi1", "pi2"):
+            leaderless(formed, "pi1")
+            run, ahead = run_of(formed, "pi1"), run_of(formed, "pi1")
+            runs = pool.submit(run.run), pool.submit(ahead.foresee)
+            until(lambda: "settle" in run._since and "settle" in ahead._since, 60, "both to wait for the election")
+        (result, comment), foreseen = (each.result() for each in runs)
+    assert (result, run.changes) == (True, {}), comment
+    assert foreseen == (True, comment, {})
 
 
 def test_f23_quorum_lost_for_ever(formed, kv):
