@@ -16,7 +16,8 @@ from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine
 from omega_swarm_record import NODES, PREFIX, TOKEN, Store
 from omega_swarm_tend import ROTATION
-from swarm_site import Site
+from swarm_catalog import Catalog
+from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
@@ -38,11 +39,11 @@ def kv(consul):
 
 @pytest.fixture(scope="module")
 def formed(consul, kv, tmp_path_factory):
-    with Dockerds([*ROLES, STRANGER]) as dockerds:
+    with Dockerds([*ROLES, STRANGER]) as dockerds, Catalog(consul, dockerds) as catalog:
         site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
-        site.first = copy.deepcopy(site.pillar)
+        site.first, site.catalog = copy.deepcopy(site.pillar), catalog
         for name in ROLES:
-            set_alive(kv, site, name)
+            catalog.set(name)
         site.form()
         yield site
 
@@ -53,7 +54,7 @@ def site(formed, kv):
     formed.pillar = copy.deepcopy(formed.first)
     formed.write_pillar()
     for name in ROLES:
-        set_alive(kv, formed, name)
+        formed.catalog.set(name)
     wipe(formed, STRANGER)
     engine = Engine(formed.dockerds["pi1"].base_url)
     for node in engine.nodes():
@@ -68,25 +69,11 @@ def site(formed, kv):
 def wipe(site, name):
     daemon = site.dockerds[name]
     if daemon.info()["LocalNodeState"] != "inactive":
-        daemon.client().swarm.leave(force=True)
+        daemon.client(60).swarm.leave(force=True)
 
 
 def published(kv, name):
     return kv.get(NODES + name).json()
-
-
-def set_alive(kv, site, name, status="passing"):
-    """Let Consul's catalog see a node as a member of its own: only the server itself runs here."""
-    check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": status}
-    body = {"Node": name, "Address": site.dockerds[name].address, "Check": check}
-    kv.request("put", "/v1/catalog/register", data=body)
-
-
-def until(condition, bound, what):
-    end = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < end, f"waited {bound} s for {what}"
-        time.sleep(0.1)
 
 
 def tender(site, name, **options):
@@ -268,7 +255,7 @@ def test_a_node_between_join_and_publication_is_left_alone_because_consul_vouche
     site.set_node(STRANGER, address=site.dockerds[STRANGER].address, roles=["worker"])
     kv.delete(NODES + STRANGER)
     joiner = join(site, STRANGER)
-    set_alive(kv, site, STRANGER)
+    site.catalog.set(STRANGER)
     token = kv.get(TOKEN).json()["token"]
     run = tend(site, "pi1")
     assert (run.changes, run.warnings) == ({}, [])
@@ -283,7 +270,7 @@ def test_a_node_between_join_and_publication_is_left_alone_because_consul_vouche
         assert waiting.result().changes == {"join tokens": {"old": "as before", "new": "made new: worker"}}
     assert kv.get(TOKEN).json()["token"] != token
     kv.delete(NODES + STRANGER)
-    kv.request("put", "/v1/catalog/deregister", data={"Node": STRANGER})
+    site.catalog.forget(STRANGER)
 
 
 def test_a_node_taken_out_of_the_site_file_is_drained_and_comes_back_as_it_was(site):
