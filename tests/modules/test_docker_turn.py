@@ -29,7 +29,7 @@ def site(consul_server, tmp_path_factory):
 
 def restart(site, name, act):
     consul = lambda: omega_consul.connect(site.consul_url, site.tokens[name])  # noqa: E731
-    return omega_docker_turn.in_turn(name, act, consul, site.dockerds[name].base_url, wait=120)
+    return omega_docker_turn.in_turn(name, act, consul, site.dockerds[name].base_url, wait=300)
 
 
 def reachable(daemon):

@@ -300,7 +300,7 @@ def test_a_remote_that_never_answers_is_given_up(follow, remote, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         refused(follow(remote=f"http://127.0.0.1:{silent.getsockname()[1]}/x"), "no answer within 1 s")
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 35
 
 
 def test_a_half_made_release_is_made_anew(follow, remote, tree):

@@ -53,7 +53,7 @@ def test_salt_ssh_runs_our_states_by_it(sshd, tmp_path):
     with (folder / "masterless/master").open("a") as config:
         config.write(f"root_dir: {tmp_path}/root\n")
     command = [SALT_SSH, "--roster-file=roster", "--out=json", "here", "state.apply", "packages,docker", "test=True"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     results = json.loads(done.stdout)["here"]
     assert "stderr" not in results, results
     assert "docker.repository" in {state["__id__"] for state in results.values()}
