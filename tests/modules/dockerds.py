@@ -53,7 +53,7 @@ def _run(*argv: str) -> str:
 def _free_subnet() -> str:
     """A /24 without a route; where to begin differs by process, so that runs side by side do not meet."""
     for step in range(256):
-        subnet = f"10.98.{(os.getpid() + step) % 256}"
+        subnet = f"10.98.{(os.getpid() + 7 * step) % 256}"  # not the neighbour's next one
         if not _run("ip", "route", "show", "root", f"{subnet}.0/24"):
             return subnet
     raise Unsupported("every subnet of 10.98.0.0/16 is in use")

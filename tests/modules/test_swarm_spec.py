@@ -5,7 +5,6 @@ import os
 import re
 import stat
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,7 +14,7 @@ from omega_swarm_docker import Engine
 from omega_swarm_record import TOKEN
 from omega_swarm_spec_key import Keyring
 from swarm_minion import Minion
-from swarm_site import Site
+from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
@@ -33,7 +32,7 @@ def consul():
 @pytest.fixture(scope="module")
 def site(consul, tmp_path_factory):
     """One swarm for all tests here; each gives its settings back by `swarm`."""
-    with Dockerds(list(ROLES), subnet="10.98.62") as dockerds:
+    with Dockerds(list(ROLES)) as dockerds:
         site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
         kv = consul.client()
         for name in ROLES:
@@ -89,13 +88,6 @@ def spec_of(engines, node="pi1"):
 
 def apply(minion, **kwargs):
     return minion.state("swarm.cluster", "omega", **kwargs)
-
-
-def until(condition, bound, what):
-    end = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < end, f"waited {bound} s for {what}"
-        time.sleep(0.1)
 
 
 def logged(site):
@@ -261,8 +253,8 @@ def test_the_unlock_key_is_kept_by_managers_only_and_said_nowhere(site, swarm, e
     assert not keyring(swarm, "pi3").exists()
     assert returns[2]["changes"]["unlock key"]["new"] == "absent"
 
-    kept = (site.dockerds["pi2"].root / "data" / "swarm" / "certificates" / "swarm-node.key").read_text()
-    assert "ENCRYPTED" in kept
+    kept = site.dockerds["pi2"].root / "data" / "swarm" / "certificates" / "swarm-node.key"
+    until(lambda: "ENCRYPTED" in kept.read_text(), 30, "pi2 to encrypt its key")
     site.dockerds["pi2"].restart()
     locked = Engine(site.dockerds["pi2"].base_url)
     assert locked.local().state == "locked"
@@ -271,7 +263,7 @@ def test_the_unlock_key_is_kept_by_managers_only_and_said_nowhere(site, swarm, e
     assert "docker swarm unlock" in stopped["comment"]
     returns += [stopped, swarm["pi2"].state("swarm.member", "omega")]
     assert returns[-1]["result"] is True, returns[-1]["comment"]
-    until(lambda: locked.local().state == "active" and not locked.local().leaderless, 30, "pi2 to be a manager again")
+    until(lambda: locked.local().state == "active" and not locked.local().leaderless, 90, "pi2 to be a manager again")
 
     rotated = swarm["pi1"].call("swarm.rotate_unlock_key")
     assert rotated == {"outdated": ["pi2"], "next": "salt -L pi2 swarm.keep_unlock_key"}
