@@ -10,6 +10,7 @@ be chosen when a token is created (Consul's HTTP API, "Create a Token"), and nev
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 
@@ -135,24 +136,56 @@ def create_token(client, description, policies, path=None, ttl=None):
 
     :param path: file that gets the secret, root-only; it must not exist. Without it the secret is dropped
     :param ttl: duration after which Consul deletes the token, such as "1h"
+    :raises ConsulError: there is no new token then
     """
-    if path and os.path.exists(path):
-        raise ConsulError(
-            "conflict", f"token of {description}: {path} exists; name another file or remove it"
-        )
-    if path and not os.path.isdir(os.path.dirname(path) or "."):
-        raise ConsulError("bad_request", f"token of {description}: the folder of {path} does not exist")
+    _check_place(description, path)
     body = {"Description": description, "Policies": [{"Name": name} for name in policies]}
     body.update({"ExpirationTTL": ttl} if ttl else {})
     token = client.request("put", "/v1/acl/token", data=body, what=f"creating a token of {description}")[1]
-    if path:
-        omega_consul_snapshot.write_private(path, token["SecretID"].encode())
-    return token["AccessorID"]
+    return _keep(client, token, path)
 
 
-def update_token(client, accessor, description, policies):
-    """Replace description and policies of a token."""
-    body = {"AccessorID": accessor, "Description": description, "Policies": [{"Name": n} for n in policies]}
+def clone_token(client, accessor, path=None):
+    """Create a token with all rights of the token with this AccessorID; `path`, return and errors of `create_token`."""
+    _check_place(accessor, path)
+    token = client.request("put", f"{_token_path(accessor)}/clone", data={}, what=f"cloning token {accessor}")[1]
+    return _keep(client, token, path)
+
+
+def _check_place(whose, path):
+    if path and os.path.exists(path):
+        raise ConsulError("conflict", f"token of {whose}: {path} exists; name another file or remove it")
+    if path and not os.path.isdir(os.path.dirname(path) or "."):
+        raise ConsulError("bad_request", f"token of {whose}: the folder of {path} does not exist")
+
+
+def _keep(client, token, path):
+    """Write a new token's secret to `path`, if there is one; delete the token if that fails. Returns its AccessorID."""
+    accessor = token["AccessorID"]
+    try:
+        if path:
+            omega_consul_snapshot.write_private(path, token["SecretID"].encode())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        delete_token(client, accessor)
+        cause = f"its secret cannot be written to {path}: {error.strerror}"
+        raise ConsulError("bad_request", f"token {accessor} was deleted again, {cause}; name another file") from None
+    return accessor
+
+
+def update_token(client, accessor, description, policies=None):
+    """
+    Replace the description of a token and, if given, its policies; its roles, identities and all else stay.
+
+    :raises ConsulError: "not_found" if there is no token with this AccessorID
+    """
+    token = _by_accessor(client, accessor)
+    if token is None:
+        raise ConsulError("not_found", f"No token {accessor}.")
+    body = {**token, "Description": description}
+    del body["SecretID"]  # it is not to change, and need not be told
+    body.update({} if policies is None else {"Policies": [{"Name": name} for name in policies]})
     client.request("put", _token_path(accessor), data=body, what=f"writing token {accessor}")
 
 

@@ -153,12 +153,12 @@ def acl_create(client, name=None, type="client", rules=None, path=None):
         salt master consul.acl_create name=reader rules='key_prefix "web/" { policy = "read" }'
     """
     need(name=name)
-    policies = _policies_of(client, name, type, rules)
-    accessor = acl.create_token(client, name, policies, path)
+    accessor = acl.create_token(client, name, _policies_of(client, name, type, rules) or [], path)
     return done(f"ACL {name} created.", ID=accessor)
 
 
 def _policies_of(client, name, type, rules):
+    """Names of the policies that were asked for, None if nothing was."""
     if type not in ("client", "management"):
         raise ConsulError("bad_request", "Consul ACL: type must be client or management")
     if type == "management":
@@ -166,12 +166,13 @@ def _policies_of(client, name, type, rules):
     if rules:
         acl.ensure_policy(client, name, rules)
         return [name]
-    return []
+    return None
 
 
 def acl_update(client, id=None, name=None, type="client", rules=None):
     """
-    Give the token with the AccessorID ``id`` the description ``name`` and the policy ``name`` with ``rules``.
+    Give the token with the AccessorID ``id`` the description ``name`` and, with ``rules``, the policy ``name`` in place
+    of its policies. All else stays: its roles and identities, and its policies where no ``rules`` are given.
 
     CLI Example:
 
@@ -218,7 +219,7 @@ def acl_info(client, id=None):
 
 def acl_clone(client, id=None, path=None):
     """
-    Create a token with the same rights as the token with the AccessorID ``id``.
+    Create a token with the same policies, roles and identities as the token with the AccessorID ``id``.
 
     :param path: as in ``consul.acl_token_create``
     :return: ``{"res": True, "message": ..., "ID": AccessorID of the new one}``
@@ -230,11 +231,9 @@ def acl_clone(client, id=None, path=None):
         salt master consul.acl_clone id=6a1253d2-1785-24fd-91c2-f8e78c745511
     """
     need(id=id)
-    token = acl.read_token(client, id)
-    if token is None:
+    if acl.read_token(client, id) is None:
         return refused(f"No token {id}.", "not_found")
-    accessor = acl.create_token(client, token["description"], token["policies"], path)
-    return done(f"ACL {id} cloned.", ID=accessor)
+    return done(f"ACL {id} cloned.", ID=acl.clone_token(client, id, path))
 
 
 def acl_list(client):

@@ -18,6 +18,12 @@ def client(consul_server):
 
 
 @pytest.fixture
+def modules(consul_server, load_modules):
+    """The execution modules, with the management token."""
+    return load_modules(**{"consul.url": consul_server.url, "consul.token": consul_server.token})
+
+
+@pytest.fixture
 def name():
     return f"test-{uuid.uuid4()}"
 
@@ -130,6 +136,59 @@ def test_deleted_policies_and_tokens_are_gone_and_deleting_again_is_no_change(cl
     assert acl.delete_token(client, accessor) is False
     assert acl.delete_policy(client, name) is True
     assert acl.delete_policy(client, name) is False
+
+
+RIGHTS = ("Policies", "Roles", "ServiceIdentities")
+
+
+@pytest.fixture
+def rich(client, name):
+    """AccessorID of a token with a policy, a role and an identity."""
+    for policy in (name, f"{name}-role"):
+        acl.ensure_policy(client, policy, RULES)
+    role = {"Name": name, "Policies": [{"Name": f"{name}-role"}]}
+    client.request("put", "/v1/acl/role", data=role)
+    body = {"Description": "before", "Policies": [{"Name": name}], "Roles": [{"Name": name}]}
+    body["ServiceIdentities"] = [{"ServiceName": "web"}]
+    return client.request("put", "/v1/acl/token", data=body)[1]["AccessorID"]
+
+
+def rights(client, accessor):
+    token = client.request("get", f"/v1/acl/token/{accessor}")[1]
+    assert all(token[kind] for kind in RIGHTS)
+    return [token[kind] for kind in RIGHTS]
+
+
+def test_an_update_without_rules_changes_the_description_alone(modules, client, rich):
+    before = rights(client, rich)
+    assert modules["consul.acl_update"](id=rich, name="after")["res"]
+    assert acl.read_token(client, rich)["description"] == "after"
+    assert rights(client, rich) == before
+
+
+def test_an_update_with_rules_leaves_roles_and_identities(modules, client, rich, name):
+    before = rights(client, rich)
+    assert modules["consul.acl_update"](id=rich, name=f"{name}-new", rules=RULES)["res"]
+    assert acl.read_token(client, rich)["policies"] == [f"{name}-new"]
+    assert rights(client, rich)[1:] == before[1:]
+    assert modules["consul.acl_update"](id=secret(), name=name)["kind"] == "not_found"
+
+
+def test_a_clone_has_all_rights_and_a_secret_of_its_own(modules, client, rich, tmp_path):
+    path = tmp_path / "secret"
+    made = modules["consul.acl_clone"](id=rich, path=str(path))["ID"]
+    assert made != rich
+    assert rights(client, made) == rights(client, rich)
+    assert client.clone(token=path.read_text()).request("get", "/v1/acl/token/self")[1]["AccessorID"] == made
+
+
+def test_a_token_whose_secret_cannot_be_written_does_not_stay(modules, client, rich):
+    before, path = len(acl.list_tokens(client)), "/sys/secret"  # a folder that takes no file, not even from root
+    for function, arguments in (("acl_token_create", {"description": "x"}), ("acl_clone", {"id": rich})):
+        answer = modules[f"consul.{function}"](path=path, **arguments)
+        assert (answer["res"], answer["success"]) == (False, False)
+        assert f"was deleted again, its secret cannot be written to {path}: " in answer["message"]
+    assert len(acl.list_tokens(client)) == before
 
 
 @pytest.fixture(scope="module")
