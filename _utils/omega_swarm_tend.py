@@ -65,7 +65,7 @@ class Tender:
         if MANAGER not in omega_site.roles(self.site, self.store.node):
             raise Verdict(True, f"not a manager of the site: {NOBODY_ELSE}")
         if local.leaderless:
-            raise Verdict(False, describe(local))
+            raise SwarmError("no_leader", describe(local))  # most often an election, which ends within the patience
         entries = self._entries()
         snap = snapshot_of(entries.values())
         if not snap.record or snap.record.state != READY:
@@ -103,7 +103,7 @@ class Tender:
     def foresee(self):
         """What `run` would do now: (result, comment); `changes` as a run's are. Writes nothing."""
         try:
-            facts = self.look()
+            facts = self._look_patiently()
             found = plan.plan(facts)
         except Verdict as verdict:
             return self._verdict(verdict)
@@ -111,6 +111,13 @@ class Tender:
             self.engine.close()
         self._predict(facts, found)
         return (None if found.acts else True), self._comment(facts, found, "would tend" if found.acts else "")
+
+    def _look_patiently(self):
+        while True:
+            try:
+                return self.look()
+            except (SwarmError, ConsulError) as error:
+                self._retry(error)
 
     def _predict(self, facts, found):
         for update in found.updates:
@@ -131,7 +138,7 @@ class Tender:
         except Verdict as verdict:
             return self._verdict(verdict)
         except (SwarmError, ConsulError) as error:
-            return False, str(error)
+            return False, f"{self.store.node}: {error}"
         finally:
             self.engine.close()
 

@@ -327,6 +327,30 @@ def test_nothing_is_tended_without_the_clusters_record_or_a_leader_in_consul(sit
     assert writes(site) == before
 
 
+@pytest.mark.long
+def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv):
+    for name in ("pi2", "pi3"):
+        site.dockerds[name].stop(signal.SIGKILL)
+    try:
+        engine = Engine(pi_url(site))
+        until(lambda: engine.local().leaderless, 90, "pi1 to have no leader")
+        before = writes(site), kv.list(PREFIX)
+        lost, patient, ahead = (tender(site, "pi1", patience=bound) for bound in (2, 120, 120))
+        result, comment = lost.run()
+        assert (result, "pi1: the swarm has no leader, too few of its managers" in comment) == (False, True), comment
+        with ThreadPoolExecutor(2) as pool:
+            runs = [pool.submit(patient.run), pool.submit(ahead.foresee)]
+            until(lambda: patient._since and ahead._since, 60, "both to wait for a leader")
+            site.dockerds["pi2"].start()
+            assert [run.result()[0] for run in runs] == [True, True], [run.result() for run in runs]
+        assert (writes(site), kv.list(PREFIX)) == before
+    finally:
+        for name in ("pi2", "pi3"):
+            site.dockerds[name].stop()
+            site.dockerds[name].start()
+        until(lambda: all(node.ready for node in Engine(pi_url(site)).nodes()), 90, "all nodes to be back")
+
+
 # -- boards made anew ---------------------------------------------------------------------------------------
 
 
