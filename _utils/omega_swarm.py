@@ -333,9 +333,12 @@ class Member(Joining, Mending):
     def _init(self, lock, record):
         try:
             self.engine.init(self.want.address, **self.want.swarm)
-        except SwarmError:
-            if self.engine.local().state == "inactive":
-                self.store.write_record(lock, VACANT, before=record)
+        except SwarmError as error:
+            if error.kind != "api":  # no answer: the engine may still carry it out, so the intent stays
+                raise
+            if self.engine.local().state != "inactive":
+                raise SwarmError("conflict", str(error)) from None  # it has carried out an earlier one: look again
+            self.store.write_record(lock, VACANT, before=record)
             raise
 
     def _finish(self, lock, record, how):

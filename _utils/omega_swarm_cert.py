@@ -1,6 +1,7 @@
-"""What the files of a node's swarm identity say without the engine: whose it is, how long, and whether it is locked."""
+"""What the files of a swarm node say without the engine: whose it is, how long, whether it is locked, its addresses."""
 
 import datetime
+import json
 import os
 
 
@@ -39,6 +40,19 @@ def certificate(root_dir):
 def _moment(cert, name):
     found = getattr(cert, f"{name}_utc", None)  # cryptography 42 and later
     return found or getattr(cert, name).replace(tzinfo=datetime.timezone.utc)
+
+
+def started_with(root_dir):
+    """
+    Return what the engine was asked for when it joined or initialised: ListenAddr, DataPathAddr, DataPathPort and more
+    (docker-state.json; moby daemon/cluster/noderunner.go); empty if it cannot be read.
+    """
+    try:
+        with open(os.path.join(root_dir, "swarm", "docker-state.json"), encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def autolocked(root_dir):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 import omega_docker
-from omega_swarm_cert import certificate
+from omega_swarm_cert import certificate, started_with
 
 SOCKET = omega_docker.SOCKET
 INFO_TIMEOUT = 25
@@ -319,17 +319,18 @@ class Engine:
     def unlock(self, key):
         """Unlock the swarm state of this manager; the key is in no message."""
         try:
-            self._acting("unlocking the swarm state", "/swarm/unlock", {"UnlockKey": key})
+            self._acting("unlocking the swarm state", "/swarm/unlock", {"UnlockKey": key}, explain=True)
         except SwarmError as error:
             raise SwarmError(error.kind, str(error).replace(key, "[key]")) from None
 
-    def _acting(self, what, path, body):
+    def _acting(self, what, path, body, explain=False):
+        # After an init or a join that failed /info says "inactive" (the engine drops the node): its words say why.
         def send():
             url = self.api._url(path)
             answer = self.api._post_json(url, body, timeout=ACT_TIMEOUT)
             self.api._raise_for_status(answer)
 
-        return self._call(what, send)
+        return self._call(what, send, explain=explain)
 
     def init(self, address, **settings):
         """
@@ -352,19 +353,30 @@ class Engine:
         }
         self._acting("initialising the swarm", "/swarm/init", body)
 
-    def force_new_cluster(self, address):
+    def force_new_cluster(self, local):
         """
         Make this manager the only one of its swarm, which keeps its ClusterID, nodes and services. Two swarms exist
-        if another manager is alive, so the checks are the caller's; the engine keeps the address it had
-        (docker/for-linux#523).
+        if another manager is alive, so the checks are the caller's; the engine keeps the advertise address it had
+        (docker/for-linux#523), and no other: those are sent as they were.
+
+        :param local: Local of this node
         """
-        body = {"ListenAddr": f"0.0.0.0:{PORT}", "AdvertiseAddr": address, "Spec": {}, "ForceNewCluster": True}
+        former = started_with(local.data_root)
+        body = {
+            "ListenAddr": former.get("ListenAddr") or f"0.0.0.0:{PORT}",
+            "AdvertiseAddr": local.address,
+            "DataPathAddr": former.get("DataPathAddr") or "",
+            "DataPathPort": former.get("DataPathPort") or 0,
+            "Spec": {},
+            "ForceNewCluster": True,
+        }
         self._acting("making this manager the only one", "/swarm/init", body)
 
     def join(self, manager, token, address, data_path_addr="", listen_address=""):
         """
-        Ask to join through one manager (the engine uses only the first of several: moby#26646). Returns when
-        joined; SwarmError("pending") if the engine goes on in the background, as it does after 20 s.
+        Ask to join through one manager (the engine uses only the first of several: moby#26646). Returns when joined.
+
+        :raises SwarmError: "api" also if the engine goes on in the background, as it does after 20 s: see `local`
         """
         body = {
             "ListenAddr": listen_address or f"0.0.0.0:{PORT}",

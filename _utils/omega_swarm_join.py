@@ -53,7 +53,7 @@ class Joining:
             self.engine.join(address, token, self.want.address, data_path, listen)
             return ""
         except SwarmError as error:
-            if error.kind not in ("pending", "api", "timeout"):
+            if error.kind not in ("api", "timeout"):
                 raise
             last = str(error).replace(token, "[token]")
         end = time.monotonic() + 4 * CONTEND

@@ -70,7 +70,7 @@ class Survivor:
             self._alone(others)
             after = self.store.raise_fence(lock, before, [node_id for node_id, _ in others if node_id])
             lock.check()
-            self.engine.force_new_cluster(local.address)
+            self.engine.force_new_cluster(local)
             self._settled(confirm)
         removed, left = self._clear(local.node_id)
         self.store.write_token(self.engine.worker_token(), confirm)

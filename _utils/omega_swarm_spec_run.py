@@ -1,11 +1,11 @@
 """One run of `swarm.cluster` on one node: settings, CA, unlock key, and Consul's copy of the worker token."""
 
-import json
 import os
 
 import omega_consul
 import omega_swarm_spec as spec
 import omega_swarm_spec_ca as ca
+from omega_swarm_cert import started_with
 from omega_swarm_docker import SwarmError, describe
 
 RETRIES = 2  # the update, and once more after a conflict, when the spec has been read anew
@@ -157,12 +157,8 @@ class Cluster:
         """(data path address that the engine runs with, those wanted here), None if it cannot be told."""
         if not self.fixed.get("data_path_addr"):
             return None
-        root = self.engine.info().get("DockerRootDir") or ""
-        try:
-            with open(os.path.join(root, "swarm", "docker-state.json"), encoding="utf-8") as file:
-                return json.load(file).get("DataPathAddr") or "", self.addresses
-        except (OSError, ValueError):
-            return None
+        former = started_with(self.engine.info().get("DockerRootDir") or "")
+        return (former.get("DataPathAddr") or "", self.addresses) if former else None
 
 
 def _read(name, path, holds):

@@ -1,0 +1,141 @@
+"""Swarm states while an engine refuses, stands still or restarts: two real daemons and a real Consul."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import omega_consul
+import omega_swarm
+import pytest
+from consul_server import ConsulServer
+from dockerds import Dockerds, missing
+from omega_swarm_docker import Engine, SwarmError
+from omega_swarm_record import PREFIX, RECORD, TOKEN, Store
+from swarm_site import Site, until
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
+
+ROLES = {"pi1": "manager", "pi2": "worker"}
+
+
+@pytest.fixture(scope="module")
+def consul():
+    with ConsulServer(acl=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def started(consul, tmp_path_factory):
+    with Dockerds(list(ROLES)) as dockerds:
+        yield Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture
+def kv(consul):
+    return consul.client()
+
+
+@pytest.fixture
+def site(started, kv):
+    """Fresh daemons, nothing in Consul."""
+    started.restore()
+    kv.delete(PREFIX, recurse=True)
+    return started
+
+
+def engine_of(site, name):
+    return Engine(site.dockerds[name].base_url)
+
+
+def member(site, name, engine=None, **bounds):
+    """A run of swarm.member in this process."""
+    store = Store(omega_consul.connect(site.consul_url, site.tokens[name]), name)
+    want = omega_swarm.wanted(site.pillar["rpiomega"], name)
+    return omega_swarm.Member(engine or engine_of(site, name), store, want, omega_swarm.Bounds(gather=0, **bounds))
+
+
+def made(run):
+    result, comment = run.run()
+    assert result is True, comment
+
+
+@contextlib.contextmanager
+def taken(daemon, port):
+    """While the block runs the node's port belongs to a socket that does not listen."""
+    code = f"import socket; s = socket.socket(); s.bind(('', {port})); print(flush=True); input()"
+    argv = [*daemon.keeper.enter("net"), sys.executable, "-c", code]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        yield
+        process.communicate("\n")
+
+
+# -- the engine refuses or stands still -----------------------------------------------------------------------
+
+
+def test_an_init_that_the_engine_refuses_is_told_in_its_words(site, kv):
+    with taken(site.dockerds["pi1"], 2377):
+        result, comment = member(site, "pi1").run()
+    assert (result, "0.0.0.0:2377: bind: address already in use" in comment) == (False, True), comment
+    assert kv.get(RECORD).json()["state"] == "vacant"
+
+
+class Late(Engine):
+    """An engine that carries out the first request to initialise only when the second one comes."""
+
+    asked = 0
+
+    def init(self, *args, **kwargs):
+        self.asked += 1
+        if self.asked == 1:
+            raise SwarmError("timeout", "no answer in time")
+        super().init(*args, **kwargs)
+        super().init(*args, **kwargs)
+
+
+def test_an_init_without_an_answer_stays_the_nodes_own_attempt(site, kv, monkeypatch):
+    written, write = [], Store.write_record
+
+    def noted(store, lock, state, *args, **kwargs):
+        written.append(state)
+        return write(store, lock, state, *args, **kwargs)
+
+    monkeypatch.setattr(Store, "write_record", noted)
+    made(member(site, "pi1", Late(site.dockerds["pi1"].base_url)))
+    assert written == ["initializing", "initializing", "ready"]
+    assert site.clusters() == {kv.get(RECORD).json()["cluster_id"]}
+
+
+@pytest.mark.long  # the engine tries for 10 s
+def test_a_join_that_is_refused_is_tried_again_with_the_token_that_is_the_right_one_by_then(site, kv):
+    made(member(site, "pi1"))
+    pi2, right = site.dockerds["pi2"], kv.get(TOKEN).json()
+    prefix, version, digest, secret = right["token"].split("-")
+    stale = "-".join((prefix, version, digest[:-1] + ("a" if digest[-1] != "a" else "b"), secret))  # of another CA
+    kv.put(TOKEN, {**right, "token": stale})
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(made, member(site, "pi2"))
+        until(lambda: any("/swarm/join" in line for line in pi2.writes()), 30, "an attempt to join")
+        kv.put(TOKEN, right)
+        run.result()
+    assert sum("/swarm/join" in line for line in pi2.writes()) == 2
+
+
+# -- force-new-cluster ----------------------------------------------------------------------------------------
+
+
+def test_a_manager_made_the_only_one_keeps_the_addresses_it_was_started_with(site):
+    pi1, engine = site.dockerds["pi1"], engine_of(site, "pi1")
+    pi1.run("ip", "address", "add", "192.0.2.1/24", "dev", "eth0")
+    file = pi1.root / "data" / "swarm" / "docker-state.json"
+    engine.init(pi1.address, listen_address=pi1.address, data_path_addr="192.0.2.1", data_path_port=4790)
+    engine.force_new_cluster(engine.local())
+    after = json.loads(file.read_text())
+    assert {key: after[key] for key in ("ListenAddr", "AdvertiseAddr", "DataPathAddr", "DataPathPort")} == {
+        "ListenAddr": f"{pi1.address}:2377",
+        "AdvertiseAddr": f"{pi1.address}:2377",
+        "DataPathAddr": "192.0.2.1",
+        "DataPathPort": 4790,
+    }
