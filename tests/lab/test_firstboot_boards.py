@@ -44,9 +44,12 @@ def place(container, folder, skip=()):
 def login(lab, command):
     """Run a command as the new user at the new address, with the owner's key; give its output, None if no login."""
     options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-    line = ["ssh", "-F", "none", "-i", str(lab.key), *options, "-o", "ConnectTimeout=3", "-o", "LogLevel=ERROR"]
+    line = ["ssh", "-F", "none", "-i", str(lab.key), *options, "-o", "ConnectTimeout=8", "-o", "LogLevel=ERROR"]
     line += [f"omega@{lab.address(77)}", command]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -74,7 +77,7 @@ def test_cloud_init_takes_the_files_and_the_board_comes_up_as_the_site_says(blan
     # The image leaves the network to cloud-init; the lab's does not.
     engine.run(container, "sed -i '/^network:/d' /etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg; cloud-init clean --logs")
     engine.run(container, "systemctl reboot", check=False)
-    wait("the board at its new address", 90, lambda: login(lab, "cloud-init status --wait >/dev/null; hostname"))
+    wait("the board at its new address", 180, lambda: login(lab, "cloud-init status --wait >/dev/null; hostname"))
     check_board(lab)
     assert login(lab, "cloud-init status") == "status: done"
 
@@ -97,7 +100,7 @@ def test_the_script_that_runs_once_prepares_the_board_and_takes_itself_out(blank
     )
     engine.run(container, "systemd-run --quiet --wait bash /boot/firmware/firstrun.sh")
     engine.run(container, "systemctl reboot", check=False)
-    wait("the board at its new address", 90, lambda: login(lab, "hostname"))
+    wait("the board at its new address", 180, lambda: login(lab, "hostname"))
     check_board(lab)
     assert (
         login(lab, "sudo cat /boot/firmware/cmdline.txt") == (card / "cmdline.txt.before-rpiomega").read_text().strip()
