@@ -72,7 +72,7 @@ def _may_rejoin(facts):
     closed = [problem for problem in (facts.reach or {}).values() if problem]
     others = len(facts.reach or {})
     if others == len(closed):
-        why = "; ".join(closed) or f"it is the only manager: see {MANUAL}, expired certificate of the only manager"
+        why = "; ".join(closed) or f"it is the only manager: see {MANUAL}, Certificate of the only manager"
         return f"it stays as it is, because no other manager can be reached ({why})"
     if local.certified == MANAGER and others - len(closed) <= (others + 1) // 2:
         return (

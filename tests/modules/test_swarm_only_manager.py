@@ -1,0 +1,124 @@
+"""The certificate of the only manager, on a real daemon: what the engine refuses, and what brings it back.
+
+Daemons share this machine's clock, so the certificate is moved in time instead: "the clock is an hour before the end"
+is here a certificate that ends in an hour.
+"""
+
+import datetime
+import re
+import subprocess
+import time
+
+import pytest
+from consul_server import ConsulServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from dockerds import Dockerds, missing
+from omega_swarm_docker import Engine
+from omega_swarm_record import RECORD
+from swarm_site import Site
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
+DAY, HOUR = datetime.timedelta(days=1), datetime.timedelta(hours=1)
+SERVICE = {
+    "Name": "kept", "Mode": {"Replicated": {"Replicas": 0}}, "TaskTemplate": {"ContainerSpec": {"Image": "none"}},
+}  # fmt: skip
+
+
+def now():
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A swarm of one manager, with a service."""
+    with Dockerds(["pi1"]) as started, ConsulServer(acl=True, address=f"{started.subnet}.1") as consul:
+        site = Site(started, {"pi1": "manager"}, consul, tmp_path_factory.mktemp("site"), inside=True)
+        site.consul = consul
+        site.form()
+        api = Engine(started["pi1"].base_url).api
+        api._raise_for_status(api._post_json(api._url("/services/create"), SERVICE))
+        yield site
+
+
+@pytest.fixture(scope="module")
+def authority(site, tmp_path_factory):
+    """(certificate, key) of the swarm's authority: one of our own, so that its certificates can be re-dated."""
+    folder = tmp_path_factory.mktemp("ca")
+    cert, key = folder / "ca.pem", folder / "ca-key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", cert, "-subj", "/CN=own", "-days", "3650",
+         "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+    def own(spec):
+        own = {"SigningCACert": cert.read_text(), "SigningCAKey": key.read_text()}
+        return {**spec, "CAConfig": {**spec.get("CAConfig", {}), **own}}
+
+    engine = Engine(site.dockerds["pi1"].base_url)
+    engine.update_swarm(own)
+    until(lambda: engine.cluster()["TLSInfo"]["TrustRoot"].strip() == cert.read_text().strip(), "the new authority")
+    until(lambda: certificate(site).issuer.rfc4514_string() == "CN=own", "a certificate of it")
+    loaded = x509.load_pem_x509_certificate(cert.read_bytes())
+    return loaded, serialization.load_pem_private_key(key.read_bytes(), None)
+
+
+def until(condition, what, bound=60):
+    end = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < end, f"waited {bound} s for {what}"
+        time.sleep(0.1)
+
+
+def path_of(site):
+    return site.dockerds["pi1"].root / "data/swarm/certificates/swarm-node.crt"
+
+
+def certificate(site):
+    return x509.load_pem_x509_certificates(path_of(site).read_bytes())[0]
+
+
+def redate(site, authority, begin, end):
+    """Give the node, at its next start, its own certificate with other dates, signed by the swarm's authority."""
+    ca, key = authority
+    site.dockerds["pi1"].stop()
+    old = certificate(site)
+    made = x509.CertificateBuilder(ca.subject, old.subject, old.public_key(), old.serial_number)
+    made = made.not_valid_before(begin).not_valid_after(end)
+    for extension in old.extensions:
+        made = made.add_extension(extension.value, extension.critical)
+    path_of(site).write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    site.dockerds["pi1"].start()
+
+
+def test_f34_the_only_manager_renews_its_certificate_at_a_clock_before_its_end(site, authority):
+    pi1 = site.dockerds["pi1"]
+    cluster_id = site.consul.client().get(RECORD).json()["cluster_id"]
+    redate(site, authority, now() - 91 * DAY, now() - HOUR)
+    until(lambda: pi1.info()["LocalNodeState"] == "error", "the engine to say what it makes of it")
+    for allowed, words in ((False, "rejoin=True"), (True, "Certificate of the only manager")):
+        result = site.apply("pi1", rejoin=allowed)["pi1"]
+        assert (result["result"], result["changes"]) == (False, {})
+        assert "expired at" in result["comment"]
+        assert words in result["comment"], result["comment"]
+    # Why no command of the product does it: the engine starts a swarm by force only on a manager that runs.
+    forced = subprocess.run(
+        ["docker", "-H", pi1.base_url, "swarm", "init", "--force-new-cluster"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert forced.returncode
+    assert re.search("not a swarm manager", forced.stderr), forced.stderr
+
+    redate(site, authority, now() - 90 * DAY, now() + HOUR)
+    until(lambda: certificate(site).not_valid_after_utc > now() + DAY, "a certificate made anew")
+    pi1.restart()
+    engine = Engine(pi1.base_url)
+    until(lambda: not engine.local().leaderless, "a leader")
+    assert engine.local().cluster_id == cluster_id
+    assert [service["Spec"]["Name"] for service in engine.api.services()] == ["kept"]
+    again = site.apply("pi1")["pi1"]
+    assert (again["result"], again["changes"]) == (True, {}), again["comment"]
