@@ -230,17 +230,30 @@ class Store:
                 log.info("%s: its presence is not renewed: %s", self.node, error)
 
     def publish(self, published):
-        """Write this node's entry."""
-        key = f"{NODES}{self.node}"
+        """Write this node's entry; it shows that the run goes on, if `appear` was called."""
+        key, value = f"{NODES}{self.node}", published.value()
         try:
-            if self._session and self.client.put(key, published.value(), acquire=self._session):
-                return
+            held = self._session and self._take(key, value)
         except ConsulError as error:
             if "invalid session" not in str(error):  # it ended while this process stood still
                 raise
             self._session = None
             self.appear()
-        self.client.put(key, published.value())
+            held = self._take(key, value)
+        if not held:  # no `appear`, or another run on this node took it at this very moment
+            self.client.put(key, value)
+
+    def _take(self, key, value):
+        """
+        Write the own entry and hold it; whether it is held. Its holder is a former run, most often one that was
+        killed: with that session, which lives for up to twice the TTL, this run's presence would end too.
+        """
+        if self.client.put(key, value, acquire=self._session):
+            return True
+        entry = self.client.get(key)
+        if entry and entry.session:
+            self.client.session_destroy(entry.session)
+        return self.client.put(key, value, acquire=self._session)
 
     def vanish(self):
         """End what `appear` began; the entry stays."""

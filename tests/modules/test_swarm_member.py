@@ -10,7 +10,7 @@ import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine, SwarmError
-from omega_swarm_record import LOCK, PREFIX, RECORD, TOKEN
+from omega_swarm_record import LOCK, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
 from swarm_catalog import Catalog
 from swarm_site import Site, until
 
@@ -366,6 +366,46 @@ def test_no_consul_is_one_clear_line_within_the_bound(site, consul):
         result = site.apply("pi4", consul_timeout=4)["pi4"]
     assert (result["result"], result["seconds"] < 20) == (False, True)
     assert "Consul" in result["comment"]
+
+
+# -- presence -----------------------------------------------------------------------------------------------
+
+
+def present(kv):
+    return snapshot_of(kv.list(PREFIX)).published["pi2"].present
+
+
+@pytest.fixture
+def store(consul, kv):
+    """Makes the Store of a run on pi2 that shows itself; what it began ends with the test."""
+    runs = []
+
+    def begin():
+        runs.append(Store(consul.client(), "pi2"))
+        runs[-1].appear()
+        runs[-1].publish(Published(address="192.0.2.2"))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.vanish()
+    kv.delete(PREFIX, recurse=True)
+
+
+def test_a_run_after_one_that_was_killed_is_seen_beyond_the_end_of_that_ones_session(kv, store):
+    killed, again = store()._session, store()
+    kv.session_destroy(killed)  # as its TTL does, at the latest
+    assert present(kv)
+    again.vanish()
+    assert not present(kv)
+
+
+def test_a_run_that_stood_still_for_longer_than_its_session_is_seen_again(kv, store):
+    run = store()
+    kv.session_destroy(run._session)
+    assert not present(kv)
+    run.publish(Published(role_now="worker"))
+    assert present(kv)
 
 
 # -- roles ------------------------------------------------------------------------------------------------
