@@ -6,6 +6,10 @@ import base64
 
 from omega_consul import ConsulError
 from omega_consul_exec import data, done, need, query, refused
+from omega_swarm_record import TOKEN
+
+# What a function returns stays in the master's job cache, and who has this key's value may join the swarm.
+HIDDEN = "[join token]"
 
 
 def list_(client, key=None, recurse=False, separator=None, dc=None, stale=False):
@@ -33,7 +37,7 @@ def list_(client, key=None, recurse=False, separator=None, dc=None, stale=False)
 
 def get(client, key=None, recurse=False, decode=False, raw=False, dc=None, stale=False):
     """
-    A key with its indexes, flags and session; values are Base64 unless decoded.
+    A key with its indexes, flags and session; values are Base64 unless decoded. The swarm's worker token is not shown.
 
     :param recurse: all keys below ``key``
     :param decode: values as text
@@ -53,11 +57,16 @@ def get(client, key=None, recurse=False, decode=False, raw=False, dc=None, stale
     code, items = client.request("get", f"/v1/kv/{key}", params, what=f"reading key {key}", accept=(200, 404))
     if code == 404:
         return refused(f"Consul has no key {key}.", "not_found", data="Key not found.")
+    items = [_shown(item) for item in items]
     if raw:
         return data(_text(items[0]["Value"]))
     if decode:
         items = [{**item, "Value": _text(item["Value"])} for item in items]
     return data(items)
+
+
+def _shown(item):
+    return {**item, "Value": base64.b64encode(HIDDEN.encode()).decode()} if item["Key"] == TOKEN else item
 
 
 get.leading = ("consul_url", "key", "token")
@@ -166,7 +175,12 @@ def txn(client, ops=None):
     entries = client.txn(ops)
     return data(
         [
-            {"key": e.key, "modify_index": e.modify_index, "session": e.session, "value": e.text()}
+            {
+                "key": e.key,
+                "modify_index": e.modify_index,
+                "session": e.session,
+                "value": HIDDEN if e.key == TOKEN else e.text(),
+            }
             for e in entries
         ]
     )

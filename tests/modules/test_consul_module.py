@@ -162,6 +162,22 @@ def test_get_gives_base64_unless_decoded(consul, name):
     assert consul("list", key=name) == [f"{name}/a", f"{name}/b"]
 
 
+@pytest.mark.parametrize("reading", ["get", "get decode", "get raw", "get recurse", "txn get", "txn get-tree"])
+def test_the_swarms_join_token_is_in_no_return(consul, reading):
+    token, key = "SWMTKN-1-not-to-be-cached", "rpiomega/swarm/worker-token"
+    consul("put", key=key, value={"token": token})
+    way, _, more = reading.partition(" ")
+    if way == "txn":
+        answer = consul("txn", ops=[{"verb": more, "key": key}])
+    else:
+        answer = consul("get", key=key, **dict.fromkeys(more.split(), True))
+    text = json.dumps(answer)
+    assert token not in text
+    assert base64.b64encode(json.dumps({"token": token}).encode()).decode() not in text
+    hidden = "[join token]"
+    assert hidden in text or base64.b64encode(hidden.encode()).decode() in text
+
+
 def test_missing_key(refused, name):
     assert refused("get", key=name)["data"] == "Key not found."
     assert refused("list", key=name)["kind"] == "not_found"
