@@ -105,7 +105,7 @@ def reboot(lab, node):
         container.reload()
         return container.attrs["State"]["StartedAt"] != started
 
-    poll(f"{node} to go down and come back", 60, restarted)
+    poll(f"{node} to go down and come back", 180, restarted)
     pi.wait_booted(lab, node, container)
     pi.wait_login(lab, node)
 

@@ -97,7 +97,7 @@ def test_a_node_comes_back_from_a_reboot_by_itself(applied, wait):
         row = next(row for row in seen["nodes"] if row["name"] == node)
         return row["swarm"].startswith("manager") and row["consul"].startswith("alive") and not seen["findings"]
 
-    wait(f"{node} to be a manager and a Consul member again", 120, whole)
+    wait(f"{node} to be a manager and a Consul member again", 240, whole)
     demo.wait_connected(applied.lab)
     ready = applied.on_master("sudo docker node ls --format '{{.Hostname}} {{.Status}} {{.ManagerStatus}}'")
     rows = [line.split() for line in ready.splitlines()]
