@@ -8,16 +8,20 @@ import subprocess
 from packaging.requirements import Requirement
 
 STAMP = "rpiomega.json"
+CURRENT = "current"
+SLOTS = ("a", "b")
 PIP_SECONDS = 900
 
 
 def installed(name, requirement, links=None, python="/usr/bin/python3"):
     """Have a tool installed in its own virtual environment.
 
-    A stamp is written last: an environment that an interrupted run left behind, or that belongs to a Python the
-    system no longer has, is made anew.
+    A new environment is made beside the one in use, so the tool works all the time and stays if the new one cannot be
+    had: `current` in the folder leads to the environment in use, ``a`` or ``b``, and all else there is removed after
+    the switch. A stamp is written last: an environment that an interrupted run left behind, or that belongs to a
+    Python the system no longer has, is made anew.
 
-    :param name: path of the environment
+    :param name: path of a folder for the environments and nothing else
     :param requirement: what pip shall install, such as ``b2>=4``
     :param links: ``{link path: path inside the environment}``
     :param python: the interpreter to build on
@@ -31,22 +35,43 @@ def installed(name, requirement, links=None, python="/usr/bin/python3"):
             - requirement: b2>=4
             - links: {/usr/local/bin/b2: bin/b2}
     """
-    links = {link: os.path.join(name, target) for link, target in (links or {}).items()}
+    current = os.path.join(name, CURRENT)
+    links = {link: os.path.join(current, target) for link, target in (links or {}).items()}
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{requirement} is installed in {name}"}
-    build = not _built(name, requirement)
+    build = not _built(current, requirement)
     relink = [link for link, target in links.items() if not _links_to(link, target)]
-    if not build and not relink:
+    stale = [] if build else _stale(name)
+    if not build and not relink and not stale:
         return ret
     ret["changes"] = {**({name: requirement} if build else {}), **{link: links[link] for link in relink}}
+    ret["changes"].update(dict.fromkeys(stale, "removed"))
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"would install {requirement} in {name}"}
     if build:
-        problem = _build(name, requirement, python)
+        slot = next(slot for slot in SLOTS if not _links_to(current, slot))
+        problem = _build(os.path.join(name, slot), requirement, python)
         if problem:
             return {**ret, "result": False, "changes": {}, "comment": problem}
+        _link(current, slot)
     for link in relink:
         _link(link, links[link])
+    for path in _stale(name):
+        _remove(path)
     return {**ret, "comment": f"installed {requirement} in {name}"}
+
+
+def _stale(name):
+    """Return what is in the folder beside the environment in use: a former one, or what an interrupted run left."""
+    current = os.path.join(name, CURRENT)
+    used = {CURRENT, os.readlink(current)}
+    return [os.path.join(name, entry) for entry in sorted(os.listdir(name)) if entry not in used]
+
+
+def _remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 def _built(path, requirement):
@@ -79,7 +104,15 @@ def _version(path, distribution):
 
 
 def _build(path, requirement, python):
+    """Make the environment; return what went wrong in words, with nothing left of it, or None."""
     shutil.rmtree(path, ignore_errors=True)
+    problem = _make(path, requirement, python)
+    if problem:
+        shutil.rmtree(path, ignore_errors=True)
+    return problem
+
+
+def _make(path, requirement, python):
     pip = [os.path.join(path, "bin/pip"), "--disable-pip-version-check", "install", "--quiet", requirement]
     for command in ([python, "-m", "venv", path], pip):
         try:

@@ -30,10 +30,10 @@ def wheels(tmp_path, monkeypatch):
 
 @pytest.fixture
 def install(states, tmp_path, wheels):
-    def install(requirement="greet>=1", test=False):
+    def install(requirement="greet>=1", test=False, python="/usr/bin/python3"):
         with states(test=test) as loaded:
             return loaded["python_venv.installed"](
-                str(tmp_path / "venv"), requirement, links={str(tmp_path / "greet"): "bin/greet"}
+                str(tmp_path / "venv"), requirement, {str(tmp_path / "greet"): "bin/greet"}, python
             )
 
     return install
@@ -49,10 +49,30 @@ def test_a_tool_is_installed_linked_and_then_left_alone(install, tmp_path):
     assert install()["changes"] == {}
 
 
-def test_a_pinned_version_replaces_another(install, tmp_path):
+def test_a_pinned_version_replaces_another_once_it_is_there(install, tmp_path):
     install()
+    assert install("greet==1.0", python="/no/python")["result"] is False
+    assert greeting(tmp_path) == "greet 2.0"
     assert install("greet==1.0")["changes"]
     assert greeting(tmp_path) == "greet 1.0"
+    assert {entry.name for entry in (tmp_path / "venv").iterdir()} == {"b", "current"}
+
+
+def test_an_environment_of_the_former_layout_works_until_the_new_one_takes_its_place(install, tmp_path):
+    """The folder itself was the environment."""
+    venv = tmp_path / "venv"
+    for command in (["/usr/bin/python3", "-m", "venv", venv], [venv / "bin/pip", "install", "-q", "greet==1.0"]):
+        subprocess.run(command, check=True)
+    python = str((venv / "bin/python").resolve())
+    (venv / "rpiomega.json").write_text(json.dumps({"python": python, "version": "1.0"}))
+    (tmp_path / "greet").symlink_to(venv / "bin/greet")
+    assert install(python="/no/python")["result"] is False
+    assert greeting(tmp_path) == "greet 1.0"
+    foreseen = install("greet==1.0", test=True)
+    assert install("greet==1.0")["changes"] == foreseen["changes"]
+    assert greeting(tmp_path) == "greet 1.0"
+    assert {entry.name for entry in venv.iterdir()} == {"a", "current"}
+    assert install("greet==1.0")["changes"] == {}
 
 
 def test_test_mode_predicts_and_writes_nothing(install, tmp_path):
@@ -64,14 +84,23 @@ def test_test_mode_predicts_and_writes_nothing(install, tmp_path):
 
 def test_an_interrupted_installation_is_made_anew(install, tmp_path):
     install()
-    (tmp_path / "venv/rpiomega.json").unlink()
+    (tmp_path / "venv/current/rpiomega.json").unlink()
     assert install()["changes"]
     assert greeting(tmp_path) == "greet 2.0"
 
 
+def test_what_an_interrupted_installation_left_goes(install, tmp_path):
+    install()
+    (tmp_path / "venv/b/bin").mkdir(parents=True)
+    foreseen = install(test=True)
+    assert foreseen["changes"] == {str(tmp_path / "venv/b"): "removed"}
+    assert install()["changes"] == foreseen["changes"]
+    assert not (tmp_path / "venv/b").exists()
+
+
 def test_an_environment_of_a_vanished_python_is_made_anew(install, tmp_path):
     install()
-    stamp = tmp_path / "venv/rpiomega.json"
+    stamp = tmp_path / "venv/current/rpiomega.json"
     stamp.write_text(json.dumps({**json.loads(stamp.read_text()), "python": "/usr/bin/python3.1"}))
     assert install()["changes"]
 
