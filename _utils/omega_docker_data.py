@@ -14,6 +14,8 @@ _SIGNS = {
 }
 # Stands in a data root until it is complete.
 COPYING = ".rpiomega-copying"
+COPY_BOUND = 6 * 3600  # seconds; 100 GB at 5 MB/s
+MEASURE_BOUND = 900
 _OWN = {"metadata.db", "backingFsBlockDev"}
 
 
@@ -99,16 +101,19 @@ def plan(old, new, move):
 def copy(old, new):
     """Copy a data root whole, while no engine uses it; the old one stays.
 
-    :raises DataError: it could not be copied, and `new` is empty again
+    :raises DataError: it could not be copied within COPY_BOUND, and `new` is empty again
     """
     _clear(new)
     os.makedirs(new, mode=0o710, exist_ok=True)
     with open(os.path.join(new, COPYING), "w", encoding="utf-8"):
         pass
-    done = subprocess.run(["cp", "-a", f"{old}/.", new], capture_output=True, text=True, check=False)
-    if done.returncode:
+    try:
+        done = _run(COPY_BOUND, "cp", "-a", f"{old}/.", new)
+        if done.returncode:
+            raise DataError(done.stderr.strip().splitlines()[-1])
+    except DataError as error:
         _clear(new)
-        raise DataError(f"docker.data_root: {old} was not copied to {new}: {done.stderr.strip().splitlines()[-1]}")
+        raise DataError(f"docker.data_root: {old} was not copied to {new}: {error}") from None
     os.sync()
     os.unlink(os.path.join(new, COPYING))
 
@@ -131,8 +136,19 @@ def _clear(folder):
 
 
 def _megabytes(path):
-    shown = subprocess.run(["du", "-smx", path], capture_output=True, text=True, check=False).stdout
+    try:
+        # Its exit code says only that a file went meanwhile: the engine still runs.
+        shown = _run(MEASURE_BOUND, "du", "-smx", path).stdout
+    except DataError as error:
+        raise DataError(f"docker.data_root: how much {path} holds is unknown: {error}") from None
     return int(shown.split()[0]) if shown else 0
+
+
+def _run(bound, *command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=bound, check=False)
+    except subprocess.TimeoutExpired:
+        raise DataError(f"`{command[0]}` did not end within {bound} s; see `dmesg` for errors of the disk") from None
 
 
 def _free(path):
