@@ -97,5 +97,8 @@ def _fetch_key(url, path, fingerprint):
         return f"{url} holds {error}; a captive portal or proxy may have answered instead"
     if found != [fingerprint]:
         return f"the key at {url} has fingerprint {', '.join(found)}, pinned is {fingerprint}: not trusted"
-    omega_files.write(path, data.decode("ascii"))
+    try:
+        omega_files.write(path, data.decode("ascii"))
+    except UnicodeDecodeError:
+        return f"the key at {url} is binary: give the address of the ASCII-armoured one, mostly *.asc"
     return None

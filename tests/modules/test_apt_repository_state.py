@@ -5,6 +5,7 @@ import http.server
 import pathlib
 import threading
 
+import omega_openpgp
 import pytest
 
 KEY = pathlib.Path(__file__).parents[1] / "unit/data/signing-key.asc"
@@ -62,6 +63,14 @@ def test_a_captive_portal_is_suspected(present, server):
     answer = present(f"{server}/portal")
     assert answer["result"] is False
     assert "captive portal" in answer["comment"]
+
+
+def test_a_binary_key_is_named_even_if_it_is_the_right_one(present, server, tmp_path):
+    (tmp_path / "www/key.gpg").write_bytes(omega_openpgp._dearmour(KEY.read_bytes()))
+    answer = present(f"{server}/key.gpg")
+    assert (answer["result"], answer["changes"]) == (False, {})
+    assert f"{server}/key.gpg is binary: give the address of the ASCII-armoured one" in answer["comment"]
+    assert not (tmp_path / "keyrings").exists()
 
 
 def test_an_unreachable_key_names_its_address(present):
