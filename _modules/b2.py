@@ -102,11 +102,15 @@ def bucket_create(name, type="allPrivate", lifecycle_rules=None, encryption=None
 def bucket_update(name, revision=None, type=None, lifecycle_rules=None, encryption=None, info=None, file_lock=None):  # noqa: A002
     """Change settings of a bucket; those not given stay.
 
+    :param name: the bucket
     :param revision: change it only if this is still its revision
+    :param type: ``allPrivate`` or ``allPublic``
+    :param lifecycle_rules: as in `bucket_create`; an empty list takes all away
+    :param encryption: ``SSE-B2``
+    :param info: dict of texts to keep with the bucket, in place of those it has
+    :param file_lock: True makes the bucket able to hold locked files; it can never be taken back
     :return: the bucket as it is now, as `bucket`
     :raises CommandExecutionError: as `account`; no such bucket; changed by somebody else meanwhile
-
-    The other parameters are those of `bucket_create`.
 
     CLI Example:
 
@@ -122,6 +126,8 @@ def bucket_update(name, revision=None, type=None, lifecycle_rules=None, encrypti
 def bucket_empty(name):
     """Return whether a bucket holds nothing: no file, no old version, no unfinished large file.
 
+    :param name: the bucket
+    :return: True or False
     :raises CommandExecutionError: as `account`; no such bucket
 
     CLI Example:
@@ -136,6 +142,7 @@ def bucket_empty(name):
 def bucket_delete(name, purge=False):
     """Delete a bucket. B2 refuses it while the bucket holds anything.
 
+    :param name: the bucket
     :param purge: first delete every version of every file in it, for good
     :return: how many file versions were deleted
     :raises CommandExecutionError: as `account`; no such bucket; not empty

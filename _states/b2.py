@@ -31,6 +31,17 @@ def _would(ret, comment):
     return {**ret, "result": None, "comment": comment}
 
 
+def _before_the_command(ret, changes):
+    """Return what test=True says of the run that installs the b2 command first; None where the command is there."""
+    try:
+        omega_b2.account(__pillar__)
+        omega_b2.python()
+    except omega_b2.B2Error as error:
+        if __opts__["test"] and error.kind == "missing":
+            return {**ret, "result": None, "changes": changes, "comment": f"once the b2 command is installed ({error})"}
+    return None
+
+
 def authorized(name, env_file="/etc/rpiomega/b2.env"):
     """Have the node's B2 account at hand for a user's ``b2`` command, and in a file for root's services.
 
@@ -125,6 +136,9 @@ def bucket_present(name, type="allPrivate", lifecycle_rules=None, encryption="SS
         return _failed(ret, f"bucket {name}: {problem}")
     wanted = {"type": type, "lifecycle_rules": lifecycle_rules, "encryption": encryption, "info": info}
     wanted = {key: value for key, value in {**wanted, "file_lock": file_lock}.items() if value is not None}
+    unknown = _before_the_command(ret, {name: {"old": None, "new": wanted}})
+    if unknown:
+        return unknown
     try:
         found = __salt__["b2.bucket"](name)
         if found is None:
@@ -187,6 +201,9 @@ def bucket_absent(name, purge=False):
     :return: Salt's state return
     """
     ret = _ret(name, f"there is no bucket {name}")
+    unknown = _before_the_command(ret, {})
+    if unknown:
+        return unknown
     try:
         if __salt__["b2.bucket"](name) is None:
             return ret
@@ -233,6 +250,9 @@ def application_key_present(
     if bool(bucket) == bool(all_buckets):
         cause = "it has no bucket, so it would open all of them" if not bucket else "it has both bucket and all_buckets"
         return _failed(ret, f"{subject}: {cause}; give one of `bucket: NAME` and `all_buckets: true`")
+    unknown = _before_the_command(ret, {name: {"old": [], "new": secret_file}})
+    if unknown:
+        return unknown
     try:
         found = __salt__["b2.bucket"](bucket) if bucket else None
         existing = __salt__["b2.keys"](name)
@@ -281,6 +301,9 @@ def application_key_absent(name, secret_file=None):
     :return: Salt's state return
     """
     ret = _ret(name, f"there is no application key {name}")
+    unknown = _before_the_command(ret, {})
+    if unknown:
+        return unknown
     try:
         for key in __salt__["b2.keys"](name):
             ret["changes"][key["key_id"]] = "revoked"

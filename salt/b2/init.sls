@@ -33,7 +33,7 @@ b2.bucket.{{ name }}:
   b2.bucket_present:
     - name: {{ name }}
     - type: {{ bucket.get('type', 'allPrivate') }}
-    - lifecycle_rules: {{ bucket.get('lifecycle_rules', []) | json }}
+    - lifecycle_rules: {{ bucket.get('lifecycle_rules') | json }}
     - require:
       - b2: b2.account
 {% endfor %}

@@ -11,6 +11,9 @@ import tempfile
 import b2_server
 import omega_b2_files
 import pytest
+import salt.config
+import salt.loader
+import salt.template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = [{"fileNamePrefix": "", "daysFromHidingToDeleting": 7}]
@@ -21,7 +24,7 @@ WRITES = ("create", "update", "delete", "upload")
 def commands():
     """The folder with the b2 command: the tests' own environment, or a new one if other users cannot reach that.
 
-    On a node it is /usr/local/bin/b2 -> /opt/rpiomega/b2/bin/b2.
+    On a node it is /usr/local/bin/b2 -> /opt/rpiomega/b2/current/bin/b2.
     """
     base = pathlib.Path(sys.base_prefix)
     if all(folder.stat().st_mode & 0o001 for folder in (base, *base.parents)):
@@ -293,6 +296,40 @@ def test_without_the_command_the_next_step_is_named(run, monkeypatch):
     answer = run("b2.bucket_present", "omega-backup")
     assert answer["result"] is False
     assert "state.apply b2" in answer["comment"]
+
+
+@pytest.mark.skipif(os.path.exists("/usr/local/bin/b2"), reason="this machine has the command")
+def test_test_mode_expects_the_command_that_the_same_run_installs(run, service, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    secret = str(tmp_path / "key")
+    for state, name, arguments, changed in (
+        ("b2.bucket_present", "omega-backup", {}, True),
+        ("b2.bucket_absent", "omega-backup", {}, False),
+        ("b2.application_key_present", "reader", {"secret_file": secret, **READER}, True),
+        ("b2.application_key_absent", "reader", {}, False),
+    ):
+        answer = run(state, name, test=True, **arguments)
+        assert answer["result"] is None, answer
+        assert "once the b2 command is installed" in answer["comment"]
+        assert (name in answer["changes"]) == changed
+    wrong = run("b2.bucket_present", "omega-backup", test=True, type="public")
+    assert (wrong["result"], wrong["changes"]) == (False, {})
+
+
+@pytest.mark.parametrize(
+    ("site", "given"), [({}, None), ({"lifecycle_rules": []}, []), ({"lifecycle_rules": RULES}, RULES)]
+)
+def test_the_formula_leaves_rules_alone_unless_the_site_names_them(tmp_path, site, given):
+    nodes = {"m": {"address": "10.0.0.1", "roles": ["master"]}}
+    pillar = {"rpiomega": {"cluster": "omega", "nodes": nodes, "b2": {"buckets": {"omega-backup": site}}}}
+    opts = salt.config.minion_config(None)
+    opts.update(id="m", file_client="local", file_roots={"base": [str(ROOT / "salt")]}, grains={"id": "m"})
+    opts.update(root_dir=str(tmp_path), cachedir=str(tmp_path / "cache"), pillar=pillar)
+    renderers = salt.loader.render(opts, salt.loader.minion_mods(opts, utils=salt.loader.utils(opts)))
+    sls = str(ROOT / "salt/b2/init.sls")
+    found = salt.template.compile_template(sls, renderers, "jinja|yaml", [], [], saltenv="base", sls="b2")
+    options = found["b2.bucket.omega-backup"]["b2.bucket_present"]
+    assert next(option["lifecycle_rules"] for option in options if "lifecycle_rules" in option) == given
 
 
 @pytest.fixture
