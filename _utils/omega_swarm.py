@@ -106,7 +106,7 @@ class Member(Joining, Mending):
         self.bounds, self.notify = bounds or Bounds(), notify or (lambda node: None)
         self.changes, self.notes, self.warnings = {}, [], []
         self._since, self._appeared, self._bootstrapped = {}, False, None
-        self._join_notes, self._said_first = [], None
+        self._join_notes, self._said_first, self._expected = [], None, set()
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -216,9 +216,11 @@ class Member(Joining, Mending):
                 step = plan.decide(facts)
                 if step.kind in ("done", "refuse"):
                     self.warnings = self._host(facts)[1]
+                    self.notes += plan.missed(facts, self._expected)
                     return step.kind == "done", self._comment(step, facts)
                 self._appear(facts)
                 if step.kind == "linger":
+                    self._expected.update(facts.expected.intersection(step.names))
                     if self._over("linger", self.bounds.promote):
                         missing = "; ".join([f"still missing: {', '.join(step.names)}", *plan.held_back(facts)])
                         return True, self._comment(Step("done", missing), facts)

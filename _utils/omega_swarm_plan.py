@@ -168,6 +168,13 @@ def held_back(facts):
     return [f"{name} is not promoted: {reason}" for name, reason in reasons.items() if reason]
 
 
+def missed(facts, expected):
+    """Return one clause for each of these managers-to-be that has not joined and whose run is not seen."""
+    entries = {name: facts.published.get(name, Published()) for name in facts.managers if name in expected}
+    missing = [name for name, entry in entries.items() if not entry.role_now and not entry.present]
+    return [f"{name} has not joined, though Consul sees it alive: apply the state there" for name in missing]
+
+
 def _surplus_manager(facts):
     problem = demotion_problem(facts.nodes, facts.local.node_id)
     if problem:

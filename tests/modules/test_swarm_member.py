@@ -114,7 +114,9 @@ def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(s
 
 
 def test_a_manager_that_comes_later_is_promoted_when_a_manager_looks(site, kv):
-    assert site.apply("pi1", gather_timeout=0)["pi1"]["result"] is True
+    first = site.apply("pi1", gather_timeout=2)["pi1"]
+    assert first["result"] is True
+    assert "pi2 has not joined, though Consul sees it alive: apply the state there" in first["comment"]
     late = site.apply("pi2", promote_timeout=1)["pi2"]
     assert late["result"] is False
     assert "waiting to be promoted" in late["comment"]
