@@ -27,7 +27,10 @@ CONNECT, ANSWER = 2.0, 5.0  # seconds of one attempt
 BOUND = 15.0  # seconds for a server that is there and does not say: it may be starting
 RPC_TLS, RPC_CONSUL = b"\x03", b"\x00"
 MANUAL = "docs/operations.md, The master's card died"
-RESTORE = f"put the copy of /etc/rpiomega/secrets back on the master, then apply again ({MANUAL})"
+RESTORE = (
+    "put the copy of /etc/rpiomega/secrets back on the master, there `sudo salt '*' saltutil.refresh_pillar`, then "
+    f"apply again ({MANUAL})"
+)
 
 
 class _Foreign(Exception):
