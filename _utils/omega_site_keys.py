@@ -215,7 +215,8 @@ SITE = {'type': 'section',
                                                                                      'each': {'type': 'text '
                                                                                                       'or '
                                                                                                       'whole '
-                                                                                                      'number'}}}},
+                                                                                                      'number'}},
+                                                                            'null': True}},
                                                'required': []}},
                           'application_keys': {'type': 'mapping',
                                                'names': {'pattern': '[A-Za-z0-9-]{1,100}',

@@ -131,7 +131,9 @@ class Bucket(Section):
     """A bucket of Backblaze B2."""
 
     type: Literal["allPrivate", "allPublic"] = Field("allPrivate", description="Who may read its files.")
-    lifecycle_rules: list[dict[str, str | int]] = Field([], description="When old files go, in B2's own words.")
+    lifecycle_rules: list[dict[str, str | int]] | None = Field(
+        None, description="When old files go, in B2's own words; `[]`: never; not given: as it is."
+    )
 
 
 class ApplicationKey(Section):
