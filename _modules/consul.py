@@ -121,7 +121,7 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
 
         salt-call --local consul.recover_peers confirm=rpiomega-2
     """
-    node = __opts__["id"]
+    node, bound = __opts__["id"], omega_consul_exec.seconds(timeout)
     try:
         found = omega_containers.container(omega_docker.connect(), container)
         if found is None:
@@ -141,7 +141,7 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
         finally:
             with omega_docker.asking(f"container {container} does not start", f"run {start}"):
                 found.start()
-        omega_consul_recover.wait_leader(client, node, float(timeout))
+        omega_consul_recover.wait_leader(client, node, bound)
     except omega_docker.EngineError as error:
         return _no(str(error))
     except omega_consul.ConsulError as error:

@@ -95,6 +95,14 @@ def truth(value):
     return str(value).strip().lower() in ("true", "1", "yes", "on")
 
 
+def whole(name, value):
+    """The argument `name` as a whole number: 15 or "15"."""
+    try:
+        return int(str(value))
+    except ValueError:
+        raise SaltInvocationError(f"{name}: {value!r} is not a whole number") from None
+
+
 def seconds(value):
     """Number of a duration as people write it: 15, "15", "15s"."""
     try:

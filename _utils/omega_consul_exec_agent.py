@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from omega_consul import ConsulError
-from omega_consul_exec import data, done, fields, need, query, truth
+from omega_consul_exec import data, done, fields, need, query, truth, whole
 
 CHECK_KINDS = ("http", "tcp", "ttl", "script", "args", "docker_container_id", "grpc")
 
@@ -249,7 +249,7 @@ def agent_service_register(client, name=None, **kwargs):
         Name=name,
         ID=given.get("id"),
         Address=given.get("address"),
-        Port=int(given["port"]) if given.get("port") else None,
+        Port=whole("port", given["port"]) if given.get("port") else None,
         Tags=[tags] if isinstance(tags, str) else tags,
         Meta=given.get("meta"),
         EnableTagOverride=given.get("enabletagoverride"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from omega_consul import ConsulError
-from omega_consul_exec import data, done, fields, need, query, truth
+from omega_consul_exec import data, done, fields, need, query, truth, whole
 
 STATES = ("any", "unknown", "passing", "warning", "critical")
 
@@ -40,7 +40,7 @@ def catalog_register(client, node=None, address=None, datacenter=None, **kwargs)
             Service=kwargs["service"],
             ID=kwargs.get("service_id"),
             Address=kwargs.get("service_address"),
-            Port=int(kwargs["service_port"]) if kwargs.get("service_port") else None,
+            Port=whole("service_port", kwargs["service_port"]) if kwargs.get("service_port") else None,
             Tags=[tags] if isinstance(tags, str) else tags,
         )
     if kwargs.get("check"):

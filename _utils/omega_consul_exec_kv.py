@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from omega_consul import ConsulError
-from omega_consul_exec import data, done, need, query, refused
+from omega_consul_exec import data, done, need, query, refused, whole
 from omega_swarm_record import TOKEN
 
 # What a function returns stays in the master's job cache, and who has this key's value may join the swarm.
@@ -101,13 +101,13 @@ def put(client, key=None, value=None, flags=None, cas=None, acquire=None, releas
                 "verb": "cas",
                 "key": key,
                 "value": _value(value),
-                "index": int(cas),
-                "flags": int(flags),
+                "index": whole("cas", cas),
+                "flags": whole("flags", flags),
             }
             client.txn([operation])
             written = True
         else:
-            written = client.put_cas(key, _value(value), int(cas))
+            written = client.put_cas(key, _value(value), whole("cas", cas))
     else:
         written = client.put(key, _value(value), flags=flags, acquire=acquire, release=release)
     if written:
@@ -148,6 +148,7 @@ def delete(client, key=None, recurse=False, cas=None):
         salt pi1 consul.delete key=web/colour
     """
     need(key=key)
+    cas = None if cas is None else whole("cas", cas)
     if client.delete(key, recurse=bool(recurse), index=cas):
         return done(f"Deleted key {key}.")
     return refused(f"Unable to delete key {key}: {why_not(client, key, cas)}.")

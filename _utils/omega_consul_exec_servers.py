@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import omega_consul_servers
-from omega_consul_exec import data
+from omega_consul_exec import data, seconds
 
 
 def servers(client):
@@ -39,7 +39,7 @@ def wait_voters(client, names="", timeout=120):
     """
     names = names.split(",") if isinstance(names, str) else names
     wanted = [name.strip() for name in names if name.strip()]
-    return data(_shown(omega_consul_servers.wait_good(client, wanted, float(timeout))))
+    return data(_shown(omega_consul_servers.wait_good(client, wanted, seconds(timeout))))
 
 
 def _shown(found):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import omega_consul_snapshot
-from omega_consul_exec import data, done, need, refused
+from omega_consul_exec import data, done, need, refused, seconds, whole
 
 
 def snapshot_save(client, path=None, stale=False, timeout=60):
@@ -22,7 +22,7 @@ def snapshot_save(client, path=None, stale=False, timeout=60):
         salt master consul.snapshot_save path=/var/backups/consul/today.snap
     """
     need(path=path)
-    info = omega_consul_snapshot.save(client.clone(float(timeout)), path, stale)
+    info = omega_consul_snapshot.save(client.clone(seconds(timeout)), path, stale)
     return done(f"Saved Consul's state to {path}.", data=info)
 
 
@@ -38,11 +38,12 @@ def snapshot_restore(client, path=None, force=False, timeout=60):
         salt master consul.snapshot_restore path=/var/backups/consul/today.snap force=True
     """
     need(path=path)
+    bound = seconds(timeout)
     info = omega_consul_snapshot.inspect(path)
     if force is not True:
         text = f"Not restored: {path} (index {info['index']}) would replace all of Consul's state"
         return refused(f"{text}; call again with force=True", "bad_request", data=info)
-    omega_consul_snapshot.restore(client.clone(float(timeout)), path)
+    omega_consul_snapshot.restore(client.clone(bound), path)
     return done(f"Restored Consul's state from {path}.", data=info)
 
 
@@ -64,7 +65,7 @@ def snapshot_rotate(client, path=None, keep=14, token_file=None, timeout=60):
         salt-call --local consul.snapshot_rotate path=/var/backups/consul keep=7 token_file=/root/consul.token
     """
     need(path=path)
-    info = omega_consul_snapshot.rotate(client, path, int(keep), token_file, float(timeout))
+    info = omega_consul_snapshot.rotate(client, path, whole("keep", keep), token_file, seconds(timeout))
     return done(f"Saved Consul's state to {info['path']}.", data=info)
 
 

@@ -116,6 +116,27 @@ def test_missing_argument_is_an_invocation_error(salt, name):
         salt[f"consul.{name}"]()
 
 
+NUMBERS = {
+    "put": {"key": "x", "cas": "abc"},
+    "put flags": {"key": "x", "cas": 0, "flags": "abc"},
+    "delete": {"key": "x", "cas": "abc"},
+    "agent_service_register": {"name": "x", "port": "abc"},
+    "catalog_register": {"node": "x", "address": "192.0.2.1", "service": "x", "service_port": "abc"},
+    "wait_voters": {"timeout": "abc"},
+    "snapshot_save": {"path": "/none/x", "timeout": "abc"},
+    "snapshot_restore": {"path": "/none/x", "timeout": "abc", "force": True},
+    "snapshot_rotate": {"path": "/none/x", "keep": "abc"},
+    "snapshot_rotate timeout": {"path": "/none/x", "timeout": "abc"},
+    "recover_peers": {"timeout": "abc"},
+}
+
+
+@pytest.mark.parametrize("call", NUMBERS)
+def test_an_argument_that_is_no_number_is_an_invocation_error(salt, call):
+    with pytest.raises(SaltInvocationError, match=r"'abc' is not a (whole )?number"):
+        salt[f"consul.{call.split()[0]}"](**NUMBERS[call])
+
+
 def test_url_and_token_come_from_pillar_too(load_modules, consul_server):
     secrets = {"rpiomega_secrets": {"consul": {"token": consul_server.token}}}
     modules = load_modules({"consul": {"url": consul_server.url}, **secrets})
