@@ -160,9 +160,9 @@ def _held(key, entry, client):
 
 def unlock(client, key=None, session=None, destroy=True):
     """
-    Give back a lock of ``consul.lock``; ``res`` is False if that session did not hold it.
+    Give back a lock of ``consul.lock``; ``res`` is False, and the session goes on, if it did not hold it.
 
-    :param destroy: end the session too
+    :param destroy: end the session too; other locks it holds stay closed for their lock-delay
 
     CLI Example:
 
@@ -177,9 +177,8 @@ def unlock(client, key=None, session=None, destroy=True):
         if error.kind != "conflict":
             raise
         return refused(f"Session {session} does not hold {key}.", "lost")
-    finally:
-        if destroy:
-            client.session_destroy(session)
+    if destroy:
+        client.session_destroy(session)
     return done(f"Released {key}.")
 
 

@@ -272,6 +272,15 @@ def test_lock_is_exclusive_fenced_and_given_back(consul, refused, name):
     consul("unlock", key=name, session=second["session"])
 
 
+def test_unlocking_the_wrong_key_leaves_the_session_its_locks(consul, refused, name):
+    held = consul("lock", key=name, ttl=60)
+    assert refused("unlock", key=f"{name}-other", session=held["session"])["kind"] == "lost"
+    assert consul("session_info", session=held["session"])
+    assert consul("leader", key=name) == "pi1"
+    consul("unlock", key=name, session=held["session"])
+    assert refused("session_info", session=held["session"])["kind"] == "not_found"
+
+
 def test_refused_lock_leaves_no_session(consul, refused, salt, name):
     held = consul("lock", key=name, ttl=60)
     before = set(salt["consul.session_list"](return_list=True))
