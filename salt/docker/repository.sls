@@ -9,8 +9,9 @@ docker.repository:
   {% elif grains['os'] == 'Raspbian' %}
   test.fail_without_changes:
     - name: >-
-        Docker has no packages for 32-bit Raspberry Pi OS any more (release 28 was the last, and this is its end): write
+        {{ grains['id'] }}: Docker's repository has packages for 32-bit Raspberry Pi OS up to release 28 only: write
         `docker: {source: distribution}` at nodes.{{ grains['id'] }} of the site file, or put the 64-bit system on its card
+    - comment: Docker is not installed
     - require_in:
       - docker_engine: docker.install
   {% else %}
