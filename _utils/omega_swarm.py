@@ -304,11 +304,11 @@ class Member(Joining, Mending):
         if self.want.role != MANAGER:
             return
         if not self._appeared:
-            self._appeared = True
             self.store.appear()
             self._said_first = facts.own.role_now or None
             known = facts.local.control or facts.local.state in ("locked", "pending")
             self.store.publish(facts.own if known and facts.own.node_id else plan.entry_of(facts))
+            self._appeared = True
 
     # -- acting --------------------------------------------------------------------------------------------
 

@@ -6,9 +6,11 @@ import re
 import signal
 import time
 
+import omega_swarm
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
+from omega_consul import ConsulError
 from omega_swarm_docker import Engine, SwarmError
 from omega_swarm_record import LOCK, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
 from swarm_catalog import Catalog
@@ -408,6 +410,17 @@ def test_a_run_that_stood_still_for_longer_than_its_session_is_seen_again(kv, st
     assert not present(kv)
     run.publish(Published(role_now="worker"))
     assert present(kv)
+
+
+def test_a_run_that_consul_did_not_hear_at_first_is_seen_later(site, kv, consul):
+    want = omega_swarm.wanted(site.pillar["rpiomega"], "pi2")
+    run = omega_swarm.Member(Engine(site.dockerds["pi2"].base_url), Store(consul.client(), "pi2"), want)
+    facts = run.facts()
+    with consul.frozen(), pytest.raises(ConsulError):
+        run._appear(facts)
+    run._appear(facts)
+    assert present(kv)
+    run.store.vanish()
 
 
 # -- roles ------------------------------------------------------------------------------------------------
