@@ -62,12 +62,7 @@ class Service:
             return None
         if done.returncode in (ABSENT, LATE):
             return done.stderr
-        log = subprocess.run(
-            ["journalctl", "--unit", UNIT, "--lines", "40", "--output", "cat", "--no-pager"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.splitlines()
+        log = _run("journalctl", "--unit", UNIT, "--lines", "40", "--output", "cat", "--no-pager").stdout.splitlines()
         said = [line for line in log if re.search(r"failed|unable|invalid|error", line, re.IGNORECASE)]
         # systemd's own lines say only that it failed.
         said = [line for line in said if not line.startswith((UNIT, "Failed to start"))] or said
@@ -75,7 +70,10 @@ class Service:
 
 
 def _systemctl(*arguments):
-    command = ["systemctl", *arguments]
+    return _run("systemctl", *arguments)
+
+
+def _run(*command):
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
     except subprocess.TimeoutExpired:
@@ -85,4 +83,4 @@ def _systemctl(*arguments):
         return subprocess.CompletedProcess(command, LATE, "", late)
     except FileNotFoundError:
         # As where a state is only tried out, with test=True.
-        return subprocess.CompletedProcess(command, ABSENT, "", "no systemd runs here: there is no systemctl")
+        return subprocess.CompletedProcess(command, ABSENT, "", f"no systemd runs here: there is no {command[0]}")

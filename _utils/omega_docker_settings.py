@@ -9,6 +9,7 @@ import omega_files
 
 # What the site wanted last time ("ours"), and what the engine has still to do ("owed": restart or reload).
 RECORD = "/var/lib/rpiomega/docker.json"
+TOLD_BOUND = 15
 # Under what name /info tells of a setting that a reload takes over.
 _TOLD = {
     "labels": lambda info: info.get("Labels") or [],
@@ -116,14 +117,16 @@ class Settings:
         """Return which reloaded setting the engine does not tell of, or None."""
 
         def seen():
-            info = omega_docker.connect(base_url).info()
+            client = omega_docker.connect(base_url)
+            with omega_docker.asking("the engine does not tell its settings"):
+                info = client.info()
             for key, told in _TOLD.items():
                 want = [str(value).rstrip("/") for value in self.wanted.get(key, [])]
                 if key in self.changes and sorted(told(info)) != sorted(want):
                     return f"{key} is {told(info)} after a reload, not {want}; see `journalctl -u docker`"
             return None
 
-        return omega_docker.wait(seen, 15)
+        return omega_docker.wait(seen, TOLD_BOUND)
 
     def _put(self, text):
         if text is None:

@@ -3,6 +3,7 @@
 import json
 import signal
 
+import ailing_engine
 import omega_docker_service
 import omega_docker_settings
 import pytest
@@ -144,6 +145,14 @@ def test_a_restart_that_was_interrupted_is_made_up_for(configured, daemon, monke
     assert again["changes"] == {"engine": "restart"}
     assert info(daemon)["LoggingDriver"] == "local"
     assert configured(settings=wanted)["changes"] == {}
+
+
+def test_an_engine_that_does_not_tell_its_settings_after_a_reload_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(omega_docker_settings, "TOLD_BOUND", 0)
+    wanted = omega_docker_settings.Settings(str(tmp_path / "a.json"), {}, None, record=str(tmp_path / "record"))
+    with ailing_engine.serve(tmp_path) as url:
+        told = wanted._untold(url)
+    assert "does not tell its settings: no space left on device" in told
 
 
 def test_a_file_that_is_no_json_is_named_and_left(configured, daemon):
