@@ -40,7 +40,7 @@ def command(over_ssh, ready, read_site) -> click.Command:
         if replace and not line:
             raise click.UsageError(f"{name} is not in {site_file}: without --replace it is removed for good")
         if name == site.master.name:
-            raise click.UsageError(f"{name} is the master: docs/operations.md says how it is made anew")
+            raise click.UsageError(f"{name} is the master: see docs/operations.md, The master's card died")
         site, pool, bulk = ready(site_file, (site.master.name,), ssh_config, log_dir, jobs)
         bulk.close()
         options = Options(force_dead, replace, dry_run)
