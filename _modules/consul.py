@@ -14,7 +14,8 @@ token
 
 Every function returns ``{"res": bool, ...}`` with ``data`` or ``message`` (and ``kind`` where it failed:
 unreachable, no_leader, timeout, denied, not_found, conflict, lost, bad_request) within the time-out
-``consul.timeout``, 3 seconds by default. Reads are consistent unless ``stale=True``. No return holds a token.
+``consul.timeout``, 3 seconds by default; an argument that is missing, or no number where one is wanted, raises
+SaltInvocationError. Reads are consistent unless ``stale=True``. No return holds a token.
 
 Requires py-consul.
 """
@@ -114,6 +115,7 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
     :param confirm: this node's name
     :param container: of the agent
     :param timeout: seconds to wait for a leader afterwards
+    :return: ``{"res": True, "message": ...}``; ``res`` False with what it would do, or with what went wrong
 
     CLI Example:
 

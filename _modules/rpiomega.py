@@ -32,8 +32,12 @@ def removal(node):
     """
     What Consul and the master's secrets hold of a node; on the master.
 
+    :param node: its name
     :return: dict: in_site, consul (alive, leaving, left, failed, absent), refused (why Consul needs it, or ""), token,
         policy, secrets (bool each)
+    :raises CommandExecutionError: ``node`` is no node's name, this is not the master, or Consul does not answer
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -48,8 +52,11 @@ def forget(node):
     """
     Take a node that does not answer out of Consul, revoke its token, delete its secrets; on the master.
 
+    :param node: its name
     :return: list of what was done
-    :raises CommandExecutionError: Consul sees it alive, or needs it for its quorum
+    :raises CommandExecutionError: as ``rpiomega.removal``; Consul sees the node alive, or needs it for its quorum
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -63,7 +70,11 @@ def leave_consul(container="rpiomega-consul"):
     """
     Let this node's Consul agent leave the cluster in good order, and remove its container; its data stays.
 
+    :param container: the agent's
     :return: what was done, "" if there was no agent
+    :raises CommandExecutionError: the agent did not leave, or the engine refused or did not answer
+
+    CLI Example:
 
     .. code-block:: bash
 

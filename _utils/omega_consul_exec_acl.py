@@ -18,6 +18,8 @@ def acl_policy_list(client):
     """
     Names, IDs and descriptions of the policies.
 
+    :return: ``{"res": True, "data": ...}``: list of ``{"ID", "Name", "Description", ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -30,6 +32,9 @@ def acl_policy_list(client):
 def acl_policy_read(client, name=None):
     """
     A policy with its rules.
+
+    :param name: of the policy
+    :return: ``{"res": True, "data": ...}``: ``{"ID", "Name", "Description", "Rules", ...}``; ``res`` False if there is none
 
     CLI Example:
 
@@ -46,6 +51,9 @@ def acl_policy_create(client, name=None, rules=None, description=""):
     """
     Create a policy, or give an existing one these rules.
 
+    :param name: of the policy
+    :param rules: in HCL or JSON
+    :param description: a text for people
     :return: ``{"res": True, "message": ..., "changed": bool}``
 
     CLI Example:
@@ -63,6 +71,9 @@ def acl_policy_delete(client, name=None):
     """
     Delete a policy; tokens lose what it allowed at once.
 
+    :param name: of the policy
+    :return: ``{"res": True, "message": ..., "changed": bool}``; what is not there is no change
+
     CLI Example:
 
     .. code-block:: bash
@@ -78,6 +89,8 @@ def acl_token_list(client):
     """
     Tokens without their secrets: accessor, description, policies.
 
+    :return: ``{"res": True, "data": ...}``: list of ``{"accessor", "description", "policies", "local"}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -90,6 +103,9 @@ def acl_token_list(client):
 def acl_token_read(client, accessor=None):
     """
     A token without its secret.
+
+    :param accessor: its AccessorID
+    :return: ``{"res": True, "data": ...}``: ``{"accessor", "description", "policies", "local"}``; ``res`` False if there is none
 
     CLI Example:
 
@@ -106,6 +122,7 @@ def acl_token_create(client, description="", policies=None, path=None, ttl=None)
     """
     Create a token.
 
+    :param description: a text for people
     :param policies: names of existing policies
     :param path: file on this minion that gets the secret (new, mode 0600); without it the secret is thrown away
         and can only be read with a management token
@@ -126,6 +143,9 @@ def acl_token_delete(client, accessor=None):
     """
     Delete a token.
 
+    :param accessor: its AccessorID
+    :return: ``{"res": True, "message": ..., "changed": bool}``; what is not there is no change
+
     CLI Example:
 
     .. code-block:: bash
@@ -142,7 +162,9 @@ def acl_create(client, name=None, type="client", rules=None, path=None):
     As in Salt's former module, on the ACL system that Consul has since 1.4: a policy ``name`` with ``rules``
     and a token of it.
 
+    :param name: of the policy, and the token's description
     :param type: client, or management: all rights, no rules
+    :param rules: in HCL or JSON; a token without any rights if not given
     :param path: as in ``consul.acl_token_create``
     :return: ``{"res": True, "message": ..., "ID": AccessorID}``
 
@@ -174,6 +196,12 @@ def acl_update(client, id=None, name=None, type="client", rules=None):
     Give the token with the AccessorID ``id`` the description ``name`` and, with ``rules``, the policy ``name`` in place
     of its policies. All else stays: its roles and identities, and its policies where no ``rules`` are given.
 
+    :param id: AccessorID of the token
+    :param name: of the policy, and the token's description
+    :param type: client, or management: all rights, no rules
+    :param rules: in HCL or JSON
+    :return: ``{"res": True, "message": ...}``; ``res`` False if there is none
+
     CLI Example:
 
     .. code-block:: bash
@@ -191,6 +219,9 @@ def acl_delete(client, id=None):
     """
     Delete the token with the AccessorID ``id``.
 
+    :param id: AccessorID of the token
+    :return: ``{"res": True, "message": ...}``; ``res`` False if there is none
+
     CLI Example:
 
     .. code-block:: bash
@@ -207,6 +238,9 @@ def acl_info(client, id=None):
     """
     The token with the AccessorID ``id``, without its secret.
 
+    :param id: AccessorID of the token
+    :return: as ``consul.acl_token_read``
+
     CLI Example:
 
     .. code-block:: bash
@@ -221,6 +255,7 @@ def acl_clone(client, id=None, path=None):
     """
     Create a token with the same policies, roles and identities as the token with the AccessorID ``id``.
 
+    :param id: AccessorID of the token
     :param path: as in ``consul.acl_token_create``
     :return: ``{"res": True, "message": ..., "ID": AccessorID of the new one}``
 
@@ -239,6 +274,8 @@ def acl_clone(client, id=None, path=None):
 def acl_list(client):
     """
     Tokens without their secrets.
+
+    :return: as ``consul.acl_token_list``
 
     CLI Example:
 

@@ -12,6 +12,8 @@ def agent_checks(client):
     """
     Checks this agent manages.
 
+    :return: ``{"res": True, "data": ...}``: ``{check ID: {"Name", "Status", "Output", "ServiceID", ...}}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -24,6 +26,8 @@ def agent_checks(client):
 def agent_services(client):
     """
     Services this agent manages.
+
+    :return: ``{"res": True, "data": ...}``: ``{service ID: {"Service", "Port", "Tags", ...}}``
 
     CLI Example:
 
@@ -39,6 +43,8 @@ def agent_members(client, wan=False):
     Members of the cluster as this agent sees them (not by quorum: works without a leader).
 
     :param wan: those of the WAN pool
+    :return: ``{"res": True, "data": ...}``: list of ``{"Name", "Addr", "Status" (1 alive, 2 leaving, 3 left, 4 failed),
+        ...}``
 
     CLI Example:
 
@@ -54,6 +60,8 @@ def agent_self(client):
     """
     Configuration and member entry of this agent; Consul itself hides the secrets in it.
 
+    :return: ``{"res": True, "data": ...}``: ``{"Config", "Member", "Stats", ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -66,6 +74,10 @@ def agent_self(client):
 def agent_maintenance(client, enable=None, reason=None):
     """
     Put this node into maintenance mode (its checks are critical), or end that.
+
+    :param enable: True or False
+    :param reason: text shown with the check
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 
@@ -83,6 +95,10 @@ def agent_join(client, address=None, wan=False):
     """
     Make this agent join the cluster of the agent at ``address``.
 
+    :param address: of an agent of that cluster, with its gossip port if it is not 8301
+    :param wan: join by the WAN pool
+    :return: ``{"res": True, "message": ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -98,6 +114,9 @@ def agent_join(client, address=None, wan=False):
 def agent_leave(client, node=None):
     """
     Force the failed node ``node`` into the state "left". A node that lives comes back by itself.
+
+    :param node: its name
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 
@@ -149,10 +168,12 @@ def agent_check_register(client, name=None, id=None, service_id=None, **kwargs):
     """
     Register a check with this agent.
 
+    :param name: of the check
     :param id: default: the name
     :param service_id: service the check belongs to; otherwise the node
     :param kwargs: ``http``, ``tcp``, ``grpc``, ``args`` (list), ``script`` or ``ttl``, with ``interval``,
         ``timeout`` (durations: "10s"), ``status``, ``notes``, ``deregister_after``
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 
@@ -170,6 +191,9 @@ def agent_check_deregister(client, checkid=None):
     """
     Remove a check from this agent.
 
+    :param checkid: ID of the check
+    :return: ``{"res": True, "message": ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -186,6 +210,10 @@ def agent_check_pass(client, checkid=None, note=None):
     """
     Mark a TTL check as passing and restart its clock.
 
+    :param checkid: ID of the check
+    :param note: text shown with it
+    :return: ``{"res": True, "message": ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -199,6 +227,10 @@ def agent_check_warn(client, checkid=None, note=None):
     """
     Mark a TTL check as warning and restart its clock.
 
+    :param checkid: ID of the check
+    :param note: text shown with it
+    :return: ``{"res": True, "message": ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -211,6 +243,10 @@ def agent_check_warn(client, checkid=None, note=None):
 def agent_check_fail(client, checkid=None, note=None):
     """
     Mark a TTL check as critical and restart its clock.
+
+    :param checkid: ID of the check
+    :param note: text shown with it
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 
@@ -232,8 +268,10 @@ def agent_service_register(client, name=None, **kwargs):
     """
     Register a service with this agent.
 
+    :param name: of the service
     :param kwargs: ``id`` (default: the name), ``address``, ``port``, ``tags`` (one or a list), ``meta`` (mapping),
         ``enabletagoverride``, ``check``: mapping with what ``consul.agent_check_register`` takes; in any case
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 
@@ -263,6 +301,9 @@ def agent_service_deregister(client, serviceid=None):
     """
     Remove a service, and its checks, from this agent.
 
+    :param serviceid: ID of the service
+    :return: ``{"res": True, "message": ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -278,6 +319,11 @@ def agent_service_deregister(client, serviceid=None):
 def agent_service_maintenance(client, serviceid=None, enable=None, reason=None):
     """
     Put a service of this agent into maintenance mode, or end that.
+
+    :param serviceid: ID of the service
+    :param enable: True or False
+    :param reason: text shown with the check
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 

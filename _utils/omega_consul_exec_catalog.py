@@ -19,10 +19,13 @@ def catalog_register(client, node=None, address=None, datacenter=None, **kwargs)
     """
     Register a node, service or check in the catalog, past any agent (for what has no agent).
 
-    :param node: name of the node; ``address``: its address
+    :param node: name of the node
+    :param address: its address
+    :param datacenter: another datacenter; default: the agent's own
     :param kwargs: ``service``, ``service_id``, ``service_address``, ``service_port``, ``service_tags``; ``check``
         (name), ``check_id``, ``check_status`` (unknown, passing, warning, critical), ``check_service`` (ID),
         ``check_notes``; ``node_meta`` (mapping)
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 
@@ -59,6 +62,12 @@ def catalog_deregister(client, node=None, datacenter=None, checkid=None, service
     """
     Remove a node from the catalog, or only a service or check of it. What an agent manages comes back.
 
+    :param node: name of the node
+    :param datacenter: another datacenter; default: the agent's own
+    :param checkid: only the check with this ID
+    :param serviceid: only the service with this ID
+    :return: ``{"res": True, "message": ...}``; also if there is none such
+
     CLI Example:
 
     .. code-block:: bash
@@ -75,6 +84,8 @@ def catalog_datacenters(client):
     """
     Names of the datacenters.
 
+    :return: ``{"res": True, "data": ...}``: list of names, the nearest first
+
     CLI Example:
 
     .. code-block:: bash
@@ -88,7 +99,9 @@ def catalog_nodes(client, dc=None, stale=False):
     """
     Nodes.
 
-    :param stale: any server may answer, even without a leader
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: list of ``{"Node", "Address", "Meta", ...}``
 
     CLI Example:
 
@@ -103,6 +116,10 @@ def catalog_services(client, dc=None, stale=False):
     """
     Services with their tags.
 
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: ``{name: [tags]}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -115,6 +132,12 @@ def catalog_services(client, dc=None, stale=False):
 def catalog_service(client, service=None, dc=None, tag=None, stale=False):
     """
     Nodes that provide ``service``.
+
+    :param service: its name
+    :param dc: another datacenter; default: the agent's own
+    :param tag: only those with this tag
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: list of ``{"Node", "Address", "ServicePort", ...}``, empty if nobody does
 
     CLI Example:
 
@@ -131,6 +154,11 @@ def catalog_node(client, node=None, dc=None, stale=False):
     """
     A node and its services; ``data`` is None if there is none such.
 
+    :param node: its name
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: ``{"Node": ..., "Services": ...}`` or None
+
     CLI Example:
 
     .. code-block:: bash
@@ -145,6 +173,11 @@ def health_node(client, node=None, dc=None, stale=False):
     """
     Checks of a node.
 
+    :param node: its name
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: list of ``{"CheckID", "Status", "Output", ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -158,6 +191,11 @@ def health_node(client, node=None, dc=None, stale=False):
 def health_checks(client, service=None, dc=None, stale=False):
     """
     Checks of a service.
+
+    :param service: its name
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: as ``consul.health_node``
 
     CLI Example:
 
@@ -174,7 +212,12 @@ def health_service(client, service=None, dc=None, tag=None, passing=False, stale
     """
     Nodes that provide a service, with the health of each.
 
+    :param service: its name
+    :param dc: another datacenter; default: the agent's own
+    :param tag: only those with this tag
     :param passing: only those whose checks all pass
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: list of ``{"Node", "Service", "Checks"}``
 
     CLI Example:
 
@@ -190,6 +233,11 @@ def health_service(client, service=None, dc=None, tag=None, passing=False, stale
 def health_state(client, state=None, dc=None, stale=False):
     """
     Checks in a state: any, unknown, passing, warning or critical.
+
+    :param state: one of them
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: as ``consul.health_node``
 
     CLI Example:
 
@@ -207,6 +255,8 @@ def alive(client):
     """
     Sorted names of the nodes that Consul sees alive (serfHealth passes), by a consistent read.
 
+    :return: ``{"res": True, "data": ...}``: the names
+
     CLI Example:
 
     .. code-block:: bash
@@ -220,6 +270,8 @@ def status_leader(client):
     """
     Address of the Raft leader; ``res`` is False with kind "no_leader" if there is none (Consul itself answers
     that with success and an empty string).
+
+    :return: ``{"res": True, "data": ...}``: ``ADDRESS:PORT``
 
     CLI Example:
 
@@ -237,6 +289,8 @@ def status_peers(client):
     """
     Addresses of the Raft peers.
 
+    :return: ``{"res": True, "data": ...}``: list of ``ADDRESS:PORT``
+
     CLI Example:
 
     .. code-block:: bash
@@ -250,8 +304,12 @@ def event_fire(client, name=None, payload=None, dc=None, node=None, service=None
     """
     Fire a user event. Events are spread by gossip: quickly, but without a promise.
 
+    :param name: of the event
     :param payload: text that goes with it (readable by every node)
-    :param node: only nodes whose name matches this regular expression; likewise ``service`` and ``tag``
+    :param dc: another datacenter; default: the agent's own
+    :param node: only nodes whose name matches this regular expression
+    :param service: only nodes with a service that matches
+    :param tag: only where that service has a tag that matches
     :return: ``{"res": True, "message": ..., "data": the event}``
 
     CLI Example:
@@ -270,6 +328,9 @@ def event_fire(client, name=None, payload=None, dc=None, node=None, service=None
 def event_list(client, name=None):
     """
     Recent events this agent has seen, all or those called ``name``; payloads as text.
+
+    :param name: only those called so
+    :return: ``{"res": True, "data": ...}``: list of ``{"ID", "Name", "Payload", ...}``, oldest first
 
     CLI Example:
 

@@ -16,9 +16,11 @@ def list_(client, key=None, recurse=False, separator=None, dc=None, stale=False)
     """
     Names of the keys below ``key``, all if it is not given. Consul leaves out those the token may not read.
 
+    :param key: what their names begin with
     :param recurse: accepted for Salt's former module; Consul always lists the whole subtree
     :param separator: list only up to this character, like a folder
-    :param stale: any server may answer, even without a leader
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
     :return: ``{"res": True, "data": [names]}``
 
     CLI Example:
@@ -39,9 +41,11 @@ def get(client, key=None, recurse=False, decode=False, raw=False, dc=None, stale
     """
     A key with its indexes, flags and session; values are Base64 unless decoded. The swarm's worker token is not shown.
 
+    :param key: the key, or with ``recurse`` what the names begin with
     :param recurse: all keys below ``key``
     :param decode: values as text
     :param raw: only the value, as text
+    :param dc: another datacenter; default: the agent's own
     :param stale: any server may answer, even without a leader; otherwise the read is consistent
     :return: ``{"res": True, "data": [{"Key", "Value", "ModifyIndex", "LockIndex", "Flags", ...}]}``, with
         ``raw`` the value itself; ``{"res": False, "data": "Key not found."}`` if there is none
@@ -80,6 +84,8 @@ def put(client, key=None, value=None, flags=None, cas=None, acquire=None, releas
     """
     Write a key. Text is stored as it is, other types as JSON. The value is not repeated in the return.
 
+    :param key: its name, without a slash at the start
+    :param value: what to store
     :param flags: number from 0 to 2^64-1 kept with the key
     :param cas: write only if the key's ModifyIndex is this; 0: only if there is no such key
     :param acquire: session to lock the key for; fails if another session holds it
@@ -137,6 +143,7 @@ def delete(client, key=None, recurse=False, cas=None):
     """
     Delete a key.
 
+    :param key: its name
     :param recurse: all keys that begin with ``key``
     :param cas: only if the key's ModifyIndex is this (above 0)
     :return: ``{"res": bool, "message": ...}``; deleting what is not there is a success, as in Consul

@@ -15,6 +15,7 @@ def session_create(client, name=None, node=None, checks=None, behavior="release"
     """
     Create a session.
 
+    :param name: a label for people
     :param node: Consul node it belongs to, default the agent's own
     :param checks: health checks that end it; default serfHealth
     :param behavior: release or delete the keys it holds when it ends
@@ -42,6 +43,9 @@ def session_list(client, return_list=False, dc=None, stale=False):
     Sessions the token may read.
 
     :param return_list: return only a list of IDs instead of ``{"res", "data"}``
+    :param dc: another datacenter; default: the agent's own
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: list of ``{"ID", "Name", "Node", "TTL", ...}``
 
     CLI Example:
 
@@ -57,6 +61,10 @@ def session_list(client, return_list=False, dc=None, stale=False):
 def session_info(client, session=None, dc=None):
     """
     One session.
+
+    :param session: its ID
+    :param dc: another datacenter; default: the agent's own
+    :return: ``{"res": True, "data": ...}``: list of the one session; ``res`` False if there is none
 
     CLI Example:
 
@@ -74,6 +82,9 @@ def session_renew(client, session=None):
     """
     Extend a session by its TTL; ``res`` is False with kind "lost" if it has ended.
 
+    :param session: its ID
+    :return: ``{"res": True, "message": ...}``
+
     CLI Example:
 
     .. code-block:: bash
@@ -88,6 +99,10 @@ def session_renew(client, session=None):
 def session_destroy(client, session=None, dc=None):
     """
     End a session; what it still holds stays closed for its lock-delay.
+
+    :param session: its ID
+    :param dc: another datacenter; default: the agent's own
+    :return: ``{"res": True, "message": ...}``; also if there is none such
 
     CLI Example:
 
@@ -109,6 +124,7 @@ def lock(client, key=None, name=None, ttl=60, lock_delay=15, wait=0, session=Non
     Consul does not keep others from writing the key: guard what the lock protects with its ``fence``
     (``consul.txn``). Code that holds a lock while it runs uses ``omega_lock.hold``, which renews by itself.
 
+    :param key: the lock
     :param name: of the holder, told to those who wait; default: the minion's ID
     :param ttl: seconds, 10 to 86400
     :param lock_delay: seconds (0 to 60) the key stays closed if the session ends without a release
@@ -162,7 +178,10 @@ def unlock(client, key=None, session=None, destroy=True):
     """
     Give back a lock of ``consul.lock``; ``res`` is False, and the session goes on, if it did not hold it.
 
+    :param key: the lock
+    :param session: ID that ``consul.lock`` returned
     :param destroy: end the session too; other locks it holds stay closed for their lock-delay
+    :return: ``{"res": True, "message": ...}``, or ``res`` False with kind lost
 
     CLI Example:
 
@@ -187,7 +206,10 @@ def elect(client, key=None, name=None, ttl=60, lock_delay=15):
     Stand for election; call it again, more often than every ``ttl`` seconds, to stay leader (from Salt's
     scheduler, for instance). Never waits.
 
+    :param key: the office
     :param name: of the candidate; default: the minion's ID
+    :param ttl: seconds (10 to 86400) the office outlives the last call; at most twice that
+    :param lock_delay: seconds (0 to 60) the office stays closed then
     :return: ``{"res": True, "elected": bool, "leader": name or None, "session", "fence" (if elected)}``
 
     CLI Example:
@@ -222,6 +244,10 @@ def leader(client, key=None, stale=False):
     """
     Name of who leads ``key``, None if nobody does.
 
+    :param key: the office
+    :param stale: any server may answer, even without a leader; otherwise the read is consistent
+    :return: ``{"res": True, "data": ...}``: the name or None
+
     CLI Example:
 
     .. code-block:: bash
@@ -236,6 +262,10 @@ def leader(client, key=None, stale=False):
 def resign(client, key=None, name=None):
     """
     Give up the leadership that this node's ``consul.elect`` won; ``res`` is False if it has none.
+
+    :param key: the office
+    :param name: of the candidate; default: the minion's ID
+    :return: ``{"res": True, "message": ...}``, or ``res`` False with kind lost
 
     CLI Example:
 

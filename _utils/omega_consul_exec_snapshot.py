@@ -11,6 +11,7 @@ def snapshot_save(client, path=None, stale=False, timeout=60):
     Save everything in Consul (keys, sessions, ACLs with their secrets) to a new file, mode 0600. What came is
     verified by its own checksums before the file gets its name.
 
+    :param path: of the new file, on the minion
     :param stale: any server may give it, even without a leader
     :param timeout: seconds
     :return: ``{"res": True, "message": ..., "data": {"path", "size", "index", "version"}}``
@@ -30,6 +31,11 @@ def snapshot_restore(client, path=None, force=False, timeout=60):
     """
     Put Consul back to what a snapshot holds. All keys, sessions and ACLs of now are lost, in the whole cluster:
     done only with ``force=True``.
+
+    :param path: of the snapshot, on the minion
+    :param force: do it
+    :param timeout: seconds
+    :return: ``{"res": True, "message": ...}``
 
     CLI Example:
 
@@ -53,6 +59,7 @@ def snapshot_rotate(client, path=None, keep=14, token_file=None, timeout=60):
     function's own ones until ``keep`` are left. Nothing is deleted unless the new one is whole. The systemd timer
     rpiomega-consul-snapshot calls this on the master.
 
+    :param path: of the folder, made if it is missing
     :param keep: how many, at least 1
     :param token_file: file with the token to use, for calls without a pillar
     :param timeout: seconds to wait for Consul, and again for the snapshot
@@ -73,6 +80,9 @@ def snapshot_list(client, path=None):
     """
     Snapshots in a folder, oldest first, each verified: ``index`` is None for a damaged one, and ``message`` says why.
     Consul is not asked.
+
+    :param path: of the folder
+    :return: ``{"res": True, "data": ...}``: list of ``{"path", "size", "index", "version"}``
 
     CLI Example:
 

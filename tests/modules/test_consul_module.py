@@ -105,8 +105,9 @@ def test_every_function_people_know_is_there_and_documented(salt):
     assert loaded == FORMER | OURS
     for name in loaded:
         function = salt[f"consul.{name}"]
-        assert "CLI Example:" in function.__doc__, name
         first = list(inspect.signature(function).parameters)
+        own = [f":param {parameter}:" for parameter in first if parameter not in ("consul_url", "token")]
+        assert [text for text in (*own, ":return:", "CLI Example:") if text not in function.__doc__] == [], name
         assert first[:3] == ["consul_url", "key", "token"] if name == "get" else ["consul_url", "token"], name
 
 

@@ -1,5 +1,6 @@
 """A dead node's farewell to Consul and to the master's secrets, on three real servers."""
 
+import inspect
 import time
 import uuid
 
@@ -139,3 +140,12 @@ def test_an_engine_that_fails_while_a_node_leaves_is_one_line(tmp_path, found):
         omega_removal.leave_consul(omega_consul.connect("http://127.0.0.1:9"), "rpiomega-consul", url)
     assert "no space left on device" in str(caught.value)
     assert "container rpiomega-consul" in str(caught.value)
+
+
+def test_every_function_of_the_module_is_documented(load_modules):
+    modules = load_modules()
+    for name in ("removal", "forget", "leave_consul"):
+        function = modules[f"rpiomega.{name}"]
+        own = [f":param {parameter}:" for parameter in inspect.signature(function).parameters]
+        wanted = (*own, ":return:", ":raises CommandExecutionError:", "CLI Example:")
+        assert [text for text in wanted if text not in function.__doc__] == [], name
