@@ -34,7 +34,8 @@ def acl_policy_read(client, name=None):
     A policy with its rules.
 
     :param name: of the policy
-    :return: ``{"res": True, "data": ...}``: ``{"ID", "Name", "Description", "Rules", ...}``; ``res`` False if there is none
+    :return: ``{"res": True, "data": ...}``: ``{"ID", "Name", "Description", "Rules", ...}``;
+        ``res`` False if there is none
 
     CLI Example:
 
@@ -105,7 +106,8 @@ def acl_token_read(client, accessor=None):
     A token without its secret.
 
     :param accessor: its AccessorID
-    :return: ``{"res": True, "data": ...}``: ``{"accessor", "description", "policies", "local"}``; ``res`` False if there is none
+    :return: ``{"res": True, "data": ...}``: ``{"accessor", "description", "policies", "local"}``;
+        ``res`` False if there is none
 
     CLI Example:
 
