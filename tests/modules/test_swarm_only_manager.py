@@ -115,8 +115,13 @@ def test_f34_the_only_manager_renews_its_certificate_at_a_clock_before_its_end(s
 
     redate(site, authority, now() - 90 * DAY, now() + HOUR)
     until(lambda: certificate(site).not_valid_after_utc > now() + DAY, "a certificate made anew")
-    pi1.restart()
     engine = Engine(pi1.base_url)
+    until(lambda: not engine.local().leaderless, "a leader")
+    year = {"NodeCertExpiry": 365 * 24 * 3600 * 10**9}  # ns; `docker swarm update --cert-expiry 8760h`
+    engine.update_swarm(lambda spec: {**spec, "CAConfig": {**spec["CAConfig"], **year}})
+    redate(site, authority, now() - 90 * DAY, now() + HOUR)
+    until(lambda: certificate(site).not_valid_after_utc > now() + 364 * DAY, "a certificate for a year")
+    pi1.restart()
     until(lambda: not engine.local().leaderless, "a leader")
     assert engine.local().cluster_id == cluster_id
     assert [service["Spec"]["Name"] for service in engine.api.services()] == ["kept"]
