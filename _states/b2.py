@@ -108,6 +108,8 @@ def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
             omega_b2.ask(account, "forget", f"user {name}", user=name)
         os.unlink(env_file)
     except omega_b2.B2Error as error:
+        if __opts__["test"] and error.kind == "missing":
+            return _would(ret, f"once the b2 command is installed ({error})")
         return _failed(ret, error)
     return {**ret, "comment": f"took the B2 account from {' and '.join(ret['changes'])}"}
 

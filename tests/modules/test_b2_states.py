@@ -312,6 +312,10 @@ def test_test_mode_expects_the_command_that_the_same_run_installs(run, service, 
         assert answer["result"] is None, answer
         assert "once the b2 command is installed" in answer["comment"]
         assert (name in answer["changes"]) == changed
+    env_file = tmp_path / "b2.env"
+    env_file.write_text(omega_b2_files.environment({"key_id": "0014", "key": "K001", "endpoint": ""}))
+    taken = run("b2.deauthorized", "root", test=True, env_file=str(env_file))
+    assert (taken["result"], taken["changes"], env_file.exists()) == (None, {str(env_file): "removed"}, True)
     wrong = run("b2.bucket_present", "omega-backup", test=True, type="public")
     assert (wrong["result"], wrong["changes"]) == (False, {})
 
