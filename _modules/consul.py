@@ -146,6 +146,8 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
         omega_consul_recover.wait_leader(client, node, bound)
     except omega_docker.EngineError as error:
         return _no(str(error))
+    except OSError as error:
+        return _no(f"{node}: peers.json was not written, {container} runs with its old peers again: {error}")
     except omega_consul.ConsulError as error:
         return {**omega_consul_exec.failed(error), "success": False}
     return omega_consul_exec.done(

@@ -12,6 +12,7 @@ import omega_consul_servers as consul_servers
 import omega_consul_snapshot
 import omega_docker
 import pytest
+import tiny_image
 from consul_server import ConsulServer
 from consul_site import ConsulSite, until
 from dockerds import missing
@@ -138,22 +139,50 @@ def test_peers_are_written_beside_real_data_only(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_an_engine_that_fails_a_recovery_is_one_line_and_nothing_is_written(load_modules, tmp_path, monkeypatch, known):
+@pytest.fixture
+def survivor(load_modules, tmp_path, monkeypatch):
+    """recover(): `consul.recover_peers` beside a server without a leader; its data and configuration: tmp_path."""
     (tmp_path / "raft").mkdir()
     for file, text in (("consul.json", '{"bind_addr": "10.0.0.1"}'), ("node-id", "abc"), ("raft/raft.db", "")):
         (tmp_path / file).write_text(text)
+    monkeypatch.setattr(omega_consul_recover, "PAUSE", 0)
+    with ConsulServer(servers=3).leaderless() as server:
+        modules = load_modules(**{"consul.url": server.url})
+        yield functools.partial(modules["consul.recover_peers"], confirm="pi1")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_engine_that_fails_a_recovery_is_one_line_and_nothing_is_written(survivor, tmp_path, monkeypatch, known):
     places = (omega_consul_agent.CONFIG_DIR, omega_consul_agent.DATA_DIR)
     mounts = [{"Destination": place, "Source": str(tmp_path)} for place in places]
     answers = {"/containers/rpiomega-consul/json": {"Id": "a1", "Mounts": mounts}} if known else {}
-    monkeypatch.setattr(omega_consul_recover, "PAUSE", 0)
-    with ConsulServer(servers=3).leaderless() as server, ailing_engine.serve(tmp_path, known=answers) as url:
+    with ailing_engine.serve(tmp_path, known=answers) as url:
         monkeypatch.setattr(omega_docker, "connect", functools.partial(omega_docker.connect, url))
-        answer = load_modules(**{"consul.url": server.url})["consul.recover_peers"](confirm="pi1")
+        answer = survivor()
     assert (answer["res"], answer["success"]) == (False, False)
     assert "no space left on device" in answer["message"]
     assert "container rpiomega-consul" in answer["message"]
     assert not (tmp_path / "raft/peers.json").exists()
+
+
+def test_a_recovery_that_cannot_be_written_leaves_the_agent_running(survivor, tmp_path):
+    (tmp_path / "raft/peers.json").mkdir()  # in the file's place
+    engine = omega_docker.connect()
+    places = (omega_consul_agent.CONFIG_DIR, omega_consul_agent.DATA_DIR)
+    volumes = [f"{tmp_path}:{place}" for place in places]
+    agent = engine.containers.run(
+        tiny_image.build(engine), entrypoint=["sleep", "60"], volumes=volumes, stop_signal="KILL", detach=True
+    )
+    try:
+        before = agent.attrs["State"]["StartedAt"]
+        answer = survivor(container=agent.name)
+        agent.reload()
+    finally:
+        agent.remove(force=True)
+    assert (answer["res"], answer["success"]) == (False, False)
+    assert f"{tmp_path}/raft/peers.json" in answer["message"]
+    assert agent.status == "running"
+    assert agent.attrs["State"]["StartedAt"] != before
 
 
 @pytest.mark.long
