@@ -22,7 +22,7 @@ from omega_swarm_join import Joining, with_port
 from omega_swarm_mending import Mending
 from omega_swarm_promote import not_promotable, promote
 from omega_swarm_record import INITIALIZING, READY, VACANT
-from omega_swarm_run import CONTEND, POLL, Failed, logged
+from omega_swarm_run import CONTEND, POLL, Failed, logged, not_there_yet
 from omega_swarm_step import Step
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,11 @@ class Member(Joining, Mending):
         return facts
 
     def foresee(self):
-        """What `run` would do now: (result, comment, changes) for test=True. Writes nothing."""
+        """
+        What `run` would do now: (result, comment, changes) for test=True. Writes nothing.
+
+        :raises SwarmError, ConsulError: where there is no engine or no Consul (yet), and where waiting does not help
+        """
         try:
             facts = self._facts_patiently()
         except Failed as error:
@@ -188,6 +192,8 @@ class Member(Joining, Mending):
                     return facts
                 self._wait(step, facts)  # what a run does then depends on the node list
             except (SwarmError, ConsulError) as error:
+                if not_there_yet(error):
+                    raise
                 self._retry(error, began)
 
     def _host(self, facts):

@@ -7,15 +7,13 @@ entry, which a node that has left keeps for ever (moby#24106), may go. They remo
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import omega_swarm_tend_spec as spec
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, demotion_problem, describe
 from omega_swarm_plan import PREVIOUS
 from omega_swarm_record import Published
-
-POLL = 0.5
+from omega_swarm_run import wait
 
 
 class Leaver:
@@ -92,7 +90,7 @@ class Leaver:
         if before is not after:
             self.changes["availability"] = {"old": before["Availability"], "new": spec.DRAIN}
         self._until(
-            lambda: not self.engine.running_tasks(local.node_id),
+            lambda: ", ".join(self.engine.running_tasks(local.node_id)),
             self.drain_timeout,
             "the tasks on this node to move away (see `docker node ps self`)",
         )
@@ -102,11 +100,13 @@ class Leaver:
         self.engine.update_node(local.node_id, lambda spec: {**spec, "Role": WORKER})
         self.changes["role"] = {"old": MANAGER, "new": WORKER}
         # The engine stops being a manager after it has left the Raft membership (swarmkit: manager/role_manager.go).
-        self._until(lambda: not self.engine.local().control, self.demote_timeout, "the demotion to take effect")
+        self._until(
+            lambda: "still a manager" if self.engine.local().control else "",
+            self.demote_timeout,
+            "the demotion to take effect",
+        )
 
-    def _until(self, condition, bound, what):
-        end = time.monotonic() + bound
-        while not condition():
-            if time.monotonic() > end:
-                raise SwarmError("refused", f"waited {bound:g} s for {what}; run again")
-            time.sleep(POLL)
+    def _until(self, look, bound, what):
+        last = wait(look, bound, self.engine)
+        if last:
+            raise SwarmError("refused", f"waited {bound:g} s for {what}: {last}; run again")

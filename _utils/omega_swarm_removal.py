@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, demotion_problem
 from omega_swarm_record import NODES, Published
+from omega_swarm_run import wait
 
-POLL = 0.5
 DEMOTED = 30.0  # seconds until a demoted manager is out of the Raft membership
 
 
@@ -64,15 +62,13 @@ def drop(engine, store, name, dead=False, timeout=60):
 
 
 def _until_down(engine, node, bound):
-    end = time.monotonic() + bound
-    while True:
-        state = next((other.state for other in engine.nodes() if other.id == node.id), "down")
-        if state == "down":
-            return
-        if time.monotonic() > end:
-            why = f"node {node.id} of {node.hostname} is {state} after {bound:g} s, only one that is down is removed"
-            raise SwarmError("refused", f"{why}: switch the board off, or let it leave by swarm.absent")
-        time.sleep(POLL)
+    def state():
+        return next((other.state for other in engine.nodes() if other.id == node.id and other.state != "down"), "")
+
+    last = wait(state, bound, engine)
+    if last:
+        why = f"node {node.id} of {node.hostname} is not down after {bound:g} s ({last}), only one that is is removed"
+        raise SwarmError("refused", f"{why}: switch the board off, or let it leave by swarm.absent")
 
 
 def remove(engine, node):
@@ -97,8 +93,6 @@ def remove(engine, node):
 
 def _until_no_raft_member(engine, node_id):
     # The engine shows a ManagerStatus as long as the node is a member (swarmkit: manager/role_manager.go).
-    end = time.monotonic() + DEMOTED
-    while engine.inspect_node(node_id).get("ManagerStatus"):
-        if time.monotonic() > end:
-            raise SwarmError("refused", f"node {node_id} is demoted, but in Raft after {DEMOTED:g} s; run again")
-        time.sleep(POLL)
+    last = wait(lambda: engine.inspect_node(node_id).get("ManagerStatus") and "in Raft", DEMOTED, engine)
+    if last:
+        raise SwarmError("refused", f"node {node_id} is demoted, and after {DEMOTED:g} s still: {last}; run again")

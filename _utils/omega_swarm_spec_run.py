@@ -1,14 +1,17 @@
 """One run of `swarm.cluster` on one node: settings, CA, unlock key, and Consul's copy of the worker token."""
 
 import os
+import time
 
 import omega_consul
 import omega_swarm_spec as spec
 import omega_swarm_spec_ca as ca
 from omega_swarm_cert import started_with
 from omega_swarm_docker import SwarmError, describe
+from omega_swarm_run import POLL, not_there_yet
 
 RETRIES = 2  # the update, and once more after a conflict, when the spec has been read anew
+PATIENCE = 30  # seconds for an engine or a swarm that does not answer
 KEEP, NEVER = "keep", "never"
 
 
@@ -32,9 +35,21 @@ class Cluster:
         self.changes, self.warnings = {}, []
 
     def run(self, test=False):
-        """(result, comment); what was changed, or with `test` would be, is in `changes`."""
+        """
+        (result, comment); what was changed, or with `test` would be, is in `changes`. An engine that restarts and an
+        election are waited for; after a conflict the spec has been read anew often enough.
+        """
+        end = time.monotonic() + PATIENCE
         try:
-            return self._run(test)
+            while True:
+                try:
+                    return self._run(test)
+                except SwarmError as error:
+                    ahead = test and not_there_yet(error)
+                    if not error.transient or error.kind == "conflict" or ahead or time.monotonic() > end:
+                        raise
+                self.engine.close()
+                time.sleep(POLL)
         finally:
             self.engine.close()
 
@@ -42,7 +57,11 @@ class Cluster:
         if self.unlock not in (KEEP, NEVER):
             raise SwarmError("refused", f"unlock {self.unlock!r}: must be {KEEP} or {NEVER}")
         local = self.engine.local()
-        if local.state != "active" or local.leaderless:
+        if local.leaderless:
+            raise SwarmError("no_leader", describe(local))
+        if local.state != "active" and test:
+            return None, f"{self.store.node}: once swarm.member has made it a member ({describe(local)})"
+        if local.state != "active":
             hint = "; apply swarm.member first" if local.state == "inactive" else ""
             return False, f"{self.store.node}: {describe(local)}{hint}"
         if not local.control:

@@ -15,10 +15,10 @@ import omega_swarm_stack_diff as diff
 import omega_swarm_stack_files as files
 from omega_swarm_docker import SwarmError, describe
 from omega_swarm_record import PREFIX
+from omega_swarm_run import wait
 from omega_swarm_stack_proxy import rehearsal
 from omega_swarm_stack_tasks import unfinished
 
-POLL = 0.5
 CLI_BOUND = 300  # seconds; asking a registry for digests may take long
 RESOLVE = ("always", "changed", "never")
 RUNNING = ("pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
@@ -37,25 +37,23 @@ class Stack:
         self.changes, self.warnings = {}, []
         self._end = time.monotonic() + timeout
 
-    def _refused(self):
-        """Why this node cannot act, empty if it can."""
+    def _refused(self, test):
+        """(result, why this node cannot act), None if it can."""
         local = self.engine.local()
+        if test and local.state != "active":
+            return None, f"{self.store.node}: once swarm.member has made it a manager ({describe(local)})"
         if not local.control or local.leaderless or local.state != "active":
-            return f"{self.store.node}: {describe(local)}; stacks are managed on managers"
-        return ""
+            return False, f"{self.store.node}: {describe(local)}; stacks are managed on managers"
+        return None
 
     def _lock(self):
         return omega_lock.hold(self.store.client, f"{PREFIX}stacks/{self.name}", self.store.node, wait=self.timeout)
 
     def _until(self, look, what):
         """Wait until `look()` returns an empty list of clauses."""
-        while True:
-            left = look()
-            if not left:
-                return
-            if time.monotonic() > self._end:
-                raise SwarmError("refused", f"stack {self.name}: {what} after {self.timeout:g} s: {'; '.join(left)}")
-            time.sleep(POLL)
+        left = wait(lambda: "; ".join(look()), self._end - time.monotonic(), self.engine)
+        if left:
+            raise SwarmError("refused", f"stack {self.name}: {what} after {self.timeout:g} s: {left}")
 
 
 class Present(Stack):
@@ -80,9 +78,9 @@ class Present(Stack):
             self.engine.close()
 
     def _run(self, folder, test):
-        refused = self._refused()
+        refused = self._refused(test)
         if refused:
-            return False, refused
+            return refused
         paths = files.prepare(self.compose, folder, self.cache)
         planned = self._planned(paths)
         if test:
@@ -185,9 +183,9 @@ class Absent(Stack):
             self.engine.close()
 
     def _run(self, test):
-        refused = self._refused()
+        refused = self._refused(test)
         if refused:
-            return False, refused
+            return refused
         there = self._there()
         if not there:
             return True, f"there is no stack {self.name}"

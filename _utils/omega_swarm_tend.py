@@ -19,6 +19,7 @@ from omega_consul import ConsulError
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, describe
 from omega_swarm_promote import promote_waiting
 from omega_swarm_record import NODES, PREFIX, READY, TOKEN, snapshot_of
+from omega_swarm_run import not_there_yet
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ class Tender:
             try:
                 return self.look()
             except (SwarmError, ConsulError) as error:
+                if not_there_yet(error):
+                    raise
                 self._retry(error)
 
     def _predict(self, facts, found):

@@ -4,15 +4,24 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import omega_consul
 import omega_swarm
+import omega_swarm_absent
+import omega_swarm_removal
+import omega_swarm_spec
+import omega_swarm_spec_run
+import omega_swarm_stack
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine, SwarmError
 from omega_swarm_record import PREFIX, RECORD, TOKEN, Store
+from omega_swarm_spec_key import Keyring
+from omega_swarm_stack_diff import NAMESPACE
+from swarm_minion import Minion
 from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
@@ -42,6 +51,13 @@ def site(started, kv):
     """Fresh daemons, nothing in Consul."""
     started.restore()
     kv.delete(PREFIX, recurse=True)
+    return started
+
+
+@pytest.fixture(scope="module")
+def fresh(started):
+    """Daemons in no swarm, for tests that change nothing."""
+    started.restore()
     return started
 
 
@@ -121,6 +137,73 @@ def test_a_join_that_is_refused_is_tried_again_with_the_token_that_is_the_right_
         kv.put(TOKEN, right)
         run.result()
     assert sum("/swarm/join" in line for line in pi2.writes()) == 2
+
+
+class Restarting(Engine):
+    """An engine that restarts right before its `count`th request of one sort."""
+
+    def __init__(self, daemon, what, count=1):
+        super().__init__(daemon.base_url)
+        self.daemon, self.what, self.count = daemon, what, count
+
+    def _call(self, what, *args, **kwargs):
+        self.count -= what == self.what
+        if self.count == 0:
+            self.count = -1
+            self.daemon.stop()
+            self.daemon.start(wait=False)
+        return super()._call(what, *args, **kwargs)
+
+
+@pytest.mark.long  # the engine restarts three times
+def test_waits_go_on_while_the_engine_restarts(site, tmp_path):
+    made(member(site, "pi1"))
+    made(member(site, "pi2"))
+    stores = {name: Store(omega_consul.connect(site.consul_url, site.tokens[name]), name) for name in ROLES}
+    pi1, store, settled = site.dockerds["pi1"], stores["pi1"], engine_of(site, "pi1")
+    node_id = settled.find("pi2").id
+    made(omega_swarm_absent.Leaver(engine_of(site, "pi2"), stores["pi2"]))
+    until(lambda: settled.find(node_id).state == "down", 30, "pi2 to be down")
+    dropped = omega_swarm_removal.drop(Restarting(pi1, "listing the nodes", 2), store, "pi2")
+    assert (dropped, [node.hostname for node in settled.nodes()]) == ([node_id], ["pi1"])
+
+    template = {"ContainerSpec": {"Image": "none:1"}, "RestartPolicy": {"Condition": "none"}}
+    settled.api.create_service(template, name="web_app", labels={NAMESPACE: "web"})
+    made(omega_swarm_stack.Absent(Restarting(pi1, "listing the tasks"), store, "web", 30))
+
+    wanted = {**dict.fromkeys(omega_swarm_spec.NAMES), "labels_state": "merge", "task_history": 3}
+    engine, keyring = Restarting(pi1, "inspecting the swarm"), Keyring(str(tmp_path / "key"))
+    made(omega_swarm_spec_run.Cluster(engine, wanted, keyring, store))
+    assert settled.cluster()["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"] == 3
+
+
+# -- test mode, before there is what the state needs ----------------------------------------------------------
+
+NO_DOCKER = {"swarm.docker_url": "unix:///no/docker.sock"}
+NO_CONSUL = {"consul.url": "http://127.0.0.1:1"}
+COMPOSE = {"compose": {"version": "3.8", "services": {"app": {"image": "x"}}}}
+
+
+@pytest.mark.parametrize(
+    ("function", "lacks", "said"),
+    [
+        ("swarm.member", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.member", NO_CONSUL, "pi1: once Consul runs ("),
+        ("swarm.tended", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.cluster", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.cluster", {}, "pi1: once swarm.member has made it a member (this node is in no swarm)"),
+        ("swarm.stack", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.stack", {}, "pi1: once swarm.member has made it a manager (this node is in no swarm)"),
+        ("swarm.stack_absent", {}, "pi1: once swarm.member has made it a manager (this node is in no swarm)"),
+    ],
+)
+def test_test_mode_on_a_new_node_foresees_what_the_states_before_bring(fresh, function, lacks, said):
+    began = time.monotonic()
+    more = COMPOSE if function == "swarm.stack" else {}
+    result = Minion(fresh, "pi1", **lacks).state(function, "web", test=True, **more)
+    assert (result["result"], result["changes"], said in result["comment"]) == (None, {}, True), result
+    assert time.monotonic() - began < 5
+    assert fresh.dockerds["pi1"].writes() == []
 
 
 # -- force-new-cluster ----------------------------------------------------------------------------------------
