@@ -16,14 +16,9 @@ import functools
 
 import omega_consul
 import omega_site
-import omega_swarm
 import omega_swarm_docker
-import omega_swarm_promote
 import omega_swarm_record
-import omega_swarm_recover
-import omega_swarm_removal
 import omega_swarm_spec_node
-import omega_swarm_tend
 from omega_swarm_docker import MANAGER, WORKER, SwarmError
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
@@ -58,20 +53,6 @@ def _store():
     return omega_swarm_record.Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"])
 
 
-def _newest_pillar():
-    """
-    The pillar as the master would give it now. The minion's own is as old as its start or its last refresh: after a
-    change of the site file it would not know who is to be a manager, and take a new node for one that was taken out.
-    """
-    import salt.pillar
-
-    arguments = (__opts__, dict(__grains__), __opts__["id"], __opts__.get("saltenv"))
-    pillar = salt.pillar.get_pillar(*arguments, pillarenv=__opts__.get("pillarenv")).compile_pillar()
-    if pillar.get("_errors"):
-        raise CommandExecutionError(f"{__opts__['id']}: the pillar has errors: {'; '.join(pillar['_errors'])}")
-    return pillar
-
-
 def _as_dict(node):
     return {
         "id": node.id,
@@ -91,9 +72,13 @@ def info(base_url=None):
     """
     This node's part in a swarm, from its own engine.
 
-    :return: dict: state (inactive, pending, active, locked, error), role (manager, worker or ""), node_id,
-        cluster_id, address, managers (addresses known), leaderless (bool), certificate_expires (ISO 8601 in UTC, or
-        None), description (one clause)
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: state (inactive, pending, active, locked, error), role (manager, worker or ""), node_id, cluster_id,
+        address, managers (addresses known), leaderless (bool), certificate_expires (ISO 8601 in UTC, or None),
+        description (one clause)
+    :raises CommandExecutionError: no engine answers
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -118,6 +103,12 @@ def is_manager(base_url=None):
     """
     True if this node is a manager of a swarm, with or without a leader.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: True or False
+    :raises CommandExecutionError: no engine answers
+
+    CLI Example:
+
     .. code-block:: bash
 
         salt '*' swarm.is_manager
@@ -130,8 +121,12 @@ def nodes(base_url=None):
     """
     All nodes of the swarm, as a manager sees them.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: list of dicts: id, hostname, role, availability, state, address, leader, reachable (managers; None for
         workers), labels
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -146,6 +141,12 @@ def node_inspect(name, base_url=None):
     The engine's whole description of a node.
 
     :param name: hostname, if only one node has it, or NodeID
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: the engine's own, with ID, Spec, Description, Status, ManagerStatus
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader; no such node, or
+        several of that name
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -160,6 +161,12 @@ def cluster(base_url=None):
     """
     The engine's description of the swarm, without its join tokens; on a manager.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: the engine's own, with ID, Spec, TLSInfo, RootRotationInProgress
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader
+
+    CLI Example:
+
     .. code-block:: bash
 
         salt rpiomega-master swarm.cluster
@@ -172,7 +179,11 @@ def services_(base_url=None):
     """
     Services of the swarm; on a manager.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: list of dicts: id, name, image, mode ("replicated" or "global"), replicas (int or None)
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -200,6 +211,10 @@ def record():
     What Consul holds about the swarm: its permanent record, who holds the election lock, what the nodes published.
 
     :return: dict: record (dict or None), holder (name or None), worker_token_for (ClusterID or None), nodes (dict)
+    :raises CommandExecutionError: Consul does not answer or refuses the token; a key holds something else than it
+        should
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -225,8 +240,13 @@ def init(address, base_url=None, **settings):
     cluster becomes a manager by the state `swarm.member`, which cannot make a second swarm.
 
     :param address: advertise address; it cannot be changed later
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :param settings: data_path_addr, data_path_port, default_addr_pool (list), subnet_size, listen_address
     :return: dict: cluster_id, node_id; no token
+    :raises CommandExecutionError: this node belongs to a cluster, or is in a swarm; no engine answers, or it refuses,
+        in its words
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -247,7 +267,11 @@ def leave(base_url=None):
     """
     Leave the swarm, without force: the engine refuses it to a manager. See also the state `swarm.absent`.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: True if this node left, False if it was in no swarm
+    :raises CommandExecutionError: this node is a manager; no engine answers
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -278,7 +302,13 @@ def node_update(
     :param labels: mapping; merged into the node's labels
     :param remove_labels: list of label names to remove
     :param replace_labels: True: `labels` become all labels of the node
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: dict: what changed, {"role": {"old": .., "new": ..}, ..}; empty if nothing had to
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader; no such node, or
+        several of that name; the demotion would cost the quorum; others changed the node each time in between
+    :raises SaltInvocationError: a value is not allowed, or not of the right kind
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -301,7 +331,12 @@ def promote(name, base_url=None):
     """
     Make a node a manager. On a manager.
 
-    :return: what changed, as `swarm.node_update`
+    :param name: hostname, if only one node has it, or NodeID
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: as `swarm.node_update`
+    :raises CommandExecutionError: as `swarm.node_update`
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -314,7 +349,12 @@ def demote(name, base_url=None):
     """
     Make a node a worker; refused where the managers that stay would have no quorum. On a manager.
 
-    :return: what changed, as `swarm.node_update`
+    :param name: hostname, if only one node has it, or NodeID
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: as `swarm.node_update`
+    :raises CommandExecutionError: as `swarm.node_update`
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -328,7 +368,13 @@ def remove_node(name, base_url=None):
     """
     Remove the entry of a node that has left the swarm; the engine refuses it for a node that has not. On a manager.
 
+    :param name: hostname, if only one node has it, or NodeID
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: NodeID of the removed entry
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader; no such node, or
+        several of that name; the node has not left, or is a manager
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -338,120 +384,3 @@ def remove_node(name, base_url=None):
     node = engine.find(name)
     engine.remove_node(node.id)
     return node.id
-
-
-@_told
-def promote_waiting(base_url=None):
-    """
-    Promote every node that has role manager in the site, has joined as a worker and published its NodeID in
-    Consul. It may be called at any time.
-
-    :return: dict: promoted (names), waiting (names that cannot be promoted yet), comment
-
-    .. code-block:: bash
-
-        salt rpiomega-master swarm.promote_waiting
-    """
-    engine = _engine(base_url)
-    local = engine.local()
-    if not local.control:
-        return {"promoted": [], "waiting": [], "comment": omega_swarm_docker.describe(local)}
-    want = omega_swarm.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
-    promoted, waiting = omega_swarm_promote.promote_waiting(engine, _store(), want)
-    return {"promoted": promoted, "waiting": waiting, "comment": omega_swarm_docker.describe(local)}
-
-
-@_told
-def removal(node, base_url=None):
-    """
-    What is left of a node in the swarm; on a manager.
-
-    :return: dict: cluster_id, published (its NodeID, "" if it has left, None if Consul does not know it), entries
-        (list of dicts: id, state, role, availability, recorded, refused: why it must stay a manager, or "")
-
-    .. code-block:: bash
-
-        salt rpiomega-master swarm.removal rpiomega-4
-    """
-    return omega_swarm_removal.look(_engine(base_url), _store(), node)
-
-
-@_told
-def drop(node, dead=False, timeout=60, base_url=None):
-    """
-    Remove the entries of a node that has left by `swarm.absent`, and its key in Consul; on a manager. Only NodeIDs that
-    the node published itself, only entries that are down, and a manager's only while the others keep the quorum.
-
-    :param dead: the node is lost for ever: remove the entry of the NodeID it published last, too
-    :param timeout: seconds until the swarm sees it as down
-    :return: list of the NodeIDs whose entries were removed
-
-    .. code-block:: bash
-
-        salt rpiomega-master swarm.drop rpiomega-4 dead=True
-    """
-    return omega_swarm_removal.drop(_engine(base_url), _store(), node, dead, timeout)
-
-
-@_told
-def look_after(base_url=None):
-    """
-    What the managers owe a node that has just joined: `promote_waiting`, then what the state `swarm.tended` does. The
-    master's reactor calls this on all nodes; it may be called at any time.
-
-    :return: dict: promoted, waiting (names), changes (dict), comment
-
-    .. code-block:: bash
-
-        salt '*' swarm.look_after
-    """
-    done = promote_waiting(base_url)
-    if not _engine(base_url).local().control:
-        return {**done, "changes": {}}
-    site = _newest_pillar().get("rpiomega") or {}
-    run = omega_swarm_tend.Tender(_engine(base_url), _store(), site, gather=0)
-    _, comment = run.run()
-    return {**done, "changes": run.changes, "comment": comment}
-
-
-@_told
-def bootstrap_takeover(node):
-    """
-    Give up the attempt of `node` to initialise the swarm, so that another manager-to-be may. Only for a node that is
-    lost for ever between its intent and its success: if it comes back it may hold a swarm of its own. Refused while
-    the node is alive in Consul or answers on the swarm port.
-
-    :param node: name of the node that the record in Consul names; anything else is refused
-    :return: dict: the record before and after
-
-    .. code-block:: bash
-
-        salt rpiomega-2 swarm.bootstrap_takeover rpiomega-master
-    """
-    site = __pillar__.get("rpiomega") or {}
-    address = omega_site.address(site, node) if node in omega_site.nodes(site) else None
-    before, after = omega_swarm_recover.take_over(_store(), node, address)
-    return {"old": before.value(), "new": after.value()}
-
-
-@_told
-def force_new_cluster(confirm, base_url=None):
-    """
-    Make this manager the only one of its swarm, after all others are lost for ever: the operator's last means (see
-    docs/operations.md). The swarm keeps its ClusterID, workers and services. Consul must have a leader.
-
-    Refused while any other manager of the site or of the swarm answers on its swarm port or is alive in Consul, while
-    the swarm has a leader, and with autolock on. The managers given up are written to the swarm's record, with a
-    raised fence, and removed from the node list; a board that comes back with its old state is refused by
-    `swarm.member`.
-
-    :param confirm: ClusterID of the swarm, as `swarm.info` shows it: to make sure that this is meant
-    :return: dict: cluster_id, fence ({"old", "new"}), given_up (NodeIDs), removed (hostnames taken out of the node
-        list), left (hostnames still in it: remove them with `docker node rm`)
-
-    .. code-block:: bash
-
-        salt rpiomega-2 swarm.force_new_cluster 3r2dgmckb8y29xdxrmqveo21n
-    """
-    want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
-    return omega_swarm_recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)

@@ -59,7 +59,12 @@ def rotate_tokens(role, base_url=None):
     joining nodes read it; a manager token goes nowhere. On a manager.
 
     :param role: worker or manager
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: True; never a token
+    :raises CommandExecutionError: another role; no engine or no Consul answers; this node is no manager; the swarm has
+        no leader, or is not the recorded one
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -75,7 +80,12 @@ def rotate_unlock_key(base_url=None):
     Make the key of an autolocked swarm a new one, and keep it on this manager. On a manager; run what `next` says at
     once: until then the other managers hold the old key, and would stay locked after a restart.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: dict: outdated (other managers), next (the command); never a key
+    :raises CommandExecutionError: autolock is off; no engine answers; this node is no manager; the swarm has no leader;
+        the file cannot be written
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -92,7 +102,12 @@ def keep_unlock_key(base_url=None):
     """
     Bring this manager's file with the unlock key up to date, as the state `swarm.cluster` does.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: why that was needed ("absent", "outdated", "readable by others"), or "" if it was not; never a key
+    :raises CommandExecutionError: the site says that no key is kept; autolock is off; no engine answers; this node is
+        no manager; the swarm has no leader
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -109,7 +124,11 @@ def ca_status(base_url=None):
     """
     Whether all nodes have certificates of the swarm's CA. On a manager.
 
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: dict: finished (bool), progress (one clause), fingerprint (of the CA certificate)
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader
+
+    CLI Example:
 
     .. code-block:: bash
 
@@ -129,7 +148,12 @@ def rotate_ca(timeout=600, even_if_down=False, base_url=None):
 
     :param timeout: seconds to wait; the rotation goes on after them
     :param even_if_down: True: begin although nodes are down
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
     :return: dict: old, new (fingerprints of the CA certificates); never a key
+    :raises CommandExecutionError: a node is down; it has not ended within `timeout`; no engine or no Consul answers;
+        this node is no manager; the swarm has no leader, or is not the recorded one
+
+    CLI Example:
 
     .. code-block:: bash
 

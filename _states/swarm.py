@@ -110,6 +110,8 @@ def member(
         only while the others are a quorum without it
     :param unlock_key_file: file with the key that unlocks a manager of an autolocked swarm, readable by root only;
         default `swarm.unlock_key_file` of the minion's configuration, then /etc/rpiomega/secrets/swarm/unlock-key
+    :return: Salt's state return; changes may have swarm, published, role, promoted, worker token and more, each {old,
+        new} or a list of names
 
     .. code-block:: yaml
 
@@ -175,6 +177,8 @@ def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
     :param base_url: the engine's socket, as for `swarm.member`
     :param gather_timeout: seconds to wait for nodes that are joining right now, so that the tokens are made new once
     :param timeout: seconds to retry while the engine or Consul does not answer
+    :return: Salt's state return; changes: availability and labels by node, removed, forgotten in Consul, join tokens
+        (no token is in it)
 
     .. code-block:: yaml
 
@@ -210,6 +214,7 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
     :param base_url: the engine's socket, as for `swarm.member`
     :param drain_timeout: seconds until the tasks of a manager have moved away
     :param demote_timeout: seconds until the demotion of a manager has taken effect
+    :return: Salt's state return; changes may have availability, role, published, swarm
 
     .. code-block:: bash
 
@@ -287,6 +292,7 @@ def cluster(
     :param subnet_size: see there
     :param base_url: the engine's socket, as for `swarm.member`
     :param unlock_key_file: where the unlock key is kept; default as for `swarm.member`
+    :return: Salt's state return; changes maps a setting, ca, unlock key or worker token to {old, new}; no key is in it
 
     .. code-block:: yaml
 
@@ -333,6 +339,7 @@ def node(
     :param labels_state: `merge` them into those the node has, or `replace` all
     :param labels_to_remove: names of labels the node shall not have; one that is in `labels` too stays
     :param base_url: the engine's socket, as for `swarm.member`
+    :return: Salt's state return; changes may have role, availability, labels
 
     .. code-block:: yaml
 
@@ -390,6 +397,8 @@ def stack(
     :param docker: the docker command
     :param home: folder whose .docker/config.json holds registry logins
     :param base_url: the engine's UNIX socket, as for `swarm.member`
+    :return: Salt's state return; changes maps each service, network, config or secret to {old, new}, or a service to
+        its fields
 
     .. code-block:: yaml
 
@@ -416,6 +425,7 @@ def stack_absent(name, timeout=300, base_url=None):
     :param name: the stack's name
     :param timeout: seconds to wait for other managers, and until all is gone
     :param base_url: the engine's socket, as for `swarm.member`
+    :return: Salt's state return; changes maps what is removed to {old, new}
 
     .. code-block:: yaml
 

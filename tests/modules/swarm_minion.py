@@ -38,7 +38,7 @@ class Minion:
     def call(self, function: str, *args, **kwargs):
         """Return what the execution function `swarm.NAME` returns."""
         name = function.partition(".")[2]
-        for file in ("swarm", "swarm_keys"):
+        for file in ("swarm", "swarm_keys", "swarm_upkeep"):
             found = getattr(self._loaded("_modules", False, file), name, None)
             if found:
                 return found(*args, **kwargs)

@@ -110,3 +110,14 @@ def test_every_setting_of_the_site_reaches_its_state_by_a_name_it_knows(render, 
     worker = render("pi2", stacks={"web": STACK})
     assert "swarm.cluster" in worker
     assert "swarm.stack.web" not in worker
+
+
+def test_every_function_and_state_is_documented(states, load_modules):
+    loaded = load_modules()
+    functions = {name: loaded[name] for name in loaded if name.startswith("swarm.")}
+    assert {"swarm.info", "swarm.rotate_ca", "swarm.look_after"} < set(functions)
+    named = ("member", "tended", "absent", "cluster", "node", "stack", "stack_absent")
+    for name, function in {**functions, **{name: getattr(states, name) for name in named}}.items():
+        own = [f":param {parameter}:" for parameter in inspect.signature(function).parameters]
+        wanted = [*own, ":return:"] + (["CLI Example:", ":raises CommandExecutionError:"] if name in functions else [])
+        assert [text for text in wanted if text not in function.__doc__] == [], name

@@ -13,7 +13,7 @@ import salt.config
 import salt.loader
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine
+from omega_swarm_docker import Engine, SwarmError
 from omega_swarm_record import NODES, PREFIX, TOKEN, Store
 from omega_swarm_tend import ROTATION
 from swarm_catalog import Catalog
@@ -172,7 +172,7 @@ def test_replace_leaves_no_label_but_the_sites(site):
     assert tend(site, "pi2").changes == {}
 
 
-def test_the_reactors_call_goes_by_the_newest_site_file_not_by_the_minions_old_pillar(site):
+def test_the_reactors_call_goes_by_the_newest_site_file_not_by_the_minions_old_pillar(site, monkeypatch):
     opts = salt.config.minion_config(str(site.root / "pi1" / "minion"))
     opts.update(grains={}, pillar=copy.deepcopy(site.first))
     loaded = salt.loader.minion_mods(opts)
@@ -180,6 +180,13 @@ def test_the_reactors_call_goes_by_the_newest_site_file_not_by_the_minions_old_p
     assert loaded["swarm.look_after"]()["changes"]["pi4"]["labels"]["old"] == {}
     assert spec_of(site, "pi4") == ("active", {"disk": "ssd"})
     assert loaded["swarm.look_after"]()["changes"] == {}
+
+    def broken(_tender):
+        raise SwarmError("refused", "no way")
+
+    monkeypatch.setattr(omega_swarm_tend.Tender, "look", broken)
+    failed = loaded["swarm.look_after"]()
+    assert (failed["result"], failed["comment"]) == (False, "pi1: no way")
 
 
 # -- strangers ----------------------------------------------------------------------------------------------

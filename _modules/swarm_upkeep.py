@@ -1,0 +1,208 @@
+"""
+What the managers owe the other nodes of this node's Docker Swarm, and what only an operator starts after a loss.
+
+Part of the module `swarm`, with the rules of swarm.py: nothing is forced but by swarm.force_new_cluster, and errors are
+CommandExecutionError with the next step.
+"""
+
+import functools
+
+import omega_consul
+import omega_site
+import omega_swarm
+import omega_swarm_docker
+import omega_swarm_promote
+import omega_swarm_record
+import omega_swarm_recover
+import omega_swarm_removal
+import omega_swarm_tend
+from omega_swarm_docker import SwarmError
+from salt.exceptions import CommandExecutionError
+
+__virtualname__ = "swarm"
+
+
+def __virtual__():
+    return __virtualname__
+
+
+def _told(function):
+    """Turn the project's errors into Salt's, which the CLI shows without a traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except (SwarmError, omega_consul.ConsulError) as error:
+            raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
+
+    return wrapper
+
+
+def _engine(base_url):
+    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
+    return omega_swarm_docker.Engine(url)
+
+
+def _store():
+    return omega_swarm_record.Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"])
+
+
+def _newest_pillar():
+    """
+    The pillar as the master would give it now. The minion's own is as old as its start or its last refresh: after a
+    change of the site file it would not know who is to be a manager, and take a new node for one that was taken out.
+    """
+    import salt.pillar
+
+    arguments = (__opts__, dict(__grains__), __opts__["id"], __opts__.get("saltenv"))
+    pillar = salt.pillar.get_pillar(*arguments, pillarenv=__opts__.get("pillarenv")).compile_pillar()
+    if pillar.get("_errors"):
+        raise CommandExecutionError(f"{__opts__['id']}: the pillar has errors: {'; '.join(pillar['_errors'])}")
+    return pillar
+
+
+@_told
+def promote_waiting(base_url=None):
+    """
+    Promote every node that has role manager in the site, has joined as a worker and published its NodeID in
+    Consul. It may be called at any time.
+
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: promoted (names), waiting (names that cannot be promoted yet), comment
+    :raises CommandExecutionError: no engine or no Consul answers; the swarm has no leader, or is not the recorded one;
+        the pillar has errors
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-master swarm.promote_waiting
+    """
+    engine = _engine(base_url)
+    local = engine.local()
+    if not local.control:
+        return {"promoted": [], "waiting": [], "comment": omega_swarm_docker.describe(local)}
+    want = omega_swarm.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
+    promoted, waiting = omega_swarm_promote.promote_waiting(engine, _store(), want)
+    return {"promoted": promoted, "waiting": waiting, "comment": omega_swarm_docker.describe(local)}
+
+
+@_told
+def removal(node, base_url=None):
+    """
+    What is left of a node in the swarm; on a manager.
+
+    :param node: the node's name
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: cluster_id, published (its NodeID, "" if it has left, None if Consul does not know it), entries (list
+        of dicts: id, state, role, availability, recorded, refused: why it must stay a manager, or "")
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader; Consul does not
+        answer
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-master swarm.removal rpiomega-4
+    """
+    return omega_swarm_removal.look(_engine(base_url), _store(), node)
+
+
+@_told
+def drop(node, dead=False, timeout=60, base_url=None):
+    """
+    Remove the entries of a node that has left by `swarm.absent`, and its key in Consul; on a manager. Only NodeIDs that
+    the node published itself, only entries that are down, and a manager's only while the others keep the quorum.
+
+    :param node: the node's name
+    :param dead: the node is lost for ever: remove the entry of the NodeID it published last, too
+    :param timeout: seconds until the swarm sees it as down
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: list of the NodeIDs whose entries were removed
+    :raises CommandExecutionError: no engine answers; this node is no manager; the swarm has no leader; Consul does not
+        answer; the node has not left or is not down in time; the quorum would be lost
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-master swarm.drop rpiomega-4 dead=True
+    """
+    return omega_swarm_removal.drop(_engine(base_url), _store(), node, dead, timeout)
+
+
+@_told
+def look_after(base_url=None):
+    """
+    What the managers owe a node that has just joined: `promote_waiting`, then what the state `swarm.tended` does. The
+    master's reactor calls this on all nodes; it may be called at any time.
+
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: result (False: tending did not succeed, see comment), promoted, waiting (names), changes (dict),
+        comment
+    :raises CommandExecutionError: as `swarm.promote_waiting`
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' swarm.look_after
+    """
+    done = promote_waiting(base_url)
+    if not _engine(base_url).local().control:
+        return {"result": True, **done, "changes": {}}
+    site = _newest_pillar().get("rpiomega") or {}
+    run = omega_swarm_tend.Tender(_engine(base_url), _store(), site, gather=0)
+    result, comment = run.run()
+    return {"result": result, **done, "changes": run.changes, "comment": comment}
+
+
+@_told
+def bootstrap_takeover(node):
+    """
+    Give up the attempt of `node` to initialise the swarm, so that another manager-to-be may. Only for a node that is
+    lost for ever between its intent and its success: if it comes back it may hold a swarm of its own. Refused while
+    the node is alive in Consul or answers on the swarm port.
+
+    :param node: name of the node that the record in Consul names; anything else is refused
+    :return: dict: the record before and after
+    :raises CommandExecutionError: no such attempt is open; the node shows a sign of life; Consul does not answer
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-2 swarm.bootstrap_takeover rpiomega-master
+    """
+    site = __pillar__.get("rpiomega") or {}
+    address = omega_site.address(site, node) if node in omega_site.nodes(site) else None
+    before, after = omega_swarm_recover.take_over(_store(), node, address)
+    return {"old": before.value(), "new": after.value()}
+
+
+@_told
+def force_new_cluster(confirm, base_url=None):
+    """
+    Make this manager the only one of its swarm, after all others are lost for ever: the operator's last means (see
+    docs/operations.md). The swarm keeps its ClusterID, workers and services. Consul must have a leader.
+
+    Refused while any other manager of the site or of the swarm answers on its swarm port or is alive in Consul, while
+    the swarm has a leader, and with autolock on. The managers given up are written to the swarm's record, with a
+    raised fence, and removed from the node list; a board that comes back with its old state is refused by
+    `swarm.member`.
+
+    :param confirm: ClusterID of the swarm, as `swarm.info` shows it: to make sure that this is meant
+    :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
+    :return: dict: cluster_id, fence ({"old", "new"}), given_up (NodeIDs), removed (hostnames taken out of the node
+        list), left (hostnames still in it: remove them with `docker node rm`)
+    :raises CommandExecutionError: one of the refusals above; no engine or no Consul answers; no leader after 120 s
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-2 swarm.force_new_cluster 3r2dgmckb8y29xdxrmqveo21n
+    """
+    want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
+    return omega_swarm_recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)
