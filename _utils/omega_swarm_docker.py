@@ -103,15 +103,18 @@ class Node:
     def of(cls, attrs):
         """Node of one decoded item of the engine's answer."""
         spec, manager = attrs.get("Spec") or {}, attrs.get("ManagerStatus") or {}
+        state = (attrs.get("Status") or {}).get("State", "")
         return cls(
             attrs["ID"],
             (attrs.get("Description") or {}).get("Hostname", ""),
             spec.get("Role", ""),
             spec.get("Availability", ""),
-            (attrs.get("Status") or {}).get("State", ""),
+            state,
             (attrs.get("Status") or {}).get("Addr", ""),
             bool(manager.get("Leader")),
-            manager.get("Reachability") == "reachable",
+            # The former entry of a board set up anew at its address stays reachable, for the board answers there; it
+            # votes no more (seen on 20.10).
+            manager.get("Reachability") == "reachable" and state != "down",
             spec.get("Labels") or {},
             attrs["Version"]["Index"],
         )

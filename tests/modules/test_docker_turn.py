@@ -9,6 +9,7 @@ import omega_consul
 import omega_docker_turn
 import pytest
 from dockerds import Dockerds, missing
+from omega_swarm_docker import Engine
 from swarm_site import Site
 
 NAMES = ("pi1", "pi2", "pi3")
@@ -83,6 +84,8 @@ def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):
         while leader.nodes.get(former).attrs["Status"]["State"] != "down":
             assert time.monotonic() < end, f"the former {name} still counts as ready after 60 s"
             time.sleep(0.2)
+        entry = next(node for node in Engine(site.dockerds[manager].base_url).nodes() if node.id == former)
+        assert not entry.reachable, "it would count when a manager is about to be demoted"
         called = []
         for each in NAMES:
             problem = restart(site, each, lambda each=each: called.append(each))

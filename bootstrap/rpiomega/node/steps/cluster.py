@@ -89,7 +89,8 @@ def _node(node: dict) -> dict:
         "state": node["Status"]["State"],
         "availability": node["Spec"]["Availability"],
         "manager": bool(manager),
-        "reachable": manager.get("Reachability") == "reachable",
+        # The former entry of a board set up anew at its address is called reachable still, for the board answers there.
+        "reachable": manager.get("Reachability") == "reachable" and node["Status"]["State"] != "down",
         "leader": bool(manager.get("Leader")),
     }
 
