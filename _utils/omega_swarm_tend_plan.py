@@ -199,7 +199,8 @@ def _unknown(node, in_site, found):
 
 def _eviction(node):
     if node.state == "down":
-        return f"`docker node rm {node.id}` on a manager"
+        demoted = f"docker node demote {node.id} && " if node.role == MANAGER else ""  # the engine refuses otherwise
+        return f"`{demoted}docker node rm {node.id}` on a manager"
     return (
         f"`docker node update --availability drain {node.id}` on a manager (what runs there moves away), `docker swarm "
         f"leave` on that machine or switch it off, then `docker node rm {node.id}`"

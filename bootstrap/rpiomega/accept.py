@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rpiomega import agent
-from rpiomega.bootstrap import SILENT, Key, compare, silent
+from rpiomega.bootstrap import SILENT, UNSYNCED, Key, compare, silent, unsynced
 from rpiomega.bulk import Bulk, Row
 from rpiomega.errors import NodeError
 from rpiomega.site import Site
@@ -39,5 +39,8 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
         agent.run(remote, [{"step": "accept", "args": {"fingers": good}}], lambda event: None)
         for name in silent(pool, site, sorted(good)):
             bulk.rows[name].notes.append(SILENT)
+        # A first `state.apply NAME` would not bring our modules by itself.
+        for name in unsynced(pool, site, sorted(good)):
+            bulk.rows[name].notes.append(UNSYNCED.format(name))
         keys = compare(pool, site, fingers, 0)
     return keys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
+from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ SALT_INCOMING = "/opt/rpiomega/incoming"
 MASTER_BOUND = 5400.0
 ANSWER_BOUND = 30.0
 SILENT = f"no answer to the master within {ANSWER_BOUND:.0f} s: see `journalctl -u salt-minion` there"
-UNSYNCED = "{0} has modules of the formula before: `sudo salt {0} saltutil.sync_all` on the master"
+UNSYNCED = "{0} has not synced its modules: `sudo salt {0} saltutil.sync_all` on the master"
 RESTARTING = {"salt", "formula", "master"}  # steps of the master whose change ends in its restart
 KEYS_BOUND = 60.0
 
@@ -295,7 +296,7 @@ class Bootstrap:
             for name in silent(self.pool, self.site, [key.name for key in self.keys if key.state == "accepted"]):
                 bulk.rows[name].notes.append(SILENT)
         if master and "formula" in master.changed:
-            for name in unsynced(self.pool, self.site):
+            for name in unsynced(self.pool, self.site, self.site.nodes):
                 bulk.rows.get(name, master).notes.append(UNSYNCED.format(name))
 
 
@@ -317,11 +318,11 @@ def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
     return agent.run(remote, [step], lambda event: None)["answering"]["data"]["silent"]
 
 
-def unsynced(pool: Pool, site: Site) -> list[str]:
-    """Have the minions that are connected to the master sync their modules; return those that did not."""
+def unsynced(pool: Pool, site: Site, names: Iterable[str]) -> list[str]:
+    """Have those of these minions that are connected to the master sync their modules; return who did not."""
     remote = pool.remote(site.master.reach)
     remote.connect(10)
-    step = _step("synced", minions={node.name: node.address for node in site.nodes.values()})
+    step = _step("synced", minions={name: site.nodes[name].address for name in names})
     return agent.run(remote, [step], lambda event: None)["synced"]["data"]["unsynced"]
 
 

@@ -134,12 +134,14 @@ def test_a_node_nobody_ordered_is_reported(site, facts):
     assert "id-x" in found["x", "stranger"].cure
 
 
-def test_the_old_entry_of_a_node_made_anew_is_reported(site, facts):
+@pytest.mark.parametrize("manager", [False, True])
+def test_the_old_entry_of_a_node_made_anew_is_reported(site, facts, manager):
     for name in ("m", "a", "b"):
-        facts[name]["nodes"].append({**facts[name]["nodes"][3], "id": "id-old", "state": "down"})
+        facts[name]["nodes"].append({**facts[name]["nodes"][3], "id": "id-old", "state": "down", "manager": manager})
     _, found = look(site, facts)
-    assert set(found) == {("w", "old-entry")}
-    assert found["w", "old-entry"].cure.endswith("docker node rm id-old")
+    cure = found["w", "old-entry"].cure
+    assert cure.endswith("docker node rm id-old")
+    assert ("docker node demote id-old && docker" in cure) is manager
 
 
 def test_a_dead_node_is_not_called_an_old_entry(site, facts):

@@ -87,13 +87,14 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 f"--availability drain {node['id']}; to keep it, add it to the site file and bootstrap it",
             )
         elif node["state"] == "down" and node["id"] not in known and node["name"] not in picture.unreached:
+            demotion = f"docker node demote {node['id']} && " if node["manager"] else ""
             yield Finding(
                 node["name"],
                 "old-entry",
                 "warning",
                 f"the swarm keeps an old entry {node['id']} of {node['name']}, which is down",
                 "it counts as a node that should come back",
-                f"on a manager: docker node rm {node['id']}",
+                f"on a manager: {demotion}docker node rm {node['id']}",
             )
 
 
