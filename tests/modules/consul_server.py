@@ -162,6 +162,14 @@ class ConsulServer:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def _stopped(self):
+        """Whether every thread stands still (proc(5), /proc/PID/task/TID/stat: the state follows the name)."""
+        states = []
+        for path in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):
+                states.append(path.read_text().rpartition(")")[2].split()[0])
+        return set(states) == {"T"}
+
     def kill(self):
         """SIGKILL, as if the power went."""
         if self.process:
@@ -174,6 +182,10 @@ class ConsulServer:
     def frozen(self):
         """SIGSTOP while the block runs: it accepts connections and never answers."""
         self.signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not self._stopped():  # a busy machine still lets threads end what they are at
+            assert time.monotonic() < deadline, f"{self.name} does not stop"
+            time.sleep(0.01)
         try:
             yield self
         finally:
