@@ -35,15 +35,15 @@ test:
 	$(call phase,workstation ready)
 	@$(MAKE) --no-print-directory lint
 	$(call phase,lint done)
-	@.venv/bin/python -m pytest -p tests.phases $(parallel) -m 'not long' $(TESTS)
+	@.venv/bin/python -m pytest -p tests.phases -rfEs $(parallel) -m 'not long' $(TESTS)
 
 test-long:
 	@sh bootstrap/workstation.sh test
-	@.venv/bin/python -m pytest -p tests.phases -m long $(TESTS)
+	@.venv/bin/python -m pytest -p tests.phases -rfEs -m long $(TESTS)
 
 test-salt:
 	@sh bootstrap/workstation.sh salt $(SALT)
-	@.venv-$(SALT)/bin/python -m pytest -p tests.phases $(parallel) -m 'not long' tests/modules
+	@.venv-$(SALT)/bin/python -m pytest -p tests.phases -rfEs $(parallel) -m 'not long' tests/modules
 
 faults:
 	@sh bootstrap/workstation.sh test

@@ -126,9 +126,15 @@ def wait():
 
 
 @pytest.fixture(scope="module")
-def cluster(make_lab):
+def make_cluster(make_lab):
+    """`make_cluster(name, nodes)`: that many virtual Pis after `rpiomega bootstrap`."""
+    return lambda name, nodes: Cluster(make_lab(name, nodes))
+
+
+@pytest.fixture(scope="module")
+def cluster(make_cluster):
     """Three virtual Pis after `rpiomega bootstrap`."""
-    return Cluster(make_lab("test", 3))
+    return make_cluster("test", 3)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 import subprocess
 
 import pytest
-from conftest import Cluster, poll
 from rpiomega.lab import archives, engine, lifecycle, pi, remote, state
 
 pytestmark = pytest.mark.long
@@ -79,9 +78,9 @@ def entries(cluster, node):
 
 
 @pytest.fixture(scope="module")
-def cluster(make_lab, tmp_path_factory):
+def cluster(make_cluster, tmp_path_factory, wait):
     """A finished cluster with a service, and a copy of its secrets."""
-    cluster = Cluster(make_lab("masterlost", 3))
+    cluster = make_cluster("masterlost", 3)
     assert cluster.bootstrap.returncode == 0, cluster.bootstrap.stdout + cluster.bootstrap.stderr
     assert cluster.rpiomega("accept").returncode == 0
     assert wrong(cluster.apply("first apply")) == {}
@@ -90,9 +89,9 @@ def cluster(make_lab, tmp_path_factory):
     remote.send(lab, last, smoke, "/tmp/smoke.tar.gz")
     remote.run(lab, last, "sudo docker load -q -i /tmp/smoke.tar.gz")
     remote.run(lab, other, f"sudo docker service create -q --detach {SERVICE.format(last)}")
-    poll("the service to run", 60, lambda: task(lab, last))
+    wait("the service to run", 60, lambda: task(lab, last))
     # Until then the master is the only voter, and its loss the loss of Consul.
-    poll("three voters", 60, lambda: voters(cluster) == sorted(lab.node_names()))
+    wait("three voters", 60, lambda: voters(cluster) == sorted(lab.node_names()))
     cluster.task = task(lab, last)
     cluster.id, cluster.record = ask(cluster, other, "swarm.info")["cluster_id"], record(cluster)
     cluster.copy = tmp_path_factory.mktemp("copy") / "secrets.tar"
@@ -101,31 +100,31 @@ def cluster(make_lab, tmp_path_factory):
     return cluster
 
 
-def whole(cluster):
+def whole(cluster, wait):
     """The cluster is the one it was: swarm, Consul's data, three voters, three managers, the service's task."""
     names = cluster.lab.node_names()
-    poll("three voters again", 60, lambda: voters(cluster) == sorted(names))
+    wait("three voters again", 60, lambda: voters(cluster) == sorted(names))
     assert ask(cluster, names[1], "swarm.info")["cluster_id"] == cluster.id
     assert record(cluster) == cluster.record
     assert task(cluster.lab, names[-1]) == cluster.task
     assert entries(cluster, names[1]) == sorted(f"{name} Ready Reachable" for name in names)
 
 
-def test_with_its_secrets_put_back_the_cluster_is_the_old_one(cluster):
+def test_with_its_secrets_put_back_the_cluster_is_the_old_one(cluster, wait):
     new_card(cluster.lab)
     done = cluster.rpiomega("bootstrap", "--new-master", bound=600)
     assert done.returncode == 0, done.stdout + done.stderr
     put_back(cluster)
     assert cluster.rpiomega("accept").returncode == 0
     assert wrong(cluster.apply("apply on the new card")) == {}
-    whole(cluster)
+    whole(cluster, wait)
     again = cluster.apply("apply again")
     assert (wrong(again), changed(again)) == ({}, {})
     done = cluster.rpiomega("status")
     assert done.returncode == 0, done.stdout
 
 
-def test_without_its_secrets_no_second_cluster_begins(cluster):
+def test_without_its_secrets_no_second_cluster_begins(cluster, wait):
     new_card(cluster.lab)
     assert cluster.rpiomega("bootstrap", "--new-master", bound=600).returncode == 0
     assert cluster.rpiomega("accept").returncode == 0
@@ -139,4 +138,4 @@ def test_without_its_secrets_no_second_cluster_begins(cluster):
     put_back(cluster)
     cluster.on_master("sudo salt '*' saltutil.refresh_pillar")
     assert wrong(cluster.apply("apply with the secrets")) == {}
-    whole(cluster)
+    whole(cluster, wait)
