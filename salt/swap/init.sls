@@ -1,6 +1,7 @@
 {#- Only for boards that bring nothing of their own: elsewhere the bootstrap sets `system.swap` (docs/boards.md). -#}
 {% from 'rpiomega/map.jinja' import omega with context %}
-{% set config = '/etc/systemd/zram-generator.conf' %}
+{% set config = omega.swap.config %}
+{% set head = '# Written by rpiomega from `system.swap` of the site file.' %}
 {% set own = salt['file.file_exists']('/etc/rpi/swap.conf')
     or salt['file.file_exists']('/etc/default/armbian-zram-config') %}
 
@@ -14,7 +15,7 @@ swap.config:
   file.managed:
     - name: {{ config }}
     - contents: |
-        # Written by rpiomega from `system.swap` of the site file.
+        {{ head }}
         [zram0]
         zram-size = {{ omega.swap.size }}
         compression-algorithm = zstd
@@ -29,4 +30,24 @@ swap.service:
     - watch:
       - file: swap.config
 {% endif %}
+{% elif salt['file.file_exists'](config) and head in salt['file.read'](config) %}
+{# Taken away. What it holds comes back to memory as it stops; what somebody else wrote there stays. #}
+{% if grains.get('virtual') != 'container' %}
+swap.service:
+  service.dead:
+    - name: systemd-zram-setup@zram0
+    - require_in:
+      - file: swap.config
+{% endif %}
+
+swap.config:
+  file.absent:
+    - name: {{ config }}
+
+{# The unit is made of the file. #}
+swap.units:
+  cmd.run:
+    - name: systemctl daemon-reload
+    - onchanges:
+      - file: swap.config
 {% endif %}

@@ -5,22 +5,29 @@
 {% set before = names.index(grains['id']) if grains['id'] in names else 0 %}
 {% set begins = upgrades.start[:2] | int * 60 + upgrades.start[3:] | int + before * upgrades.gap %}
 {% macro time_of_day(minute) %}{{ '%02d:%02d' | format(minute // 60 % 24, minute % 60) }}{% endmacro %}
+{#- Once our file has the updates on or off, it tells whose unattended-upgrades is; before that, the node does. -#}
+{% set known = salt['file.read'](upgrades.config) if salt['file.file_exists'](upgrades.config) else '' %}
+{% set decided = 'APT::Periodic' in known %}
+{% set present = 'was there before' in known if decided else salt['file.file_exists']('/usr/bin/unattended-upgrade') %}
+{% set periodic = '1' if upgrades.security else '0' if decided and not present else '' %}
 {% set reboot = {'at': time_of_day(begins + upgrades.gap // 2), 'probe': '/usr/local/lib/rpiomega/can-reboot'} %}
+
+{#- Before the package: what is held out is so from its first run. -#}
+upgrades.config:
+  file.managed:
+    - name: {{ upgrades.config }}
+    - source: salt://upgrades/files/apt.conf
+    - template: jinja
+    - context: {{ {'periodic': periodic, 'present': present, 'origins': upgrades.origins,
+                   'held': upgrades.held + upgrades.hold} | json }}
 
 {% if upgrades.security %}
 upgrades.package:
   pkg.installed:
     - name: unattended-upgrades
     - install_recommends: False
-
-upgrades.config:
-  file.managed:
-    - name: /etc/apt/apt.conf.d/60rpiomega-upgrades
-    - source: salt://upgrades/files/apt.conf
-    - template: jinja
-    - context: {{ {'origins': upgrades.origins, 'held': upgrades.held + upgrades.hold} | json }}
     - require:
-      - pkg: upgrades.package
+      - file: upgrades.config
 
 upgrades.time:
   file.managed:
@@ -49,10 +56,6 @@ upgrades.{{ timer }}:
       - file: upgrades.time
 {% endfor %}
 {% else %}
-upgrades.config:
-  file.absent:
-    - name: /etc/apt/apt.conf.d/60rpiomega-upgrades
-
 upgrades.time:
   file.absent:
     - name: /etc/systemd/system/apt-daily-upgrade.timer.d/rpiomega.conf

@@ -1,11 +1,13 @@
 """What the states of packages, clock, journal, swap, updates and the master's caches become under the site's options.
 
-Salt's own renderer and compiler, with the pillar as the master gives it; nothing is applied.
+Salt's own renderer and compiler, with the pillar as the master gives it. Only single files are written, to folders
+of the tests' own.
 """
 
 import os
 import pathlib
 import re
+import subprocess
 
 import pytest
 import salt.config
@@ -20,10 +22,10 @@ NODES = {
 
 
 @pytest.fixture
-def render(tmp_path):
-    """Compile one SLS for a node: `render("time", "pi2", time={…})` gives `{ID: {option: value}}`."""
+def minion(tmp_path):
+    """Salt's execution modules on a node: `minion("pi2", time={…})`."""
 
-    def render(sls, minion_id="pi1", grains=(), **site):
+    def minion(minion_id="pi1", grains=(), **site):
         opts = salt.config.minion_config(None)
         opts.update(
             id=minion_id,
@@ -36,8 +38,17 @@ def render(tmp_path):
             pillar={"rpiomega": {"cluster": "omega", "nodes": NODES, **site}},
         )
         opts["grains"] = {**salt.loader.grains(opts), "id": minion_id, "virtual": "physical", **dict(grains)}
-        modules = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
-        low = modules["state.show_low_sls"](sls)
+        return salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
+
+    return minion
+
+
+@pytest.fixture
+def render(minion):
+    """Compile one SLS for a node: `render("time", "pi2", time={…})` gives `{ID: {option: value}}`."""
+
+    def render(sls, minion_id="pi1", grains=(), **site):
+        low = minion(minion_id, grains, **site)["state.show_low_sls"](sls)
         assert all(isinstance(chunk, dict) for chunk in low), low
         return {chunk["__id__"]: chunk for chunk in low}
 
@@ -123,5 +134,84 @@ def test_the_clients_there_are_told_of_the_sites_servers_or_named(render, monkey
         assert servers["name"].startswith("pi1 keeps its clock with ntpd")
 
 
-def test_swap_is_left_alone_unless_it_shall_be_compressed_memory(render):
-    assert render("swap") == render("swap", system={"swap": "off"}) == {}
+@pytest.fixture
+def zram(tmp_path):
+    """A node's zram-generator.conf, as the site's setting and as a path."""
+    path = tmp_path / "zram-generator.conf"
+    return {"config": str(path)}, path
+
+
+@pytest.mark.parametrize("wanted", ["off", "keep"])
+def test_compressed_memory_that_is_taken_away_stops_and_does_not_come_back(render, zram, wanted):
+    swap, path = zram
+    path.write_text(render("swap", swap=swap, system={"swap": "zram"})["swap.config"]["contents"])
+    found = render("swap", swap=swap, system={"swap": wanted})
+    assert (found["swap.service"]["fun"], found["swap.service"]["name"]) == ("dead", "systemd-zram-setup@zram0")
+    assert (found["swap.config"]["fun"], found["swap.config"]["name"]) == ("absent", str(path))
+    assert found["swap.service"]["order"] < found["swap.config"]["order"]
+    assert "swap.service" not in render(
+        "swap", swap=swap, system={"swap": wanted}, grains={"virtual": "container"}.items()
+    )
+
+
+def test_swap_of_somebody_else_is_left_alone(render, zram):
+    swap, path = zram
+    assert render("swap", swap=swap) == render("swap", swap=swap, system={"swap": "off"}) == {}
+    path.write_text("[zram0]\nzram-size = ram\n")
+    assert render("swap", swap=swap, system={"swap": "off"}) == {}
+
+
+class Updates:
+    """What the file of state `upgrades` makes of a node's apt: `present`: whether it has unattended-upgrades."""
+
+    def __init__(self, minion, path, monkeypatch):
+        self.minion, self.path, self.present = minion, path, False
+        real = os.path.isfile
+        own = "/usr/bin/unattended-upgrade"
+        monkeypatch.setattr(os.path, "isfile", lambda path: self.present if path == own else real(path))
+
+    def applied(self, **upgrades):
+        """Write the file as the state does; return what apt-config reads in it, besides the distribution's own."""
+        modules = self.minion(upgrades={"config": str(self.path), **upgrades})
+        (result,) = modules["state.sls_id"]("upgrades.config", "upgrades").values()
+        assert result["result"], result
+        system = self.path.with_name("system")
+        system.write_text('APT::Periodic::Unattended-Upgrade "1";\n' if self.present else "")
+        joined = self.path.with_name("joined")
+        joined.write_text(system.read_text() + self.path.read_text())
+        empty = self.path.with_name("none")
+        empty.mkdir(exist_ok=True)
+        settings = {"APT_CONFIG": str(joined), "PATH": os.environ["PATH"]}
+        command = ["apt-config", "-o", f"Dir::Etc::parts={empty}", "dump"]
+        shown = subprocess.run(command, env=settings, capture_output=True, text=True, check=True).stdout
+        return {line.split()[0]: line.split('"')[1] for line in shown.splitlines() if "::: " not in line}, shown
+
+
+@pytest.fixture
+def updates(minion, tmp_path, monkeypatch):
+    return Updates(minion, tmp_path / "60rpiomega-upgrades", monkeypatch)
+
+
+PERIODIC = "APT::Periodic::Unattended-Upgrade"
+
+
+@pytest.mark.parametrize("present", [False, True], ids=["it came with the option", "the system has its own"])
+def test_updates_that_are_taken_away_end_as_they_began(updates, present):
+    updates.present = present
+    before, _ = updates.applied()
+    assert before.get(PERIODIC) == ("1" if present else None)
+    during, _ = updates.applied(security=True)
+    assert during[PERIODIC] == "1"
+    updates.present = True
+    during, _ = updates.applied(security=True, hold=["linux-*"])
+    after = [updates.applied()[0] for _ in range(2)]
+    assert [found[PERIODIC] for found in after] == ["1" if present else "0"] * 2
+
+
+@pytest.mark.parametrize("upgrades", [{}, {"security": True}], ids=str)
+def test_docker_and_salt_are_held_out_whoever_upgrades(updates, upgrades):
+    updates.present = True
+    _, shown = updates.applied(**upgrades)
+    held = re.findall(r'^Unattended-Upgrade::Package-Blacklist:: "(.*)";$', shown, re.MULTILINE)
+    for name in ("docker.io", "docker-ce", "containerd.io", "runc", "salt-minion"):
+        assert any(re.match(pattern, name) for pattern in held), (name, held)
