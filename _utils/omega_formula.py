@@ -90,7 +90,8 @@ def _check_history(store, old, new, known, last_rev, rev, remote, allow_rewrite)
     # Another branch or tag in the site file is a decision; the same one with another past is not.
     if last_rev == rev and not allow_rewrite:
         cause = f"{rev} of {remote} was rewritten: {new[:12]} does not come after {old[:12]}, which is in use"
-        raise FormulaError(cause, "if that was meant, run this state once with allow_rewrite=True")
+        once = """salt-call state.apply repo pillar='{"allow_rewrite": true}'"""
+        raise FormulaError(cause, f"if that was meant, take it once: `{once}`")
 
 
 def _refuse_broken(tree, path, commit, master_config):

@@ -63,14 +63,16 @@ def _scalar(value, item, path):
         return
     allowed = item["type"].split(" or ") if item["type"] not in TYPES else [item["type"]]
     if not any(type(value) is TYPES[each] for each in allowed):
-        quotes = f', in quotes: "{value}"' if "text" in allowed and isinstance(value, (int, float)) else ""
-        yield _wrong(path, value, f"{item['type']}{quotes}")
+        # YAML's value says no more how it was written: 13:30 is 810, and 28.10 is 28.1.
+        bare = "text" in allowed and value is not None and not isinstance(value, (str, list, dict))
+        yield _wrong(path, value, f"{item['type']}{', in quotes as it stands in the file' if bare else ''}")
     elif "one_of" in item and value not in item["one_of"]:
         yield f"{path}: {_shown(value)} is not known; allowed: {', '.join(item['one_of'])}"
     elif "min" in item and not item["min"] <= value <= item["max"]:
         yield f"{path}: {value} is out of range; allowed: {item['min']} to {item['max']}"
     elif "pattern" in item and not re.fullmatch(item["pattern"], value):
-        yield f"{path}: {_shown(value)} is not {item['is']}; {item['allowed']}"
+        shown = "what is written here" if item.get("hidden") else _shown(value)
+        yield f"{path}: {shown} is not {item['is']}; {item['allowed']}"
 
 
 def _wrong(path, value, wanted):

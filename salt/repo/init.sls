@@ -4,9 +4,11 @@
 repo.formula:
   formula.followed:
     - name: {{ omega.formula.path }}
-    - remote: {{ omega.formula.remote or omega.formula.local_remote }}
+    - remote: {{ (omega.formula.remote or omega.formula.local_remote) | json }}
     - rev: {{ omega.formula.branch | json }}
     - signers: {{ omega.formula.signers | json }}
+    {#- For one run, on the command line: docs/updates.md. #}
+    - allow_rewrite: {{ (pillar.get('allow_rewrite') is sameas true) | json }}
 
 repo.modules:
   saltutil.sync_all:

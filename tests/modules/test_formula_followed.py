@@ -247,7 +247,7 @@ def test_a_rewritten_history_stops_it_unless_told(follow, remote, tree):
     used = head(tree)
     remote.git("reset", "-q", "--hard", "HEAD~1")
     other = remote.commit({"salt/new.txt": "other"})
-    refused(follow(), "was rewritten", used[:12], "allow_rewrite=True")
+    refused(follow(), "was rewritten", used[:12], "allow_rewrite")
     assert head(tree) == used
     assert follow(allow_rewrite=True)["result"] is True
     assert head(tree) == other
@@ -381,6 +381,9 @@ def test_only_commits_signed_by_an_allowed_ssh_key_are_used(follow, remote, tree
     remote.options = plain
     remote.commit({"salt/c.txt": "c"})
     refused(follow(signers=[line], test=True), "no signature")
+    remote.git("reset", "-q", "--hard", "HEAD~2")
+    rewritten = remote.commit({"salt/c.txt": "another past"})
+    refused(follow(signers=[line], allow_rewrite=True), rewritten[:12], "no signature")
 
 
 def test_only_commits_signed_by_an_allowed_openpgp_key_are_used(follow, remote, tree, tmp_path):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import omega_site_check
 import pytest
 import yaml
 from hypothesis import given
@@ -104,6 +105,106 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
 def test_each_defect_names_its_key_and_what_is_allowed(tmp_path, keys, value, said):
     lines = errors(tmp_path, changed(*keys, value=value))
     assert any(said in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("docker: {version: 28.10}", '28.1 has the wrong type; write text here; put it in quotes: "28.10"'),
+        ("upgrades: {start: 13:30}", 'put it in quotes: "13:30"'),
+        ("packages: {extra: [vim, 0x10]}", 'put it in quotes: "0x10"'),
+        ("cluster: 2026-01-02", 'put it in quotes: "2026-01-02"'),
+        ("system: {swap: off}", """allowed: 'keep', 'off' or 'zram'; put it in quotes: "off\""""),
+        ("system: {swap: no}", "allowed: 'keep', 'off' or 'zram'"),
+        ("swarm: {stacks: {web: {compose: a.yml, env: {<<: {PORT: 0x50}}}}}", "put it in quotes as it stands there"),
+        ("cluster:", "write text here"),
+    ],
+)
+def test_a_value_without_quotes_is_quoted_as_it_was_written(tmp_path, line, said):
+    site = {key: value for key, value in GOOD.items() if not line.startswith(f"{key}:")}
+    text = yaml.safe_dump({"rpiomega": site}, sort_keys=False) + f"  {line}\n"
+    (found,) = errors(tmp_path, text)
+    assert found.endswith(said)
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://user:token-of-mine@example.com/x.git",
+        "HTTPS://token-of-mine@example.com/x.git",
+        "ssh://git:token-of-mine@example.com:22/x.git",
+        "https://user:token-of-mine@x:8443/a@b",
+    ],
+)
+def test_a_remote_with_a_password_is_refused_and_not_shown(tmp_path, remote):
+    (found,) = errors(tmp_path, changed("formula", "remote", value=remote))
+    assert "formula.remote: " in found
+    assert "a deploy key or a credential helper" in found
+    site = yaml.safe_load(changed("formula", "remote", value=remote))["rpiomega"]
+    (master,) = omega_site_check.problems(site)
+    assert "formula.remote: " in master
+    assert "token-of-mine" not in found + master
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "",
+        "https://example.com:8443/you/x@y.git",
+        "ssh://git@example.com:22/x.git",
+        "git@example.com:you/x.git",
+        "/srv/a folder/x.git",
+    ],
+)
+def test_other_remotes_are_taken(tmp_path, remote):
+    (tmp_path / "site.sls").write_text(changed("formula", "remote", value=remote))
+    assert load(tmp_path / "site.sls").formula.remote == remote
+
+
+@pytest.mark.parametrize("proxy", ["http://192.168.1.10:3142", "http://pi1:3142/", "http://localhost:3142"])
+def test_the_masters_cache_does_not_ask_itself(tmp_path, proxy):
+    site = {**GOOD, "sources": {"apt_proxy": proxy}, "cache": {"packages": True}}
+    (line,) = errors(tmp_path, yaml.safe_dump({"rpiomega": site}))
+    assert f"sources.apt_proxy: {proxy} is the cache that cache.packages runs on pi1" in line
+
+
+@pytest.mark.parametrize(
+    ("proxy", "packages"),
+    [("http://192.168.1.10:8080", True), ("http://192.168.1.99:3142", True), ("http://192.168.1.10:3142", False)],
+)
+def test_another_proxy_is_asked_by_the_masters_cache(tmp_path, proxy, packages):
+    site = {**GOOD, "sources": {"apt_proxy": proxy}, "cache": {"packages": packages}}
+    (tmp_path / "site.sls").write_text(yaml.safe_dump({"rpiomega": site}))
+    assert load(tmp_path / "site.sls").sources.apt_proxy == proxy
+
+
+KEY = {"capabilities": ["readFiles"], "all_buckets": True}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "keys", "said"),
+    [
+        ({"pi1": "admin"}, {"reader": "admin"}, "keys.reader.file: admin is what pi1 itself uses (b2.credentials)"),
+        ({"*": "admin"}, {"reader": "admin"}, "keys.reader.file: admin is what pi1 itself uses (b2.credentials)"),
+        ({"pi1": "admin"}, {"reader": "r", "writer": "r"}, "keys.writer.file: r is the file of reader too"),
+    ],
+)
+def test_no_key_of_b2_overwrites_the_secret_of_another(tmp_path, credentials, keys, said):
+    b2 = {"credentials": credentials, "application_keys": {name: {**KEY, "file": file} for name, file in keys.items()}}
+    (line,) = errors(tmp_path, yaml.safe_dump({"rpiomega": {**GOOD, "b2": b2}}))
+    assert said in line
+
+
+def test_buckets_without_a_master_are_no_traceback(tmp_path):
+    site = {**GOOD, "nodes": {"pi1": {"address": "192.168.1.10", "roles": ["manager"]}}}
+    (line,) = errors(tmp_path, yaml.safe_dump({"rpiomega": {**site, "b2": {"buckets": {"omega-backup": {}}}}}))
+    assert "no node has the role master" in line
+
+
+def test_other_nodes_may_use_the_key_that_the_master_makes(tmp_path):
+    b2 = {"credentials": {"pi1": "admin", "*": "backup"}, "application_keys": {"reader": {**KEY, "file": "backup"}}}
+    (tmp_path / "site.sls").write_text(yaml.safe_dump({"rpiomega": {**GOOD, "b2": b2}}))
+    assert load(tmp_path / "site.sls").b2.credentials["*"] == "backup"
 
 
 def test_a_defect_carries_its_line(tmp_path):

@@ -74,7 +74,9 @@ def test_a_node_without_roles_is_a_worker_on_both_sides(tmp_path):
     ("keys", "value", "said"),
     [
         (("salt", "sourse"), "pip", "rpiomega.salt.sourse: unknown key; did you mean source?"),
-        (("salt", "version"), 3008, 'rpiomega.salt.version: 3008 has the wrong type; write text, in quotes: "3008"'),
+        (("salt", "version"), 3008, "rpiomega.salt.version: 3008 has the wrong type; write text, in quotes as"),
+        (("upgrades", "start"), 810, "write text, in quotes as it stands in the file"),
+        (("salt", "version"), None, "rpiomega.salt.version: None has the wrong type; write text"),
         (("zzz",), 1, "rpiomega.zzz: unknown key; allowed: cluster, nodes, network"),
         (("nodes", "pi2", "adress"), "x", "rpiomega.nodes.pi2.adress: unknown key; did you mean address?"),
         (("nodes", "pi2"), {}, "rpiomega.nodes.pi2.address: missing; it has no default"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rpiomega.site.errors import Problem
 from rpiomega.site.schema import Site
 
 MINUTES_OF_A_DAY = 24 * 60
+PACKAGES_PORT = 3142  # cache.packages_port of salt/rpiomega/defaults.yaml
 
 
 def problems(site: Site, base: Path) -> Iterator[Problem]:
@@ -17,8 +19,10 @@ def problems(site: Site, base: Path) -> Iterator[Problem]:
     yield from _roles(site)
     yield from _addresses(site)
     yield from _files(site, base)
-    yield from _b2(site)
     yield from _upkeep(site)
+    if any("master" in node.roles for node in site.nodes.values()):
+        yield from _b2(site)
+        yield from _cache(site)
 
 
 def warnings(site: Site) -> list[str]:
@@ -93,7 +97,13 @@ def _b2(site: Site) -> Iterator[Problem]:
     for name in site.b2.credentials:
         if name != "*" and name not in site.nodes:
             yield Problem(("b2", "credentials", name), f"there is no node {name}", "name a node, or * for all others")
+    own = site.b2.credentials.get(site.master.name) or site.b2.credentials.get("*")
+    taken = {own: f"what {site.master.name} itself uses (b2.credentials)"} if own else {}
     for name, key in site.b2.application_keys.items():
+        if key.file in taken:
+            cause = f"{key.file} is {taken[key.file]}: one secret would overwrite the other"
+            yield Problem(("b2", "application_keys", name, "file"), cause, "give the key a file of its own")
+        taken.setdefault(key.file, f"the file of {name} too")
         if bool(key.bucket) == key.all_buckets:
             cause = "it opens every bucket" if not key.bucket else "bucket and all_buckets exclude each other"
             yield Problem(("b2", "application_keys", name), cause, "give one of `bucket: NAME` and `all_buckets: true`")
@@ -107,5 +117,17 @@ def _upkeep(site: Site) -> Iterator[Problem]:
     if (site.upgrades.security or site.upgrades.reboot) and needed > MINUTES_OF_A_DAY:
         cause = f"{len(site.nodes)} nodes, one every {site.upgrades.gap} minutes, take more than a day"
         yield Problem(("upgrades", "gap"), cause, f"at most {MINUTES_OF_A_DAY // len(site.nodes)}")
+
+
+def _cache(site: Site) -> Iterator[Problem]:
+    if site.cache.packages and _is_masters_cache(site):
+        cause = f"{site.sources.apt_proxy} is the cache that cache.packages runs on {site.master.name}"
+        yield Problem(("sources", "apt_proxy"), f"{cause}: it would ask itself", "leave one of the two out")
     if site.cache.image and not site.cache.images:
         yield Problem(("cache", "image"), "an image for a registry that is not asked for", "set cache.images: true")
+
+
+def _is_masters_cache(site: Site) -> bool:
+    host = re.fullmatch(rf"https?://(?:[^/@]*@)?([^/:]+):{PACKAGES_PORT}(/.*)?", site.sources.apt_proxy)
+    master = {site.master.name, f"{site.master.name}.local", site.master.host, site.master.address}
+    return bool(host) and host[1] in {*master, "localhost", "127.0.0.1"}

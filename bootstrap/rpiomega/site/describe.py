@@ -21,7 +21,7 @@ def describe(model: type[BaseModel]) -> dict:
 
     A description has a `type` ("text", "whole number", "true or false", "anything", "list", "mapping" or "section"),
     `each` for what a list or mapping holds, and where they apply: `names` (a mapping's keys), `null`, `one_of`, `min`,
-    `max`, `min_length`, `pattern` with `is` and `allowed`, `default`, and `text`, its meaning.
+    `max`, `min_length`, `pattern` with `is`, `allowed` and `hidden`, `default`, and `text`, its meaning.
     """
     hints = get_type_hints(model, include_extras=True)
     found = {}
@@ -74,6 +74,7 @@ def _bounds(metadata: Any) -> dict:
     for item in metadata:
         if isinstance(item, AfterValidator) and isinstance(item.func, Shape):
             found |= {"pattern": item.func.pattern, "is": item.func.what, "allowed": item.func.allowed}
+            found |= {"hidden": True} if item.func.hidden else {}
         for ours, theirs in (("min", "ge"), ("max", "le"), ("min_length", "min_length")):
             if getattr(item, theirs, None) is not None:
                 found[ours] = getattr(item, theirs)

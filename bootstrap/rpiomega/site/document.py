@@ -13,11 +13,15 @@ _JINJA = re.compile(r"\{\{|\{%|\{#")
 
 
 class Document:
-    """A parsed YAML file: `data` (plain objects), `lines` (key path -> line number), `problems`."""
+    """A parsed YAML file: `data` (plain objects), `lines` (key path -> line number), `problems`.
+
+    `plain` maps a key path to the text of its value, where that stands there without quotes.
+    """
 
     def __init__(self, text: str):
         self.data: object = None
         self.lines: dict[tuple, int] = {}
+        self.plain: dict[tuple, str] = {}
         self.problems: list[Problem] = []
         self._parse(text)
 
@@ -57,7 +61,9 @@ class Document:
         if id(node) in parents:  # an alias that contains itself
             raise yaml.MarkedYAMLError(problem="an alias contains itself", problem_mark=node.start_mark)
         parents = parents | {id(node)}
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.ScalarNode) and node.style is None:
+            self.plain[path] = node.value
+        elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._walk(item, (*path, index), parents)
         elif isinstance(node, yaml.MappingNode):

@@ -15,7 +15,7 @@ from rpiomega.site.errors import Problem, SiteError
 from rpiomega.site.schema import Site
 
 _PLAIN = {
-    "string_type": 'write text here; put it in quotes: "{input}"',
+    "string_type": "write text here",
     "int_type": "write a whole number",
     "bool_type": "write true or false",
     "list_type": "write a list: [one, two]",
@@ -38,7 +38,7 @@ def load(path: Path) -> Site:
     found = list(document.problems)
     site = None
     if document.data is not None:
-        site, more = _validate(document.data)
+        site, more = _validate(document.data, document.plain)
         found += more
     if site and not found:
         found += [_below_top(problem) for problem in checks.problems(site, path.parent)]
@@ -47,7 +47,7 @@ def load(path: Path) -> Site:
     return site
 
 
-def _validate(data: object) -> tuple[Site | None, list[Problem]]:
+def _validate(data: object, plain: dict[tuple, str]) -> tuple[Site | None, list[Problem]]:
     if not isinstance(data, dict) or TOP not in data:
         return None, [Problem((), f"the top-level key `{TOP}` is missing", f"start the file with `{TOP}:`")]
     extra = [Problem((str(key),), "not known here", f"all settings stand below `{TOP}`") for key in data if key != TOP]
@@ -57,7 +57,7 @@ def _validate(data: object) -> tuple[Site | None, list[Problem]]:
         return Site.model_validate(body), extra
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return None, extra + [_below_top(_translate(item)) for item in details]
+        return None, extra + [_below_top(_translate(item, plain.get((TOP, *item["loc"])))) for item in details]
 
 
 def _named(body: object) -> tuple[object, list[Problem]]:
@@ -86,7 +86,7 @@ def _with_line(problem: Problem, document: Document) -> Problem:
     return Problem(key, problem.cause, problem.allowed, problem.line or document.line(key))
 
 
-def _translate(item: dict) -> Problem:
+def _translate(item: dict, plain: str | None) -> Problem:
     key, kind, value = tuple(item["loc"]), item["type"], item["input"]
     context = item.get("ctx", {})
     if kind == "extra_forbidden":
@@ -97,14 +97,23 @@ def _translate(item: dict) -> Problem:
         cause, _, allowed = str(context["error"]).partition("|")
         return Problem(key, cause, allowed)
     if kind == "literal_error":
-        return Problem(key, f"{value!r} is not known", f"allowed: {context['expected']}")
+        meant = _quoted(value, plain) if f"'{plain}'" in context["expected"] else ""  # off is False
+        return Problem(key, f"{value!r} is not known", f"allowed: {context['expected']}{meant}")
     if kind in ("too_short", "dict_type", "model_type") and key == ("nodes",):
         return Problem(key, "no nodes", "name each board: its address and its roles")
     if kind == "too_short":
         return Problem(key, "empty", "name at least one")
     if kind in _PLAIN:
-        return Problem(key, f"{_shown(value)} has the wrong type", _PLAIN[kind].format(input=value))
+        quotes = _quoted(value, plain) if kind == "string_type" else ""
+        return Problem(key, f"{_shown(value)} has the wrong type", f"{_PLAIN[kind]}{quotes}")
     return Problem(key, f"{_shown(value)}: {item['msg'][0].lower()}{item['msg'][1:]}")
+
+
+def _quoted(value: object, plain: str | None) -> str:
+    """Return the advice to quote a value that YAML took for a number, a date or the like: 13:30 became 810."""
+    if value is None or isinstance(value, (str, list, dict)):
+        return ""
+    return f'; put it in quotes: "{plain}"' if plain else "; put it in quotes as it stands there"
 
 
 def _shown(value: object) -> str:

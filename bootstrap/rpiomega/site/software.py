@@ -20,6 +20,7 @@ from rpiomega.site.values import (
     Package,
     Registry,
     Release,
+    Remote,
     Role,
     SaltVersion,
     Section,
@@ -152,7 +153,9 @@ class ApplicationKey(Section):
 class B2(Section):
     """The Backblaze B2 command on every node, and what the master keeps in the account."""
 
-    enabled: bool = Field(True, description="Whether the nodes get the command.")
+    enabled: bool = Field(
+        True, description="Whether the nodes get the command; false takes the account away and leaves the command."
+    )
     version: Release = Field("5.0.0", description="Its release; empty: the newest when it is installed.")
     endpoint: Url = Field("", description="Another service's address; empty: Backblaze.")
     credentials: dict[str, FileName] = Field(
@@ -174,7 +177,7 @@ class Packages(Section):
 class Formula(Section):
     """Where the master's checkout of this formula follows from."""
 
-    remote: str = Field("", description="A git remote; empty: what `rpiomega bootstrap` brings.")
+    remote: Remote = Field("", description="A git remote; empty: what `rpiomega bootstrap` brings.")
     branch: Branch = Field("main", description="A branch or a tag.")
     signers: list[Signer] = Field(
         [], description="Public keys, one of which must have signed a commit before it is used; empty: not asked for."

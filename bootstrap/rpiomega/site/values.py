@@ -17,20 +17,25 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class Shape:
-    """A text that fully matches `pattern`: `what` it is ("an IPv4 address"), and how to write it."""
+    """A text that fully matches `pattern`: `what` it is ("an IPv4 address"), and how to write it.
+
+    `hidden`: what does not match may hold a secret, so no error shows it.
+    """
 
     pattern: str
     what: str
     allowed: str
+    hidden: bool = False
 
     def __call__(self, value: str) -> str:
         if not re.fullmatch(self.pattern, value):
-            raise ValueError(f'"{value[:40]}" is not {self.what}|{self.allowed}')
+            shown = "what is written here" if self.hidden else f'"{value[:40]}"'
+            raise ValueError(f"{shown} is not {self.what}|{self.allowed}")
         return value
 
 
-def _text(pattern: str, what: str, allowed: str):
-    return Annotated[str, AfterValidator(Shape(pattern, what, allowed))]
+def _text(pattern: str, what: str, allowed: str, hidden: bool = False):
+    return Annotated[str, AfterValidator(Shape(pattern, what, allowed, hidden))]
 
 
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -67,6 +72,13 @@ TimeOfDay = _text(r"([01]\d|2[0-3]):[0-5]\d", "a time of day", 'write it in quot
 Size = _text(r"|[1-9]\d*[KMG]", "a size", "write 64M or 1G")
 Image = _text(r"[a-z0-9][A-Za-z0-9._:/@-]*", "an image reference", "write repository:tag")
 Branch = _text(r"[A-Za-z0-9][\w./-]*", "a branch name", "write it as git does")
+# Every node reads the pillar. Over ssh a user alone is no secret; over http it may be a token.
+Remote = _text(
+    r"(?!.*(?i:https?)://[^/]*@)(?!.*://[^/@]*:[^/]*@).*",
+    "a git remote without a login or password",
+    "give root of the master a deploy key or a credential helper: docs/updates.md",
+    hidden=True,
+)
 Signer = _text(
     f"{_OPENPGP}|{_OPENSSH}",
     "a public key of a signer",

@@ -1,0 +1,71 @@
+"""State repo as Salt renders it, and its schedule in a real minion."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(sys.executable).parent
+SIGNERS = ["p@example.com ssh-ed25519 AAAA"]
+FORMULA = {"remote": "https://example.com/x.git", "branch": "v1", "signers": SIGNERS, "every": 7}
+START_SECONDS = 60
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Configuration folder of a minion that has no master."""
+    site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master"]}}, "formula": FORMULA}
+    (tmp_path / "pillar").mkdir()
+    (tmp_path / "pillar/top.sls").write_text("base: {'*': [site]}")
+    (tmp_path / "pillar/site.sls").write_text(json.dumps({"rpiomega": site}))
+    options = {"id": "m", "root_dir": str(tmp_path / "root"), "file_client": "local", "master_type": "disable"}
+    options.update(module_dirs=[str(ROOT)], file_roots={"base": [str(ROOT / "salt")]})
+    options["pillar_roots"] = {"base": [str(tmp_path / "pillar")]}
+    # Below root_dir. A socket's path may have no more than 107 characters, and pytest's folders are long.
+    options["sock_dir"] = "/s"
+    (tmp_path / "minion").write_text(json.dumps(options))
+    return tmp_path
+
+
+@pytest.fixture
+def call(config):
+    def call(*arguments):
+        command = [BIN / "salt-call", "-c", config, "--out=json", "--log-level=quiet", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        return json.loads(done.stdout)["local"]
+
+    return call
+
+
+def followed(low):
+    """Return the arguments the state gives to `formula.followed`, those of Salt's own left out."""
+    (chunk,) = [chunk for chunk in low if chunk["state"] == "formula"]
+    return {key: chunk[key] for key in chunk if not key.startswith("__") and key not in ("state", "fun", "order")}
+
+
+def test_a_rewrite_that_was_meant_changes_no_other_argument(call):
+    plain = followed(call("state.show_low_sls", "repo"))
+    assert plain["allow_rewrite"] is False
+    assert (plain["remote"], plain["rev"], plain["signers"]) == (FORMULA["remote"], "v1", SIGNERS)
+    meant = followed(call("state.show_low_sls", "repo", 'pillar={"allow_rewrite": true}'))
+    assert meant == {**plain, "allow_rewrite": True}
+
+
+def test_the_schedule_is_set_once(call, config):
+    """A schedule is asked of the running minion, which keeps it in its own words."""
+    with subprocess.Popen([BIN / "salt-minion", "-c", config, "--log-level=quiet"]) as minion:
+        try:
+            bound = time.monotonic() + START_SECONDS
+            while not list((config / "root/s").glob("*pub*.ipc")):
+                assert time.monotonic() < bound, f"the minion has no event socket after {START_SECONDS} s"
+                assert minion.poll() is None, "the minion has ended"
+            schedule = ["state.sls_id", "repo.schedule", "repo"]
+            (first,), (second,) = (call(*schedule).values() for _ in range(2))
+        finally:
+            minion.terminate()
+    assert (first["result"], first["changes"]) == (True, {"rpiomega-formula": "added"}), first
+    assert (second["result"], second["changes"]) == (True, {}), second
