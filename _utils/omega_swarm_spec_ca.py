@@ -4,9 +4,12 @@ import hashlib
 import re
 import time
 
-from omega_swarm_docker import MANAGER, WORKER, SwarmError
+from omega_consul import ConsulError
+from omega_swarm_docker import MANAGER, WORKER, SwarmError, describe
+from omega_swarm_record import TOKEN
 
 POLL = 0.5
+ATTEMPTS = 4  # the worker token, read again after each write of it
 SETTLE = 30  # seconds in which a new leader hears from every node that is up
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
@@ -92,19 +95,27 @@ def refuse_if_down(engine, even_if_down=False):
         )
 
 
-def rotate_ca(engine, bound=600, even_if_down=False):
+def rotate_ca(engine, store, bound=600, even_if_down=False):
     """
-    Make the swarm a new CA, and wait until every node has a certificate of it. Returns (fingerprint before, after).
+    Make the recorded swarm a new CA, wait until every node has a certificate of it, and tell Consul the worker token,
+    which names the CA. Returns (fingerprint before, after).
+
+    :raises SwarmError: "refused" for another swarm, with a node down, or after `bound` seconds
+    :raises ConsulError: without Consul, before anything is changed
     """
     refuse_if_down(engine, even_if_down)
+    cluster_id = _recorded(engine, store)
     before = fingerprint(root_of(engine.cluster()))
 
     def counted(spec):
         config = spec.get("CAConfig") or {}
         return {**spec, "CAConfig": {**config, "ForceRotate": (config.get("ForceRotate") or 0) + 1}}
 
-    engine.update_swarm(counted, what="rotating the CA")
+    with store.hold_rotation() as lock:
+        lock.check()
+        engine.update_swarm(counted, what="rotating the CA")
     wait(engine, bound)
+    publish_token(engine, store, cluster_id)
     return before, fingerprint(root_of(engine.cluster()))
 
 
@@ -123,24 +134,53 @@ def token_outdated(engine, store, local, rotating=False):
     return bool(held) and (rotating or held != engine.worker_token())
 
 
-def publish_token(engine, store, local, attempts=3):
-    """Write the worker token to Consul, again if it was rotated meanwhile; only for the recorded swarm."""
+def _recorded(engine, store):
+    """The ClusterID of this engine's swarm, which Consul has to have recorded; it does so for good."""
+    local = engine.local()
+    if not local.control or local.leaderless:
+        raise SwarmError("no_leader" if local.leaderless else "not_manager", describe(local))
     record = store.record()
     if not record or record.cluster_id != local.cluster_id:
-        raise SwarmError("refused", f"swarm {local.cluster_id} is not the one recorded in Consul")
-    for _ in range(attempts):
-        token = engine.worker_token()
-        store.write_token(token, local.cluster_id)
-        if engine.worker_token() == token:
-            return
-    raise SwarmError("conflict", "others rotate the worker token at the same time; run again")
+        raise SwarmError("refused", f"swarm {local.cluster_id} is not the one recorded in Consul: nothing is changed")
+    return local.cluster_id
+
+
+def publish_token(engine, store, cluster_id, rotate=lambda: None):
+    """
+    Write the worker token of the recorded swarm to Consul; whether it held another one.
+
+    :param rotate: makes the token a new one; called under the lock, so never without a Consul to tell it to
+    :raises SwarmError: "conflict" if others rotate it by hand at the same time
+    """
+    with store.hold_rotation() as lock:
+        lock.check()
+        rotate()
+        outdated = False
+        for _ in range(ATTEMPTS):
+            value = {"token": engine.worker_token(), "cluster_id": cluster_id}
+            entry = store.client.get(TOKEN)
+            if entry and entry.json() == value:
+                return outdated
+            outdated = True
+            try:
+                lock.write(TOKEN, value, entry.modify_index if entry else 0)
+            except ConsulError as error:
+                if error.kind != "conflict":  # a node that forms or adopts the swarm writes it without this lock
+                    raise
+    raise SwarmError("conflict", "others change the worker token at the same time; run again")
 
 
 def rotate_token(engine, store, role):
-    """Make the join token of `role` a new one, and tell Consul if it is the workers' (a manager's goes nowhere)."""
+    """
+    Make the join token of `role` a new one, and tell Consul if it is the workers'. A manager's goes nowhere, so that
+    needs no Consul.
+
+    :raises SwarmError: "refused" for another role, or a swarm that is not the recorded one
+    :raises ConsulError: without Consul, before anything is changed
+    """
     if role not in (WORKER, MANAGER):
         raise SwarmError("refused", f"role {role!r}: must be worker or manager")
-    local = engine.local()
-    engine.rotate_token(role)
-    if role == WORKER:
-        publish_token(engine, store, local)
+    if role == MANAGER:
+        engine.rotate_token(role)
+    else:
+        publish_token(engine, store, _recorded(engine, store), lambda: engine.rotate_token(role))
