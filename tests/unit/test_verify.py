@@ -1,9 +1,15 @@
 """`rpiomega verify`: what its report says, and that the table of promises in the docs is the one of the checks."""
 
+import importlib.util
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
+import salt.config
+import salt.loader
+import yaml
 from click.testing import CliRunner
 from rich.console import Console
 from rpiomega import cli
@@ -11,11 +17,67 @@ from rpiomega.errors import NodeError
 from rpiomega.verify import report
 from rpiomega.verify.checks import Check, Found
 
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs/verify.md"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs/verify.md"
+EXAMPLES = sorted((ROOT / "examples").glob("site-*.sls"))
+PARTIAL = {
+    "consul": {"snapshots": {"keep": 3}},
+    "docker": {"daemon": {"log-opts": {"max-size": "5m"}}, "mirrors": ["http://mirror.example"]},
+    "cache": {"images": True, "registry": {"port": 5001}},
+}
+AS_THE_STATES_SEE_IT = "{% from 'rpiomega/map.jinja' import omega, node, docker with context %}" + (
+    "{{ {'omega': omega, 'node': node, 'docker': docker} | json }}"
+)
 
 
 def check(result, **more):
     return Check("docker", "runs", "docker runs", "sudo salt a state.apply docker", "a", result, **more)
+
+
+@pytest.fixture(scope="module")
+def wanted():
+    """The checks' own reader of the site file."""
+    spec = importlib.util.spec_from_file_location("wanted", ROOT / "tests/verify/wanted.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def states(tmp_path):
+    """What map.jinja makes of a site file's content on a node."""
+
+    def states(rpiomega, name):
+        opts = salt.config.minion_config(None)
+        folders = {"root_dir": str(tmp_path), "cachedir": str(tmp_path / "cache")}
+        opts.update(folders, id=name, file_client="local", file_roots={"base": [str(ROOT / "salt")]})
+        opts["pillar"], opts["grains"] = {"rpiomega": rpiomega}, {"id": name}
+        opts["extension_modules"] = str(tmp_path / "extmods")
+        modules = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
+        return modules["slsutil.renderer"](string=AS_THE_STATES_SEE_IT, default_renderer="jinja|json")
+
+    return states
+
+
+@pytest.fixture
+def checked(tmp_path):
+    """Run checks on this machine as the only node, a master: `checked("repo", check, **site)` gives the rows."""
+
+    def checked(state, check, **site):
+        own = subprocess.run(["hostname"], capture_output=True, text=True, check=True).stdout.strip()
+        nodes = {own: {"address": "10.0.0.1", "roles": ["master", "manager"]}}
+        path = tmp_path / "own.sls"
+        path.write_text(yaml.safe_dump({"rpiomega": {"cluster": "one", "nodes": nodes, **site}}))
+        report = tmp_path / "report"
+        report.unlink(missing_ok=True)
+        folder = ROOT / "tests/verify"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}"]
+        command += [str(folder / f"test_{state}.py"), "-k", check, "--hosts=local://", f"--site={path}"]
+        done = subprocess.run([*command, f"--report={report}"], capture_output=True, text=True, timeout=60, check=False)
+        assert report.exists(), done.stdout + done.stderr
+        return [json.loads(line) for line in report.read_text().splitlines()]
+
+    return checked
 
 
 @pytest.fixture
@@ -76,3 +138,37 @@ def test_a_node_that_cannot_be_reached_is_failed_with_cause_and_cure(tmp_path):
     assert node["checks"] == []
     assert "127.0.0.2" in node["error"]["cause"]
     assert node["error"]["cure"]
+
+
+@pytest.mark.parametrize("laid_over", [{}, PARTIAL], ids=["as it is", "with parts of mappings"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_the_checks_want_what_the_states_do(wanted, states, tmp_path, example, laid_over):
+    site = wanted.over(yaml.safe_load(example.read_text())["rpiomega"], laid_over)
+    name = list(site["nodes"])[-1]
+    site["nodes"][name]["docker"] = {"source": "distribution"}
+    path = tmp_path / "site.sls"
+    path.write_text(yaml.safe_dump({"rpiomega": site}))
+    read, seen = wanted.read_site(path), states(yaml.safe_load(path.read_text())["rpiomega"], name)
+    docker = wanted.docker_of(read, read["nodes"][name])
+    assert docker == seen["docker"]
+    assert docker["source"] == "distribution"
+    assert {**read["nodes"][name], **seen["node"]} == {**read["nodes"][name], "docker": {"source": "distribution"}}
+    # map.jinja puts the master's registry among the mirrors in place; nodes have their defaults here.
+    for key in seen["omega"].keys() - {"docker", "nodes"}:
+        assert read[key] == seen["omega"][key], key
+
+
+@pytest.mark.parametrize(("branch", "result"), [("v1.0", "ok"), ("v1.0.1", "failed"), ("both", "failed")])
+def test_the_checkout_is_compared_with_exactly_the_sites_branch_or_tag(checked, tmp_path, branch, result):
+    remote, path = tmp_path / "remote", tmp_path / "formula"
+    script = f"""
+        git init -q -b main {remote} && cd {remote} && git config user.name a && git config user.email a@example.com
+        git commit -q --allow-empty -m 1 && git tag -a -m 1 v1.0
+        git commit -q --allow-empty -m 2 && git tag -a -m 2 v1.0.1 && git branch both v1.0 && git tag both v1.0
+        git branch of/refs/heads/v1.0
+        git clone -q {remote} {path} && git -C {path} checkout -q v1.0
+    """
+    subprocess.run(["sh", "-ec", script], check=True)
+    formula = {"path": str(path), "remote": str(remote), "branch": branch}
+    (row,) = checked("repo", "the_checkout_is_where", formula=formula)
+    assert row["result"] == result, row

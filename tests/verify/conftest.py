@@ -14,8 +14,8 @@ import re
 
 import pytest
 import yaml
+from wanted import ROOT, docker_of, read_site
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOT_A_STATE = {"board": "rpiomega bootstrap {node}"}
 FAILED = re.compile(
     r"Unexpected exit code (?P<code>\d+) for CommandResult\(.*?, command=b(['\"])(?P<command>.*?)\2, "
@@ -79,19 +79,6 @@ def cause(error):
     return lines[0] if lines else type(error).__name__
 
 
-def read_site(config):
-    """Return the site file over the formula's defaults."""
-    defaults = yaml.safe_load((ROOT / "salt/rpiomega/site.yaml").read_text())
-    merged = defaults["site"]
-    own = yaml.safe_load(pathlib.Path(config.getoption("--site")).read_text())["rpiomega"]
-    for layer in (yaml.safe_load((ROOT / "salt/rpiomega/defaults.yaml").read_text()), own):
-        for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = {**merged[key], **value} if both else value
-    merged["nodes"] = {name: {**defaults["node"], **entry} for name, entry in own["nodes"].items()}
-    return merged
-
-
 def node_name(host, config):
     """Return which node of the site a host is: by the name it is reached by, else by its own name for itself."""
     known = yaml.safe_load(pathlib.Path(config.getoption("--site")).read_text())["rpiomega"]["nodes"]
@@ -104,8 +91,8 @@ def node_name(host, config):
 
 @pytest.fixture(scope="session")
 def site(pytestconfig):
-    """The site file over the formula's defaults, one level deep."""
-    return read_site(pytestconfig)
+    """The site file over the formula's defaults."""
+    return read_site(pytestconfig.getoption("--site"))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +106,12 @@ def node(site, name):
     """The site's entry of this node."""
     assert name in site["nodes"], f"the host calls itself {name}, which the site file does not know"
     return site["nodes"][name]
+
+
+@pytest.fixture(scope="module")
+def docker(site, node):
+    """Docker's settings on this node."""
+    return docker_of(site, node)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ LEADER = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:8500
 HEALTH = (
     "import json, urllib.request as web;"
     "url = 'http://127.0.0.1:8500/v1/health/node/%s';"
-    "print(json.dumps({c['ServiceName']: c['Status'] for c in json.load(web.urlopen(url)) if c['ServiceName']}))"
+    "print(json.dumps({c['CheckID']: c['Status'] for c in json.load(web.urlopen(url))}))"
 )
 # One question for an A record, by hand: a node has no tool for it. Prints the address, or nothing.
 DNS = (

@@ -1,30 +1,126 @@
 """State docker."""
 
+import ipaddress
 import json
+import re
+import sys
+
+import pytest
+from wanted import ROOT
+
+SOURCE, KEY = "/etc/apt/sources.list.d/docker.sources", "/etc/apt/keyrings/docker.asc"
+DROP_IN = "/etc/systemd/system/docker.service.d/rpiomega-data-root.conf"
 
 
-def test_the_engine_comes_from_where_the_site_says(host, site, node):
-    docker, own = site["docker"], node.get("docker", {}).get("source", "site")
-    for package in docker["packages"][docker["source"] if own == "site" else own]:
+@pytest.fixture(scope="module")
+def settings(host):
+    """What is in daemon.json."""
+    file = host.file("/etc/docker/daemon.json")
+    assert file.exists, f"{file.path} is not there"
+    return json.loads(file.content_string)
+
+
+def missing(wanted, found, where=""):
+    """Return the first of the wanted settings that is not among those found, in words; others may stand beside them."""
+    for key, value in wanted.items():
+        path, there = f"{where}{key}", found.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            if words := missing(value, there, f"{path}."):
+                return words
+        elif there != value:
+            return f"{path} is {there!r}, not {value!r}"
+    return None
+
+
+def test_the_engine_comes_from_where_the_site_says(host, docker):
+    for package in docker["packages"][docker["source"]]:
         assert host.package(package).is_installed, f"{package} is not installed"
 
 
+def test_the_source_is_the_sites_and_trusted_for_its_key_alone(host, docker):
+    source, key = host.file(SOURCE), host.file(KEY)
+    if docker["source"] != "vendor":
+        assert not source.exists, f"{SOURCE} is there, with docker.source: distribution"
+        assert not key.exists, f"{KEY} is there, with docker.source: distribution"
+        return
+    assert source.exists, f"{SOURCE} is not there"
+    lines = dict(line.split(": ", 1) for line in source.content_string.splitlines() if ": " in line)
+    uri = docker["repository"]["uri"]
+    assert lines.get("URIs") in (f"{uri}/debian", f"{uri}/ubuntu"), f"{SOURCE} leads to {lines.get('URIs')}"
+    assert lines.get("Signed-By") == KEY, f"{SOURCE} trusts {lines.get('Signed-By', 'every key of apt')}"
+    assert key.exists, f"{KEY} is not there"
+    sys.path.insert(0, str(ROOT / "_utils"))
+    import omega_openpgp  # noqa: PLC0415
+
+    try:
+        found = omega_openpgp.primary_fingerprints(key.content)
+    except omega_openpgp.KeyFileError as error:
+        pytest.fail(f"{KEY} holds {error}")
+    wanted = docker["repository"]["fingerprint"].replace(" ", "").upper()
+    assert found == [wanted], f"{KEY} has fingerprint {', '.join(found)}"
+
+
+def test_the_engine_has_the_sites_version_and_is_held_at_it(host, docker):
+    wanted, packages = docker["version"], docker["packages"][docker["source"]]
+    if docker["source"] != "vendor" or not wanted:
+        pytest.skip("the site names no version")
+    found = host.package(packages[0]).version
+    release = re.match(r"(?:\d+:)?([\d.]*\d)", found)[1]
+    assert wanted == found or f"{release}.".startswith(f"{wanted}."), f"{packages[0]} is {found}, not {wanted}"
+    held = host.check_output("apt-mark showhold").split()
+    loose = [package for package in packages if package not in held]
+    assert loose == [], f"not held: {', '.join(loose)}"
+
+
 def test_docker_runs_at_every_boot(host):
-    docker = host.service("docker")
-    assert docker.is_running, "docker is not running"
-    assert docker.is_enabled, "docker is not enabled"
+    service = host.service("docker")
+    assert service.is_running, "docker is not running"
+    assert service.is_enabled, "docker is not enabled"
 
 
-def test_the_engines_settings_are_the_sites_with_rotated_logs(host, site):
-    settings = json.loads(host.file("/etc/docker/daemon.json").content_string)
-    for key, value in site["docker"]["daemon"].items():
-        assert settings.get(key) == value, f"{key} in /etc/docker/daemon.json is {settings.get(key)!r}"
+def test_the_engines_settings_are_the_sites_with_rotated_logs(settings, docker):
+    words = missing(docker["daemon"], settings)
+    assert not words, f"in /etc/docker/daemon.json {words}"
     assert settings.get("log-opts", {}).get("max-size"), "logs grow without bound: no max-size in daemon.json"
 
 
-def test_the_running_engine_has_read_its_settings(docker_info, site):
-    wanted = site["docker"]["daemon"].get("log-driver")
+def test_the_running_engine_has_read_its_settings(docker_info, docker):
+    wanted = docker["daemon"]["log-driver"]
     assert docker_info["LoggingDriver"] == wanted, f"it logs to {docker_info['LoggingDriver']}, not to {wanted}"
+
+
+def test_the_data_is_on_the_sites_disk(host, docker, docker_info):
+    wanted, drop_in = docker["data_root"], host.file(DROP_IN)
+    if wanted in ("", "/var/lib/docker"):
+        assert not drop_in.exists, f"{DROP_IN} is there, which waits for a disk that the site does not name"
+        return
+    assert docker_info["DockerRootDir"] == wanted, f"it is in {docker_info['DockerRootDir']}"
+    # Without it the engine starts without the disk, and fills the card.
+    assert drop_in.exists, f"{DROP_IN} is not there"
+    lines = drop_in.content_string.splitlines()
+    assert f"RequiresMountsFor={wanted}" in lines, f"{DROP_IN} does not wait for {wanted}"
+    needed = next((line.partition("=")[2] for line in lines if line.startswith("AssertPathIsMountPoint=")), "no disk")
+    assert host.run(f"mountpoint -q {needed}").rc == 0, f"{needed} is no mount point"
+
+
+def test_the_engine_asks_the_sites_mirrors(docker, docker_info):
+    wanted = [url.rstrip("/") for url in docker["mirrors"]]
+    if not wanted:
+        pytest.skip("the site names none")
+    found = [url.rstrip("/") for url in docker_info["RegistryConfig"]["Mirrors"] or []]
+    assert found == wanted, f"it asks {', '.join(found) or 'none'}"
+
+
+def test_only_the_sites_registries_need_no_certificate(docker, docker_info):
+    if not docker["insecure_registries"]:
+        pytest.skip("the site names none")
+    registries = docker_info["RegistryConfig"]
+    # An engine trusts its own host by itself.
+    networks = [ipaddress.ip_network(each) for each in registries["InsecureRegistryCIDRs"]]
+    found = {str(each) for each in networks if not each.is_loopback}
+    found |= {name for name, about in registries["IndexConfigs"].items() if not about["Secure"]}
+    wanted = {str(ipaddress.ip_network(each)) if "/" in each else each for each in docker["insecure_registries"]}
+    assert found == wanted, f"they are {', '.join(sorted(found)) or 'none'}"
 
 
 def test_the_owner_uses_docker_without_sudo(host, site):

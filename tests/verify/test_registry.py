@@ -1,6 +1,7 @@
 """State registry, and its use by the Docker Engine of every node."""
 
 import pytest
+from wanted import registry_of
 
 
 @pytest.fixture
@@ -8,8 +9,7 @@ def registry(site):
     """The address of the master's registry."""
     if not site["cache"]["images"]:
         pytest.skip("the site has cache.images: false")
-    master = next(entry for entry in site["nodes"].values() if "master" in entry["roles"])
-    return f"http://{master['address']}:{site['cache']['registry']['port']}"
+    return registry_of(site)
 
 
 @pytest.mark.cure("on the master: sudo salt {node} state.apply docker")

@@ -18,10 +18,14 @@ def checkout(host, site):
 def test_the_checkout_is_where_its_branch_or_tag_is(checkout, site):
     formula = site["formula"]
     remote, rev = formula["remote"] or formula["local_remote"], formula["branch"]
-    # Of an annotated tag the last line is the commit.
-    lines = checkout(f"ls-remote {remote} 'refs/heads/{rev}' 'refs/tags/{rev}*'").splitlines()
-    assert lines, f"{remote} has no branch or tag {rev}"
-    wanted, found = lines[-1].split()[0], checkout("rev-parse HEAD")
+    # Of an annotated tag the last one is the commit.
+    refs = [f"refs/heads/{rev}", f"refs/tags/{rev}", f"refs/tags/{rev}^{{}}"]
+    asked = checkout(f"ls-remote {remote} {' '.join(repr(ref) for ref in refs)}").splitlines()
+    # git also lists names that only end so.
+    commits = {ref: commit for commit, ref in (line.split() for line in asked) if ref in refs}
+    assert commits, f"{remote} has no branch or tag {rev}"
+    assert len(commits) == 1 or refs[0] not in commits, f"{remote} has both a branch and a tag {rev}"
+    wanted, found = commits[max(commits, key=refs.index)], checkout("rev-parse HEAD")
     assert found == wanted, f"it is at {found[:12]}, {rev} is at {wanted[:12]}"
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+OWN_MEANS = ("/etc/rpi/swap.conf", "/etc/default/armbian-zram-config")
+
 
 @pytest.fixture
 def active(host):
@@ -25,3 +27,11 @@ def test_compressed_memory_is_there_only_if_the_site_wants_it(active, site):
         pytest.skip("the site leaves it as it is")
     found = [name for name in active if "zram" in name]
     assert bool(found) == (wanted == "zram"), f"in use: {', '.join(found) or 'none'}"
+
+
+def test_compressed_memory_is_set_up_for_the_next_boot_only_if_the_site_wants_it(host, site):
+    if any(host.file(path).exists for path in OWN_MEANS):
+        pytest.skip("the board brings its own means, which the bootstrap sets")
+    config = host.file(site["swap"]["config"])
+    ours = config.exists and "Written by rpiomega" in config.content_string
+    assert ours == (site["system"]["swap"] == "zram"), f"{config.path} is {'still' if ours else 'not'} the formula's"

@@ -7,12 +7,21 @@ import pytest
 DAY = 24 * 60
 
 
+PERIODIC = "APT::Periodic::Unattended-Upgrade"
+
+
 @pytest.fixture
-def settings(host, site):
+def apt(host):
     """apt's settings, as `apt-config dump` prints them."""
+    return host.check_output("apt-config dump").splitlines()
+
+
+@pytest.fixture
+def settings(apt, site):
+    """apt's settings where the site has updates."""
     if not site["upgrades"]["security"]:
         pytest.skip("the site has upgrades.security: false")
-    return host.check_output("apt-config dump").splitlines()
+    return apt
 
 
 def listed(settings, name):
@@ -40,8 +49,8 @@ def test_updates_come_from_security_archives_only(settings):
     assert listed(settings, "Origins-Pattern"), "from nowhere"
 
 
-def test_docker_and_salt_are_held_out(settings, site):
-    held = listed(settings, "Package-Blacklist")
+def test_docker_and_salt_are_held_out(apt, site):
+    held = listed(apt, "Package-Blacklist")
     own = ["docker-ce", "docker-ce-cli", "docker.io", "containerd.io", "salt-minion"]
     for package in own + site["upgrades"]["hold"]:
         name = package.rstrip("*")
@@ -53,12 +62,23 @@ def test_nothing_reboots_on_its_own_terms(settings):
 
 
 def test_updates_run_at_the_nodes_own_time(host, settings, site, name):
-    assert 'APT::Periodic::Unattended-Upgrade "1";' in settings, "apt does not run unattended-upgrades"
+    assert f'{PERIODIC} "1";' in settings, "apt does not run unattended-upgrades"
     for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
         assert host.service(timer).is_running, f"{timer} is not running"
         assert host.service(timer).is_enabled, f"{timer} is not enabled"
     found = planned(host, "apt-daily-upgrade.timer")
     assert found == turn(site, name), f"they run at {found // 60:02}:{found % 60:02}"
+
+
+def test_updates_that_the_site_took_away_are_off(host, apt, site):
+    if site["upgrades"]["security"]:
+        pytest.skip("the site has upgrades.security: true")
+    own = host.file(site["upgrades"]["config"])
+    said = re.search(rf'^{PERIODIC} "(\d)";$', own.content_string if own.exists else "", re.MULTILINE)
+    if not said:
+        pytest.skip("the node never had them from the site, or its system runs updates of its own")
+    assert said[1] == "0", f"{own.path} still switches them on"
+    assert f'{PERIODIC} "0";' in apt, "another file in /etc/apt/apt.conf.d switches them on"
 
 
 def test_reboots_happen_only_at_the_nodes_own_time(host, site, name):
