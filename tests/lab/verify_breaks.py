@@ -283,7 +283,7 @@ BREAKS = {
     "keys for everybody": Break(
         ["without_a_token_nothing_is_told"],
         f'{AS_MANAGEMENT} {CONSUL} acl policy create -name red -rules \'key_prefix "" {{{{ policy = "read" }}}}\''
-        f" && {CONSUL} acl token update {ANONYMOUS} -policy-name red",
+        f" && {CONSUL} acl token update {ANONYMOUS} -merge-policies -policy-name red",
         f"{AS_MANAGEMENT} {CONSUL} acl policy delete -name red",
         at=FIRST,
     ),
