@@ -7,6 +7,7 @@ import urllib.request
 
 import omega_files
 import omega_openpgp
+from salt.exceptions import CommandExecutionError
 
 KEYRINGS = "/etc/apt/keyrings"
 SOURCES = "/etc/apt/sources.list.d"
@@ -21,7 +22,8 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     """Have a deb822 source signed by exactly one key.
 
     The key is fetched only when it is not there yet or is another one, and is written only if its fingerprint is
-    the pinned one.
+    the pinned one. A source that apt refuses or does not reach is taken back, because with it every later
+    `apt-get update` of this node would fail.
 
     :param name: base name of the source and key files
     :param uri: the repository
@@ -51,10 +53,16 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
         problem = _fetch_key(key_url, key_file, fingerprint)
         if problem:
             return {**ret, "result": False, "changes": {}, "comment": f"{name}: {problem}"}
+    before = omega_files.read(source_file)
     omega_files.write(source_file, source)
-    if refresh:
-        __salt__["pkg.refresh_db"]()
-    return {**ret, "comment": f"{name} configured"}
+    refused = _refresh() if refresh else []
+    ours = [line for line in refused if uri.rstrip("/") in line]
+    if ours:
+        _put_back(source_file, before)
+        cure = f"check {name}.repository.uri of the site file, and network and clock of this node"
+        comment = f"{name}: apt refuses {uri} {suite}: {ours[0]}; {cure}"
+        return {**ret, "result": False, "changes": {}, "comment": comment}
+    return {**ret, "comment": f"{name} configured{_others(refused)}"}
 
 
 def absent(name, refresh=True):
@@ -73,9 +81,30 @@ def absent(name, refresh=True):
         return {**ret, "result": None, "comment": f"would remove {', '.join(found)}"}
     for path in found:
         omega_files.remove(path)
-    if refresh:
-        __salt__["pkg.refresh_db"]()
-    return {**ret, "comment": f"{name} removed"}
+    return {**ret, "comment": f"{name} removed{_others(_refresh() if refresh else [])}"}
+
+
+def _refresh():
+    """Fetch the package lists; return lines of what apt refuses or does not reach, mostly none."""
+    try:
+        __salt__["pkg.refresh_db"](failhard=True)
+    except CommandExecutionError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return [line[3:] for line in lines if line.startswith("E: ")] or lines
+    return []
+
+
+def _others(refused):
+    return f", but apt refuses another source: {refused[0]}" if refused else ""
+
+
+def _put_back(path, text):
+    if text is None:
+        omega_files.remove(path)
+    else:
+        omega_files.write(path, text)
+    # apt has dropped the lists of what was there before.
+    _refresh()
 
 
 def _is_key(path, fingerprint):

@@ -16,6 +16,7 @@ import omega_docker_settings
 import omega_docker_turn
 import omega_files
 from omega_docker_service import Service
+from salt.exceptions import CommandExecutionError
 
 HELD = "/var/lib/rpiomega/docker-held.json"
 ANSWER_BOUND = 120
@@ -50,20 +51,26 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
     ret = {"name": name, "result": True, "changes": {}, "comment": "Docker is installed"}
     own = json.loads(omega_files.read(HELD) or "[]")
     try:
-        state = _look(packages, conflicting)
+        state = docker_packages.look([*packages, *conflicting])
+        if not docker_packages.known(packages[0], version, state):
+            # The repository may have moved on since the lists were fetched, or comes with this very run.
+            if __opts__["test"]:
+                comment = "Docker would be installed, if the package lists offer it once they are fetched"
+                changes = _hoped(packages, conflicting, version, state["installed"])
+                return {**ret, "result": None, "changes": changes, "comment": comment}
+            problem = _refresh()
+            state = docker_packages.look([*packages, *conflicting])
+            if problem and not docker_packages.known(packages[0], version, state):
+                raise docker_packages.PackageError(problem)
         first = not any(engine in state["installed"] for engine in docker_packages.ENGINES)
-        if __opts__["test"] and packages[0] not in state["installed"] and not state["offered"].get(packages[0]):
-            # Its repository would come with this very run, and nobody knows yet what it offers.
-            would = {package: {"old": "", "new": version or "the newest"} for package in packages}
-            would.update({package: {"old": old, "new": ""} for package, old in state["installed"].items()})
-            return {**ret, "result": None, "changes": would, "comment": "Docker would be installed"}
+        docker_packages.offered(packages[0], state, __grains__["oscodename"], __grains__["osarch"])
         made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own)
         if made.touches and not first or made.remove:
             docker_packages.foresee(made)
         ret["changes"] = made.changes
         if __opts__["test"] or not made.changes:
             return {**ret, "result": None, "comment": "Docker's packages would change"} if made.changes else ret
-        if made.touches and not first:
+        if made.touches:
             _fetch(made)
     except docker_packages.PackageError as error:
         return {**ret, "result": False, "changes": {}, "comment": str(error)}
@@ -124,12 +131,12 @@ def configured(
     return {**ret, "comment": "the engine runs with the new settings"} if ret["changes"] else ret
 
 
-def _look(packages, conflicting):
-    state = docker_packages.look([*packages, *conflicting])
-    if not state["offered"].get(packages[0]) and not __opts__["test"]:
-        __salt__["pkg.refresh_db"]()
-        state = docker_packages.look([*packages, *conflicting])
-    return state
+def _hoped(packages, conflicting, version, installed):
+    """Return the changes that nobody can be sure of before the package lists are fetched."""
+    new = [name for name in packages if name not in installed or name.startswith(packages[0])]
+    gone = [name for name in conflicting if name in installed]
+    changes = {name: {"old": installed.get(name, ""), "new": version or "the newest"} for name in new}
+    return {**changes, **{name: {"old": installed[name], "new": ""} for name in gone}}
 
 
 def _fetch(made):
@@ -137,8 +144,17 @@ def _fetch(made):
         docker_packages.fetch(made)
     except docker_packages.PackageError:
         # The mirror may have moved on since the lists were fetched.
-        __salt__["pkg.refresh_db"]()
+        _refresh()
         docker_packages.fetch(made)
+
+
+def _refresh():
+    """Fetch the package lists; return what went wrong in words, or None."""
+    try:
+        __salt__["pkg.refresh_db"]()
+    except CommandExecutionError as error:
+        return f"the package lists cannot be fetched: {docker_packages.words(str(error))}; see `apt-get update`"
+    return None
 
 
 def _install(made):
@@ -146,7 +162,7 @@ def _install(made):
 
 
 def _answers():
-    omega_docker.connect()
+    omega_docker.info()
 
 
 def _stopping(act, base_url=omega_docker.SOCKET):

@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import json
+import socket
 import time
 
 SOCKET = "unix:///var/run/docker.sock"
@@ -9,6 +11,10 @@ SOCKET = "unix:///var/run/docker.sock"
 
 class EngineError(Exception):
     """The engine refused or did not answer; the text says what to do next."""
+
+
+class AbsentError(EngineError):
+    """No engine answers, so it cannot be asked, and nothing runs that could be disturbed."""
 
 
 class SdkError(EngineError):
@@ -46,6 +52,53 @@ def _speak(api):
     answer = api._get(f"{api.base_url}/_ping")
     api._raise_for_status(answer)
     api._version = answer.headers.get("Api-Version") or api._retrieve_server_version()
+
+
+class _Local(http.client.HTTPConnection):
+    """An HTTP connection to a Unix socket."""
+
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        """Connect, as the standard library would to a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def info(base_url=SOCKET, timeout=60):
+    """Return what the engine says of itself (GET /info, docs.docker.com/reference/api/engine).
+
+    It needs no SDK: on a board that salt-ssh sets up there is none, and the engine is put there all the same.
+
+    :param base_url: the engine's Unix socket
+    :param timeout: seconds for each of the two requests
+    :return: mapping
+    :raises AbsentError: no engine answers
+    :raises EngineError: one answers, and does not say
+    """
+    try:
+        _get(base_url, "/_ping", timeout)
+    except (OSError, http.client.HTTPException) as error:
+        raise AbsentError(f"no Docker Engine answers at {base_url}: see `journalctl -u docker` ({error})") from error
+    try:
+        status, body = _get(base_url, "/info", timeout)
+        answer = json.loads(body)
+        said = "" if status == http.client.OK else answer["message"]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        said = str(error) or type(error).__name__
+    if said:
+        raise EngineError(f"the engine at {base_url} says nothing of itself: {said}; see `journalctl -u docker`")
+    return answer
+
+
+def _get(base_url, path, timeout):
+    with contextlib.closing(_Local(base_url.partition("://")[2], timeout)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 @contextlib.contextmanager

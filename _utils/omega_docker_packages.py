@@ -68,6 +68,35 @@ def choose(wanted, offered, installed):
     raise PackageError(f"docker.version {wanted}: the repository offers {known}; choose one of them")
 
 
+def known(engine, wanted, state):
+    """Tell whether what is installed or offered would do.
+
+    :param engine: name of its package
+    :param wanted: the site's version, or an empty text: any
+    :param state: as `look` returns it
+    """
+    versions = [state["installed"].get(engine), *state["offered"].get(engine, [])]
+    return any(version and (not wanted or fits(version, wanted)) for version in versions)
+
+
+def offered(engine, state, suite, architecture):
+    """Return if the engine is there, or some package source has it.
+
+    :param engine: name of its package
+    :param state: as `look` returns it
+    :param suite: the system's code name
+    :param architecture: of its packages
+    :raises PackageError: naming where apt looked, and the next step
+    """
+    if engine in state["installed"] or state["offered"].get(engine):
+        return
+    where, other = ("docker.sources", "distribution") if engine == ENGINES[0] else ("*", "vendor")
+    raise PackageError(
+        f"no package source offers {engine} for {suite} on {architecture}, by /etc/apt/sources.list.d/{where}: see "
+        f"`apt-get update` and `apt-cache policy {engine}`, or write `docker: {{source: {other}}}` in the site file"
+    )
+
+
 def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=()):
     """Return the Plan that brings a node's Docker to `packages`.
 
@@ -186,9 +215,14 @@ def mark(made):
     return None
 
 
+def words(text):
+    """Return the first thing that apt calls an error in its output, or its first line."""
+    lines = [line for line in text.splitlines() if line.startswith("E: ")] or text.splitlines()
+    return lines[0] if lines else ""
+
+
 def _said(done):
-    lines = [line for line in done.stderr.splitlines() if line.startswith("E: ")] or done.stderr.splitlines()
-    return lines[0] if lines else f"exit code {done.returncode}"
+    return words(done.stderr) or f"exit code {done.returncode}"
 
 
 def _run(*command):

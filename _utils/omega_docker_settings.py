@@ -117,9 +117,7 @@ class Settings:
         """Return which reloaded setting the engine does not tell of, or None."""
 
         def seen():
-            client = omega_docker.connect(base_url)
-            with omega_docker.asking("the engine does not tell its settings"):
-                info = client.info()
+            info = omega_docker.info(base_url)
             for key, told in _TOLD.items():
                 want = [str(value).rstrip("/") for value in self.wanted.get(key, [])]
                 if key in self.changes and sorted(told(info)) != sorted(want):

@@ -8,8 +8,11 @@ among the servers too (`omega_consul_restart`), and the lock's session must outl
 has no health check, and a TTL longer than a restart.
 """
 
+import socket
 import time
+from urllib.parse import urlsplit
 
+import omega_consul
 import omega_consul_restart
 import omega_docker
 import omega_lock
@@ -29,7 +32,8 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
     Call `act`, which stops the engine and starts it again, when the swarm can do without this node.
 
     An engine that does not answer has nothing to protect: `act` is called at once. A worker, or a node in no swarm,
-    takes its turn among Consul's servers only, if it is one.
+    takes its turn among Consul's servers only, if it is one. Where salt-ssh works, without the SDK and py-consul, such
+    a node needs no turn if no agent of Consul is there either; a manager among others is left alone.
 
     :param node: this node's name
     :param act: called without arguments; returns what went wrong in words, or None
@@ -47,9 +51,9 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
     active = swarm["LocalNodeState"] == "active"
     before = True
     try:
-        client = consul()
         if not active or not swarm.get("ControlAvailable") or (swarm.get("Managers") or 1) == 1:
-            return _among_servers(client, node, act)
+            return _among_servers(consul, node, act)
+        client = consul()
         client.wait_ready(SPARE_BOUND)
         with omega_lock.hold(client, LOCK, node, ttl=TTL, wait=wait, checks=[]) as lock:
             problem = _spared(node, base_url)
@@ -65,16 +69,34 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
         what = "was left alone, because it could not take its turn" if before else "restarted, and Consul is not back"
         cure = f"run `rpiomega bootstrap {node}`" if error.kind == "missing" else "see `docker logs rpiomega-consul`"
         return f"the engine of {node} {what}: {error}; {cure}, then apply again"
+    except omega_docker.SdkError as error:
+        return f"the engine of {node} was left alone: {error}, then apply again"
 
 
-def _among_servers(client, node, act):
+def _among_servers(consul, node, act):
     """Take a turn among Consul's servers only, if there is a Consul at all."""
     try:
+        client = consul()
         client.leader()
     except ConsulError as error:
-        if error.kind == "unreachable":
+        # salt-ssh brings no py-consul, and sets up boards that have no Consul.
+        if error.kind == "unreachable" or (error.kind == "missing" and not _agent_listens()):
             return act()
+        if error.kind == "missing":
+            raise
     return omega_consul_restart.in_turn(client, node, act)[0]
+
+
+def _agent_listens():
+    """Tell whether anything takes connections where this node's Consul agent would."""
+    agent = urlsplit(omega_consul.DEFAULT_URL)
+    try:
+        socket.create_connection((agent.hostname, agent.port), omega_consul.CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True  # a frozen one may be there
+    return True
 
 
 def _swarm(base_url):
@@ -83,13 +105,9 @@ def _swarm(base_url):
     :raises omega_docker.EngineError: nobody can tell whether it is a manager
     """
     try:
-        client = omega_docker.connect(base_url)
-    except omega_docker.SdkError:
-        raise
-    except omega_docker.EngineError:
+        return omega_docker.info(base_url)["Swarm"]
+    except omega_docker.AbsentError:
         return None
-    with omega_docker.asking("it does not say whether it is a manager", "`systemctl restart docker`, then apply again"):
-        return client.info()["Swarm"]
 
 
 def _spared(node, base_url):
@@ -139,6 +157,8 @@ def _ask(base_url, judge):
         with omega_docker.asking("the engine does not say who manages the swarm"):
             me = client.info()["Swarm"]["NodeID"]
             nodes = [node.attrs for node in client.nodes.list(filters={"role": "manager"})]
+    except omega_docker.SdkError:
+        raise
     except omega_docker.EngineError as error:
         return str(error)
     return judge(me, {node["ID"]: (_hostname(node), _reachable(node)) for node in nodes})

@@ -1,8 +1,10 @@
 """`apt_repository.present`: a key is trusted for its fingerprint, wherever it came from."""
 
 import functools
+import hashlib
 import http.server
 import pathlib
+import subprocess
 import threading
 
 import omega_openpgp
@@ -28,17 +30,18 @@ def server(tmp_path):
 
 @pytest.fixture
 def present(states, tmp_path):
-    def call(function, *arguments, test=False):
+    def call(function, *arguments, test=False, refresh=False):
         with states(test=test) as loaded:
             # The state's own paths, under a root of the test.
             module = loaded[function].__globals__
             module["KEYRINGS"], module["SOURCES"] = str(tmp_path / "keyrings"), str(tmp_path / "sources")
-            return loaded[function](*arguments, refresh=False)
+            return loaded[function](*arguments, refresh=refresh)
 
     def present(key_url, fingerprint=FINGERPRINT, test=False):
         source = ("vendor", "https://example.org/debian", "trixie", ["stable"], key_url, fingerprint)
         return call("apt_repository.present", *source, test=test)
 
+    present.call = call
     present.absent = lambda name: call("apt_repository.absent", name)
     return present
 
@@ -97,3 +100,84 @@ def test_test_mode_fetches_and_writes_nothing(present, tmp_path):
     answer = present("http://127.0.0.1:9/key.asc", test=True)
     assert answer["result"] is None
     assert not (tmp_path / "keyrings").exists()
+
+
+@pytest.fixture
+def apt(present, server, tmp_path, monkeypatch):
+    """An apt of its own, and a signed repository with the one suite `trixie`; apt(uri, suite) has it as source."""
+    config = {
+        "Dir": tmp_path / "apt",
+        "Dir::State::status": "/var/lib/dpkg/status",
+        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": tmp_path / "sources",
+        "APT::Sandbox::User": "root",
+        "Acquire::Retries": "0",
+    }
+    (tmp_path / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in config.items()))
+    for folder in ("apt/var/lib/apt/lists/partial", "apt/var/cache/apt/archives/partial", "apt/etc/apt", "sources"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    fingerprint = sign(tmp_path)
+
+    def source(uri, suite, name="vendor"):
+        arguments = (name, uri, suite, ["stable"], f"{server}/own.asc", fingerprint)
+        return present.call("apt_repository.present", *arguments, refresh=True)
+
+    return source
+
+
+def sign(folder):
+    """Sign an empty suite with a key made for it, offer both, and return the key's fingerprint."""
+
+    def gpg(*arguments):
+        command = ["gpg", "--homedir", folder / "gpg", "--batch", "--quiet", "--passphrase", "", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    suite = folder / "www/dists/trixie"
+    architecture = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True).stdout
+    packages = f"stable/binary-{architecture.strip()}/Packages"
+    (suite / packages).parent.mkdir(parents=True)
+    (suite / packages).touch()
+    (folder / "gpg").mkdir(mode=0o700)
+    gpg("--quick-generate-key", "repository@example.org", "ed25519", "sign", "never")
+    (folder / "www/own.asc").write_text(gpg("--armor", "--export"))
+    listed = f"SHA256:\n {hashlib.sha256().hexdigest()} 0 {packages}\n"
+    (folder / "release").write_text(
+        f"Suite: trixie\nComponents: stable\nArchitectures: {architecture}Date: Sat, 01 Jan 2022 00:00:00 UTC\n{listed}"
+    )
+    gpg("--clearsign", "--output", str(suite / "InRelease"), str(folder / "release"))
+    subprocess.run(["gpgconf", "--homedir", folder / "gpg", "--kill", "all"], check=True)
+    return next(line for line in gpg("--with-colons", "--list-keys").splitlines() if line[:3] == "fpr").split(":")[9]
+
+
+def test_a_repository_that_apt_refuses_is_taken_back_and_named(apt, server, tmp_path):
+    answer = apt(server, "no-such-suite")
+    assert (answer["result"], answer["changes"]) == (False, {}), answer
+    assert f"apt refuses {server} no-such-suite" in answer["comment"]
+    assert "does not have a Release file" in answer["comment"]
+    assert "check vendor.repository.uri" in answer["comment"]
+    assert "\n" not in answer["comment"]
+    assert list((tmp_path / "sources").iterdir()) == []
+    subprocess.run(["apt-get", "update"], check=True, capture_output=True)
+
+
+def test_a_former_source_comes_back_with_its_lists(apt, server, tmp_path):
+    assert apt(server, "trixie")["result"] is True
+    before = (tmp_path / "sources/vendor.sources").read_text()
+    lists = tmp_path / "apt/var/lib/apt/lists"
+    have = [path.name for path in lists.glob("*InRelease")]
+    assert have
+    for uri, suite in ((server, "no-such-suite"), ("http://127.0.0.1:9", "trixie")):
+        answer = apt(uri, suite)
+        assert (answer["result"], answer["changes"]) == (False, {}), answer
+        assert f"apt refuses {uri} {suite}" in answer["comment"]
+        assert (tmp_path / "sources/vendor.sources").read_text() == before
+        assert [path.name for path in lists.glob("*InRelease")] == have
+
+
+def test_a_source_is_not_blamed_for_another(apt, server, tmp_path):
+    (tmp_path / "sources/other.list").write_text("deb file:/no/such/repository trixie main\n")
+    answer = apt(server, "trixie")
+    assert answer["result"] is True, answer
+    assert "apt refuses another source: The repository 'file:/no/such/repository" in answer["comment"]
+    assert list(answer["changes"])

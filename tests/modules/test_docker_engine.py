@@ -152,7 +152,7 @@ def test_an_engine_that_does_not_tell_its_settings_after_a_reload_is_named(tmp_p
     wanted = omega_docker_settings.Settings(str(tmp_path / "a.json"), {}, None, record=str(tmp_path / "record"))
     with ailing_engine.serve(tmp_path) as url:
         told = wanted._untold(url)
-    assert "does not tell its settings: no space left on device" in told
+    assert "says nothing of itself: no space left on device" in told
 
 
 def test_a_file_that_is_no_json_is_named_and_left(configured, daemon):

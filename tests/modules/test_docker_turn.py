@@ -1,5 +1,6 @@
 """Managers that restart their engines at the same moment do so one at a time, and never at the price of the quorum."""
 
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -132,20 +133,39 @@ def test_an_engine_that_does_not_say_what_it_is_to_the_swarm_is_left_alone(tmp_p
     assert called == []
 
 
-def test_without_its_libraries_a_node_leaves_its_engine_alone_and_names_the_bootstrap(site, monkeypatch):
-    """As after an update of Salt that brought another Python."""
+@pytest.fixture
+def no_libraries(monkeypatch):
+    """As after an update of Salt that brought another Python, or under salt-ssh, whose copy of Salt has none."""
 
     def consul():
         raise omega_consul.ConsulError("missing", "py-consul is missing")
 
-    called = []
-    for role in ("manager", "worker"):
-        with monkeypatch.context() as now:
-            if role == "worker":
-                now.setattr(omega_docker_turn, "_swarm", lambda url: {"LocalNodeState": "inactive"})
-            problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), consul, site.dockerds["pi3"].base_url)
-        assert "run `rpiomega bootstrap pi3`" in problem
     monkeypatch.setitem(sys.modules, "docker", None)
-    problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), consul, site.dockerds["pi3"].base_url)
-    assert "rpiomega bootstrap" in problem
+    return consul
+
+
+def test_without_its_libraries_a_manager_leaves_its_engine_alone_and_names_the_bootstrap(site, no_libraries):
+    called, url = [], site.dockerds["pi3"].base_url
+    problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url)
+    assert "run `rpiomega bootstrap pi3`" in problem
+    consul = lambda: omega_consul.connect(site.consul_url, site.tokens["pi3"])  # noqa: E731
+    problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), consul, url, wait=60)
+    assert "`docker` is missing" in problem
     assert called == []
+
+
+def test_without_its_libraries_a_node_of_no_swarm_minds_only_a_consul_of_its_own(
+    site, no_libraries, tmp_path, monkeypatch
+):
+    called, known = [], [("/info", {"Swarm": {"LocalNodeState": "inactive"}})]
+    with ailing_engine.serve(tmp_path, known=known) as url:
+        monkeypatch.setattr(omega_consul, "DEFAULT_URL", site.consul_url)
+        problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url)
+        assert "run `rpiomega bootstrap pi3`" in problem
+        assert called == []
+        monkeypatch.setattr(omega_consul, "DEFAULT_URL", "http://127.0.0.1:9")
+        assert omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
+        assert called == [1]
+    os.unlink(f"{tmp_path}/engine.sock")
+    assert omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
+    assert called == [1, 1], "where no engine is, nobody needs a turn"
