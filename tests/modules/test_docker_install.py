@@ -1,0 +1,139 @@
+"""`docker_engine.installed` with the real apt and dpkg, in a root of its own, from a repository that moves on."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+import omega_docker_data
+import pytest
+
+PACKAGES = ["docker-ce", "docker-ce-cli", "containerd.io"]
+OLD, NEW = "5:28.4.0-1", "5:28.5.2-1"
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dpkg-deb"), reason="needs root and dpkg")
+
+
+class Repository:
+    """A flat repository of packages without content."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+
+    def offer(self, version):
+        """Offer Docker in this version, and no other."""
+        for path in self.folder.iterdir():
+            path.unlink()
+        entries = []
+        for name in PACKAGES:
+            tree = self.folder.parent / f"{name}-{version}"
+            (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
+            control = f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: t <t@example.org>\n"
+            (tree / "DEBIAN/control").write_text(f"{control}Description: none\n")
+            # Its file name has the version, as everywhere: what a list from yesterday names is gone today.
+            file = self.folder / f"{name}_{version.partition(':')[2]}.deb"
+            subprocess.run(["dpkg-deb", "-Znone", "--build", tree, file], check=True, capture_output=True)
+            content = file.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            entries.append(f"{control}Filename: {file.name}\nSize: {len(content)}\nSHA256: {digest}\n")
+        (self.folder / "Packages").write_text("\n".join(entries))
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """The one source of an apt and a dpkg with a root of their own."""
+    made = Repository(tmp_path / "repository")
+    for folder in (
+        "lists/partial",
+        "cache/archives/partial",
+        "etc/sources.list.d",
+        "root",
+        "dpkg/info",
+        "dpkg/updates",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "dpkg/status").touch()
+    (tmp_path / "etc/sources.list").write_text(f"deb [trusted=yes] copy:{made.folder} ./\n")
+    config = {
+        "Dir::Etc": tmp_path / "etc",
+        "Dir::Cache": tmp_path / "cache",
+        "Dir::State": tmp_path,
+        "Dir::State::status": tmp_path / "dpkg/status",
+        "Dir::Log": tmp_path,
+        "APT::Sandbox::User": "root",
+    }
+    (tmp_path / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in config.items()))
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path / "dpkg"))
+    monkeypatch.setenv("DPKG_ROOT", str(tmp_path / "root"))
+    monkeypatch.setattr(omega_docker_data, "DEFAULT", str(tmp_path / "data"))
+    return made
+
+
+@pytest.fixture
+def install(states, tmp_path):
+    def install(version="", test=False):
+        with states(test=test) as loaded:
+            module = loaded["docker_engine.installed"].__globals__
+            module["HELD"] = str(tmp_path / "held")
+            module["_answers"] = lambda: None  # the packages hold no engine
+            module["_stopping"].__defaults__ = (f"unix://{tmp_path}/none",)  # this machine's own is no part of it
+            return loaded["docker_engine.installed"]("vendor", PACKAGES, ["docker.io"], version)
+
+    return install
+
+
+def installed():
+    command = ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"]
+    return dict(line.split() for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
+
+
+def update():
+    subprocess.run(["apt-get", "-q", "update"], check=True, capture_output=True)
+
+
+def test_the_lists_are_fetched_anew_for_a_version_they_do_not_offer(repository, install, tmp_path):
+    repository.offer(OLD)
+    update()
+    assert install("28.4")["result"] is True
+    assert installed() == dict.fromkeys(PACKAGES, OLD)
+    repository.offer(NEW)
+    before = sorted(path.name for path in (tmp_path / "lists").iterdir())
+    foreseen = install("28.5", test=True)
+    assert foreseen["result"] is None
+    assert foreseen["changes"] == dict.fromkeys(PACKAGES[:2], {"old": OLD, "new": "28.5"})
+    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == before
+    done = install("28.5")
+    assert done["result"] is True, done
+    assert installed()["docker-ce"] == NEW
+    refused = install("99")
+    assert refused["result"] is False
+    assert f"docker.version 99: the repository offers {NEW}" in refused["comment"]
+
+
+def test_a_first_installation_outlives_lists_from_yesterday_and_needs_no_library(repository, install, monkeypatch):
+    """As under salt-ssh, whose copy of Salt has neither the Docker SDK nor py-consul."""
+    monkeypatch.setitem(sys.modules, "docker", None)
+    repository.offer(OLD)
+    update()
+    repository.offer(NEW)
+    done = install()
+    assert done["result"] is True, done
+    assert installed() == dict.fromkeys(PACKAGES, NEW)
+
+
+def test_an_engine_nobody_offers_is_named_with_where_apt_looked(repository, install):
+    (repository.folder / "Packages").touch()
+    answer = install()
+    assert (answer["result"], answer["changes"]) == (False, {})
+    for part in ("no package source offers docker-ce for", "docker.sources", "apt-cache policy", "distribution"):
+        assert part in answer["comment"]
+
+
+def test_lists_that_cannot_be_fetched_are_one_line(repository, install):
+    answer = install()
+    assert (answer["result"], answer["changes"]) == (False, {})
+    assert "the package lists cannot be fetched: E: " in answer["comment"]
+    assert "\n" not in answer["comment"]
