@@ -176,7 +176,8 @@ def keys(name=None):
 def key_create(name, capabilities, secret_file, bucket_id=None, name_prefix=None):
     """Create an application key and write its secret to a file that only its owner can read.
 
-    B2 tells a secret once. If the file cannot be written, the key is deleted again.
+    B2 tells a secret once. If the file cannot be written, the key is deleted again. A file that holds the secret of a
+    key of another name is not overwritten.
 
     :param name: up to 100 letters, digits and hyphens
     :param capabilities: list of B2's capabilities, such as ``listFiles``
@@ -184,7 +185,8 @@ def key_create(name, capabilities, secret_file, bucket_id=None, name_prefix=None
     :param bucket_id: restrict the key to this bucket; None: all buckets
     :param name_prefix: restrict it to files whose names begin so
     :return: ``{"key_id": ..., "secret_file": ...}``
-    :raises CommandExecutionError: as `account`; a value is not allowed; the file cannot be written
+    :raises CommandExecutionError: as `account`; a value is not allowed; the file holds another key's secret, or cannot
+        be written
 
     CLI Example:
 
@@ -194,6 +196,10 @@ def key_create(name, capabilities, secret_file, bucket_id=None, name_prefix=None
     """
     subject = f"application key {name}"
     ids = [bucket_id] if bucket_id else None
+    if os.path.isfile(secret_file):
+        foreign = omega_b2_files.foreign(secret_file, [key["key_id"] for key in keys(name)])
+        if foreign:
+            raise CommandExecutionError(f"{subject}: {foreign}")
     made = _ask(
         "create_key", subject, name=name, capabilities=list(capabilities), bucket_ids=ids, name_prefix=name_prefix
     )

@@ -108,9 +108,12 @@ def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
             omega_b2.ask(account, "forget", f"user {name}", user=name)
         os.unlink(env_file)
     except omega_b2.B2Error as error:
-        if __opts__["test"] and error.kind == "missing":
+        if error.kind != "missing":
+            return _failed(ret, error)
+        if __opts__["test"] and (__pillar__.get("rpiomega") or {}).get("b2", {}).get("enabled", True):
             return _would(ret, f"once the b2 command is installed ({error})")
-        return _failed(ret, error)
+        cause = f"{env_file} stays: without the b2 command nothing tells whether {name}'s account file holds that key"
+        return _failed(ret, f"{cause}; remove {env_file}, and `~/.config/b2/account_info` of {name} if it does")
     return {**ret, "comment": f"took the B2 account from {' and '.join(ret['changes'])}"}
 
 
@@ -268,6 +271,9 @@ def application_key_present(
             return ret
         if stale and not replace:
             return _failed(ret, _cannot_keep(subject, stale, wanted, secret_file))
+        foreign = None if fitting else omega_b2_files.foreign(secret_file, [key["key_id"] for key in existing])
+        if foreign:
+            return _failed(ret, f"{subject}: {foreign}")
         ret["changes"] = {name: {"old": [key["key_id"] for key in stale], "new": "kept" if fitting else secret_file}}
         if __opts__["test"]:
             return _would(ret, f"{subject} would be {'cleaned up' if fitting else 'created'}")

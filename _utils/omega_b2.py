@@ -15,6 +15,7 @@ SECONDS, PURGE_SECONDS = 150, 3600
 NEXT = {
     "missing": "run `salt-call state.apply b2`; it needs Python 3.10 and b2 4.5 or newer",
     "no_credentials": "name them under b2.credentials in the site file, see docs/b2.md",
+    "bad_file": "once that is right, apply the state b2 again (docs/b2.md)",
     "denied": "check key_id and key in the master's secrets/b2 folder",
     "not_allowed": "use a key with the capability this needs (`salt-call b2.account` shows what this one has)",
     "not_found": "check the name, and that the key's account is the one that has it",
@@ -39,7 +40,7 @@ def account(pillar):
     """Return ``{key_id, key, endpoint}`` of this node from its pillar; B2Error if the site gives it none."""
     found = (pillar.get("rpiomega_secrets") or {}).get("b2") or {}
     if found.get("problem"):
-        raise B2Error("no_credentials", found["problem"])
+        raise B2Error("bad_file", found["problem"])
     if not found.get("key_id") or not found.get("key"):
         raise B2Error("no_credentials", "this node has no credentials")
     endpoint = ((pillar.get("rpiomega") or {}).get("b2") or {}).get("endpoint", "")

@@ -42,6 +42,23 @@ def key_id(path):
         return None
 
 
+def foreign(path, key_ids):
+    """Return why a key's secret may not be written to ``path``: it holds another's, which B2 would not tell again.
+
+    :param key_ids: the keys whose secret may be there
+    :return: one line with the next step; None if there is no such file, or it holds one of ``key_ids``
+    """
+    if not os.path.isfile(path):
+        return None
+    try:
+        found = read(path)["key_id"]
+    except KeyFileError as error:
+        return f"{error}; it is not overwritten: set it right, move it away, or give another file"
+    if found in key_ids:
+        return None
+    return f"{path} holds the secret of another key, {found}; give another file, or move that one away"
+
+
 def write(path, key_id, key):
     """Write a secret file with mode 0600 that belongs to whom its folder does, as does a folder made for it."""
     folder = os.path.dirname(os.path.abspath(path))

@@ -96,9 +96,10 @@ class Store:
         ``b2.credentials`` of the site maps a node, or ``*`` for all others, to a file of the folder ``b2``.
 
         :return: ``{key_id, key}``; ``{"problem": ...}`` if the file is no good, so that only state `b2` fails for it;
-            None if the site gives the node none
+            None if the site gives the node none, or has ``b2.enabled: false``
         """
-        credentials = (site.get("b2") or {}).get("credentials") or {}
+        b2 = site.get("b2") or {}
+        credentials = (b2.get("credentials") or {}) if b2.get("enabled", True) else {}
         file = credentials.get(name, credentials.get("*"))
         if not file:
             return None

@@ -11,9 +11,7 @@ base:
     {% if 'master' in roles %}
     - registry
     {% endif %}
-    {% if omega.b2.enabled %}
     - b2
-    {% endif %}
     - consul
     {% if omega.swarm.enabled %}
     - swarm

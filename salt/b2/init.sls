@@ -1,8 +1,14 @@
 {% from 'rpiomega/map.jinja' import omega, roles with context %}
 
+{#- Which node has an account is told by the master's ext_pillar. A run without it (salt-ssh) leaves account, buckets and
+    keys as they are. -#}
+{% set told = 'rpiomega_secrets' in pillar %}
+{% set given = omega.b2.enabled and pillar.get('rpiomega_secrets', {}).get('b2') %}
+
 include:
   - packages
 
+{% if omega.b2.enabled %}
 b2.cli:
   python_venv.installed:
     - name: {{ omega.b2.venv }}
@@ -11,23 +17,26 @@ b2.cli:
         /usr/local/bin/b2: bin/b2
     - require:
       - pkg: packages.development
+{% endif %}
 
 {#- The account itself stays in the pillar: the states read it there. -#}
-{% if pillar.get('rpiomega_secrets', {}).get('b2') %}
+{% if given %}
 b2.account:
   b2.authorized:
     - name: {{ omega.users.admin }}
     - require:
       - python_venv: b2.cli
-{% else %}
+{% elif told %}
 b2.account:
   b2.deauthorized:
     - name: {{ omega.users.admin }}
+    {% if omega.b2.enabled %}
     - require:
       - python_venv: b2.cli
+    {% endif %}
 {% endif %}
 
-{% if 'master' in roles %}
+{% if 'master' in roles and omega.b2.enabled and told %}
 {% for name, bucket in omega.b2.buckets.items() %}
 b2.bucket.{{ name }}:
   b2.bucket_present:

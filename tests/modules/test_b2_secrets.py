@@ -60,11 +60,17 @@ def test_nobody_else_gets_one(give):
     assert give("w") is None
 
 
+def test_nobody_gets_one_where_b2_is_off(give, load_pillar, tmp_path):
+    site = {"cluster": "omega", "nodes": NODES, "b2": {"enabled": False, "credentials": {"*": "admin"}}}
+    assert "b2" not in load_pillar("m", site, tmp_path / "secrets")["rpiomega_secrets"]
+
+
 def test_a_missing_file_stops_only_what_needs_it(give):
     found = give("w", w="none")
     assert str(give.folder / "none") in found["problem"]
-    with pytest.raises(omega_b2.B2Error, match="on the master"):
+    with pytest.raises(omega_b2.B2Error, match="on the master, there is no file .* apply the state b2 again") as error:
         omega_b2.account({"rpiomega_secrets": {"b2": found}})
+    assert "b2.credentials" not in str(error.value), "the owner has named it there"
 
 
 def test_a_file_that_others_can_read_is_refused(give):

@@ -14,6 +14,7 @@ import pytest
 import salt.config
 import salt.loader
 import salt.template
+from salt.exceptions import CommandExecutionError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = [{"fileNamePrefix": "", "daysFromHidingToDeleting": 7}]
@@ -236,6 +237,30 @@ def test_no_key_is_left_behind_when_its_secret_cannot_be_kept(run, service, buck
     assert service.simulator.all_application_keys == []
 
 
+def test_the_secret_of_another_key_is_not_overwritten(run, service, bucket, tmp_path):
+    secret = tmp_path / "secret"
+    run("b2.application_key_present", "reader", secret_file=str(secret), **READER)
+    before = secret.read_text()
+    for test in (True, False):
+        answer = run("b2.application_key_present", "writer", test=test, secret_file=str(secret), replace=True, **READER)
+        assert (answer["result"], answer["changes"]) == (False, {})
+        assert f"application key writer: {secret} holds the secret of another key, appKeyId0" in answer["comment"]
+    secret.chmod(0o644)
+    assert "not overwritten" in run("b2.application_key_present", "w", secret_file=str(secret), **READER)["comment"]
+    assert secret.read_text() == before
+    assert [key.application_key_id for key in service.simulator.all_application_keys] == ["appKeyId0"]
+
+
+def test_the_function_does_not_overwrite_it_either(service, load_modules, tmp_path):
+    omega_b2_files.write(tmp_path / "secret", "the-owner's", "secret")
+    pillar = {"rpiomega": {"b2": {"endpoint": service.url}}}
+    pillar["rpiomega_secrets"] = {"b2": {"key_id": service.key_id, "key": service.key}}
+    create = load_modules(pillar)["b2.key_create"]
+    with pytest.raises(CommandExecutionError, match="holds the secret of another key, the-owner's; give another file"):
+        create("reader", ["readFiles"], str(tmp_path / "secret"))
+    assert service.simulator.all_application_keys == []
+
+
 def test_a_key_without_its_bucket_is_refused(run, tmp_path):
     answer = run("b2.application_key_present", "reader", secret_file=str(tmp_path / "k"), **READER)
     assert answer["result"] is False
@@ -299,7 +324,7 @@ def test_without_the_command_the_next_step_is_named(run, monkeypatch):
 
 
 @pytest.mark.skipif(os.path.exists("/usr/local/bin/b2"), reason="this machine has the command")
-def test_test_mode_expects_the_command_that_the_same_run_installs(run, service, monkeypatch, tmp_path):
+def test_test_mode_expects_the_command_that_the_same_run_installs(run, states, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
     secret = str(tmp_path / "key")
     for state, name, arguments, changed in (
@@ -316,6 +341,12 @@ def test_test_mode_expects_the_command_that_the_same_run_installs(run, service, 
     env_file.write_text(omega_b2_files.environment({"key_id": "0014", "key": "K001", "endpoint": ""}))
     taken = run("b2.deauthorized", "root", test=True, env_file=str(env_file))
     assert (taken["result"], taken["changes"], env_file.exists()) == (None, {str(env_file): "removed"}, True)
+    with states(test=True, pillar={"rpiomega": {"b2": {"enabled": False}}}) as loaded:
+        foreseen = loaded["b2.deauthorized"]("root", env_file=str(env_file))
+    with states(pillar={"rpiomega": {"b2": {"enabled": False}}}) as loaded:
+        assert loaded["b2.deauthorized"]("root", env_file=str(env_file)) == foreseen
+    assert (foreseen["result"], foreseen["changes"], env_file.exists()) == (False, {}, True)
+    assert f"remove {env_file}" in foreseen["comment"]
     wrong = run("b2.bucket_present", "omega-backup", test=True, type="public")
     assert (wrong["result"], wrong["changes"]) == (False, {})
 
@@ -326,6 +357,7 @@ def test_test_mode_expects_the_command_that_the_same_run_installs(run, service, 
 def test_the_formula_leaves_rules_alone_unless_the_site_names_them(tmp_path, site, given):
     nodes = {"m": {"address": "10.0.0.1", "roles": ["master"]}}
     pillar = {"rpiomega": {"cluster": "omega", "nodes": nodes, "b2": {"buckets": {"omega-backup": site}}}}
+    pillar["rpiomega_secrets"] = {}
     opts = salt.config.minion_config(None)
     opts.update(id="m", file_client="local", file_roots={"base": [str(ROOT / "salt")]}, grains={"id": "m"})
     opts.update(root_dir=str(tmp_path), cachedir=str(tmp_path / "cache"), pillar=pillar)

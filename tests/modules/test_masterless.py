@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,10 @@ def call(tmp_path):
     assert "/etc/rpiomega/secrets" in text
     text = text.replace("/etc/rpiomega/secrets", f"{tmp_path}/secrets") + f"root_dir: {tmp_path}/root\n"
 
-    def call(minion_id, *arguments):
-        minion.write_text(f"{text}id: {minion_id}\n")
+    def call(minion_id, *arguments, told=True):
+        settings = text if told else re.sub(r"ext_pillar:\n.*\n", "", text)
+        assert ("ext_pillar" in settings) == told
+        minion.write_text(f"{settings}id: {minion_id}\n")
         command = [SALT_CALL, "--out=json", "--log-level=quiet", *arguments]
         return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=120)
 
@@ -58,6 +61,28 @@ def test_a_dry_run_uses_our_own_states_and_writes_nothing(call, tmp_path):
     written = {path.relative_to(tmp_path / "root").parts[0] for path in (tmp_path / "root").rglob("*")}
     assert written <= {"etc", "var", "srv", "opt"}
     assert not list((tmp_path / "root/etc").rglob("docker*"))
+
+
+def b2(low):
+    """Return what the state b2 would do: `{ID: function}`."""
+    return {chunk["__id__"]: chunk["fun"] for chunk in low if chunk["__sls__"] == "b2"}
+
+
+def test_only_a_run_that_is_told_of_accounts_takes_one_away(call):
+    """Without the ext_pillar, as by salt-ssh, nobody knows whether the node has one."""
+    account = {"b2.cli": "installed", "b2.account": "deauthorized"}
+    assert b2(answer(call("rpiomega-4", "state.show_lowstate"))) == account
+    assert b2(answer(call("rpiomega-4", "state.show_lowstate", told=False))) == {"b2.cli": "installed"}
+
+
+def test_a_site_without_b2_takes_the_account_away(call):
+    site = call.tree / "pillar/site.sls"
+    off = "  b2:\n    enabled: false\n    credentials: {'*': admin}\n    buckets: {omega-backup: {}}\n"
+    text = site.read_text()
+    assert "  b2:\n    enabled: true\n" in text
+    site.write_text(text.replace("  b2:\n    enabled: true\n", off))
+    assert b2(answer(call("rpiomega-master", "state.show_lowstate"))) == {"b2.account": "deauthorized"}
+    assert b2(answer(call("rpiomega-master", "state.show_lowstate", told=False))) == {}
 
 
 def test_a_wrong_key_stops_the_states_and_is_named(call):

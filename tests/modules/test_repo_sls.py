@@ -1,7 +1,9 @@
 """State repo as Salt renders it, and its schedule in a real minion."""
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -57,7 +59,7 @@ def test_a_rewrite_that_was_meant_changes_no_other_argument(call):
 
 def test_the_schedule_is_set_once(call, config):
     """A schedule is asked of the running minion, which keeps it in its own words."""
-    with subprocess.Popen([BIN / "salt-minion", "-c", config, "--log-level=quiet"]) as minion:
+    with subprocess.Popen([BIN / "salt-minion", "-c", config, "--log-level=quiet"], start_new_session=True) as minion:
         try:
             bound = time.monotonic() + START_SECONDS
             while not list((config / "root/s").glob("*pub*.ipc")):
@@ -66,6 +68,6 @@ def test_the_schedule_is_set_once(call, config):
             schedule = ["state.sls_id", "repo.schedule", "repo"]
             (first,), (second,) = (call(*schedule).values() for _ in range(2))
         finally:
-            minion.terminate()
+            os.killpg(minion.pid, signal.SIGKILL)  # asked to end, it takes six seconds
     assert (first["result"], first["changes"]) == (True, {"rpiomega-formula": "added"}), first
     assert (second["result"], second["changes"]) == (True, {}), second
