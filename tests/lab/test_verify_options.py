@@ -16,7 +16,7 @@ NOT_HERE = {
     "the_clock_is_synchronised",
     "no_swap_is_on_the_card",
     "compressed_memory_is_there_only_if_the_site_wants_it",
-    "the_account_of_the_owner_is_closed_to_others",
+    "the_owners_command_has_the_account_closed_to_others",
 }
 TAKEN_AWAY = "updates_that_the_site_took_away_are_off"
 DISK = "/mnt/disk"

@@ -14,7 +14,7 @@ from rpiomega.lab import remote
 from rpiomega.ssh import Pool, Settings
 from rpiomega.verify import checks
 from salt.utils.dictupdate import update
-from verify_breaks import BREAKS, FIRST, KEPT, LAST
+from verify_breaks import BREAKS, FIRST, GIVEN, KEPT, LAST, OWNERS_ACCOUNT
 
 pytestmark = pytest.mark.long
 BOUND = 120
@@ -119,6 +119,17 @@ def test_the_check_sees_what_is_broken_and_what_is_mended(looker, wait, name):
         return {found[check].result for check in broken.checks} <= holds
 
     wait(f"{broken.checks} to hold again", BOUND, green)
+
+
+def test_an_account_of_b2_holds_where_owner_and_root_have_the_same(looker):
+    checks = ["the_account_is_roots_secret_and_only_where_the_site_gives_one"]
+    checks += ["the_owners_command_has_the_account_closed_to_others"]
+    try:
+        looker.run(LAST, f"{OWNERS_ACCOUNT}; echo B2_APPLICATION_KEY_ID=1 > /etc/rpiomega/b2.env")
+        found = looker.look(LAST, checks, looker.altered(GIVEN))
+    finally:
+        looker.run(LAST, "rm -f ~pi/.b2_account_info /etc/rpiomega/b2.env")
+    assert {check: (one.result, one.cause) for check, one in found.items()} == dict.fromkeys(checks, ("ok", ""))
 
 
 def test_through_salt_all_holds_as_well_and_no_secret_stays_in_the_job_cache(looker):

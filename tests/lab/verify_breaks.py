@@ -22,6 +22,12 @@ ZRAM = "/etc/systemd/zram-generator.conf"
 UPDATES, LATER = "/etc/apt/apt.conf.d/60rpiomega-upgrades", "/etc/apt/apt.conf.d/99rpiomega-red"
 PERIODIC = "APT::Periodic::Unattended-Upgrade"
 DROP_IN = "/etc/systemd/system/docker.service.d"
+GIVEN = {"b2": {"credentials": {"*": "one"}}}
+OWNERS_ACCOUNT = (
+    'runuser -u pi -- python3 -c \'import os, sqlite3; path = os.path.expanduser("~pi/.b2_account_info");'
+    ' made = sqlite3.connect(path); made.execute("CREATE TABLE account (account_id_or_app_key_id TEXT)");'
+    ' made.execute("INSERT INTO account VALUES (1)"); made.commit(); os.chmod(path, 0o600)\''
+)
 # Some checks leave containers alone: the node calls itself a board.
 BOARD, NO_BOARD = f"{FAKE} systemd-detect-virt", f"{REAL} systemd-detect-virt"
 
@@ -232,23 +238,25 @@ BREAKS = {
         "touch /etc/rpiomega/b2.env",
         "rm /etc/rpiomega/b2.env",
     ),
-    "an account missing": Break(
-        ["the_account_is_roots_secret_and_only_where_the_site_gives_one"], site={"b2": {"credentials": {"*": "one"}}}
-    ),
+    "an account missing": Break(["the_account_is_roots_secret_and_only_where_the_site_gives_one"], site=GIVEN),
     "an account for all to read": Break(
         ["the_account_is_roots_secret_and_only_where_the_site_gives_one"],
         "install -m 644 /dev/null /etc/rpiomega/b2.env",
         "rm /etc/rpiomega/b2.env",
-        site={"b2": {"credentials": {"*": "one"}}},
+        site=GIVEN,
     ),
-    "no account of the owner": Break(
-        ["the_account_of_the_owner_is_closed_to_others"], site={"b2": {"credentials": {"*": "one"}}}
+    "no account of the owner": Break(["the_owners_command_has_the_account_closed_to_others"], site=GIVEN),
+    "another account of the owner": Break(
+        ["the_owners_command_has_the_account_closed_to_others"],
+        f"{OWNERS_ACCOUNT}; echo B2_APPLICATION_KEY_ID=2 > /etc/rpiomega/b2.env",
+        "rm ~pi/.b2_account_info /etc/rpiomega/b2.env",
+        site=GIVEN,
     ),
     "an account of the owner for all to read": Break(
-        ["the_account_of_the_owner_is_closed_to_others"],
-        "install -o pi -m 644 /dev/null ~pi/.b2_account_info",
+        ["the_owners_command_has_the_account_closed_to_others"],
+        f"{OWNERS_ACCOUNT}; chmod 644 ~pi/.b2_account_info",
         "rm ~pi/.b2_account_info",
-        site={"b2": {"credentials": {"*": "one"}}},
+        site=GIVEN,
     ),
     "agent stopped": Break(
         [

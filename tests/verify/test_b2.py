@@ -4,6 +4,12 @@ import re
 
 import pytest
 
+# Compared inside the node: of the account nothing gets into an output or a job cache.
+SAME_KEY = (
+    "import sqlite3, sys; rows = sqlite3.connect(sys.argv[1]).execute('SELECT account_id_or_app_key_id FROM account');"
+    "print('same' if 'B2_APPLICATION_KEY_ID=%s' % rows.fetchone() in open(sys.argv[2]).read().split() else 'other')"
+)
+
 
 @pytest.fixture
 def wanted(site):
@@ -44,13 +50,15 @@ def test_the_account_is_roots_secret_and_only_where_the_site_gives_one(host, giv
         assert account.user == "root", f"/etc/rpiomega/b2.env belongs to {account.user}"
 
 
-def test_the_account_of_the_owner_is_closed_to_others(host, site, given):
+def test_the_owners_command_has_the_account_closed_to_others(host, site, given):
     if not given:
         pytest.skip("the site gives the node no account; one that its owner made stays")
     user = host.user(site["users"]["admin"])
-    # The b2 command takes the first that is there. Nothing of it is read here.
+    # The b2 command takes the first that is there, and makes one without an account as it is first called.
     paths = [f"{user.home}/.b2_account_info", f"{user.home}/.config/b2/account_info"]
     account = next((host.file(path) for path in paths if host.file(path).exists), None)
     assert account, f"{paths[-1]} is not there"
     assert account.mode == 0o600, f"{account.path} has mode {account.mode:o}"
     assert account.user == user.name, f"{account.path} belongs to {account.user}"
+    same = host.run("python3 -c %s %s %s", SAME_KEY, account.path, "/etc/rpiomega/b2.env")
+    assert same.stdout.strip() == "same", f"{account.path} holds not the account of /etc/rpiomega/b2.env"
