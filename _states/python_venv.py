@@ -11,6 +11,7 @@ STAMP = "rpiomega.json"
 CURRENT = "current"
 SLOTS = ("a", "b")
 PIP_SECONDS = 900
+VENV_STEP = "install the packages python3 and python3-venv, and see that the disk is not full"
 
 
 def installed(name, requirement, links=None, python="/usr/bin/python3"):
@@ -114,16 +115,19 @@ def _build(path, requirement, python):
 
 def _make(path, requirement, python):
     pip = [os.path.join(path, "bin/pip"), "--disable-pip-version-check", "install", "--quiet", requirement]
-    for command in ([python, "-m", "venv", path], pip):
+    version = os.path.basename(os.path.realpath(python))
+    # Of a release that wants another Python, pip says no more than that there is none.
+    pip_step = f"see that there is such a release for {version}, and that this node reaches pip's package index"
+    for command, step in (([python, "-m", "venv", path], VENV_STEP), (pip, pip_step)):
         try:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=PIP_SECONDS)
         except OSError as error:
-            return f"{path}: {command[0]} does not run: {error}"
+            return f"{path}: {command[0]} does not run: {error}; {step}"
         except subprocess.TimeoutExpired:
-            return f"{path}: `{' '.join(command)}` took more than {PIP_SECONDS} s"
+            return f"{path}: `{' '.join(command)}` took more than {PIP_SECONDS} s; {step}"
         except subprocess.CalledProcessError as error:
             last = (error.stderr or error.stdout).strip().splitlines()[-1:] or ["no output"]
-            return f"{path}: `{' '.join(command)}` failed: {last[0]}"
+            return f"{path}: `{' '.join(command)}` failed: {last[0]}; {step}"
     stamp = {
         "python": os.path.realpath(os.path.join(path, "bin/python")),
         "version": _version(path, Requirement(requirement).name),

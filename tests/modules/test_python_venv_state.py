@@ -1,6 +1,7 @@
 """`python_venv.installed`: real environments with a small package that is built here, so no network is needed."""
 
 import json
+import pathlib
 import subprocess
 import textwrap
 import zipfile
@@ -109,4 +110,11 @@ def test_a_package_that_does_not_exist_is_named(install):
     answer = install("nosuchtool==3")
     assert answer["result"] is False
     assert "nosuchtool" in answer["comment"]
+    # Of a release that wants another Python, pip says no more than that there is none.
+    python = pathlib.Path("/usr/bin/python3").resolve().name
+    assert f"see that there is such a release for {python}, and that this node reaches" in answer["comment"]
     assert answer["changes"] == {}
+
+
+def test_without_venv_the_packages_are_named(install):
+    assert "install the packages python3 and python3-venv" in install(python="/bin/false")["comment"]
