@@ -144,6 +144,26 @@ def test_the_old_entry_of_a_node_made_anew_is_reported(site, facts, manager):
     assert ("docker node demote id-old && docker" in cure) is manager
 
 
+@pytest.mark.parametrize("state", ["ready", "unknown"])
+def test_a_second_node_with_a_sites_name_is_reported_as_long_as_it_is_not_down(site, facts, state):
+    for name in ("m", "a", "b"):
+        facts[name]["nodes"].append({**facts[name]["nodes"][3], "id": "id-twin", "state": state})
+    _, found = look(site, facts)
+    assert set(found) == {("w", "twin")}
+    assert "id-twin" in found["w", "twin"].what
+    assert "docker node update --availability drain id-twin" in found["w", "twin"].cure
+
+
+@pytest.mark.parametrize("state", ["ready", "down"])
+@pytest.mark.parametrize("local", ["", "locked", "error"])
+def test_the_entry_of_a_node_whose_engine_does_not_say_its_own_is_left_alone(site, facts, local, state):
+    facts["w"]["swarm"].update(state=local, node_id="", error="no cause given")
+    for name in ("m", "a", "b"):
+        facts[name]["nodes"][3]["state"] = state
+    _, found = look(site, facts)
+    assert set(found) == {("w", "swarm")}
+
+
 def test_a_dead_node_is_not_called_an_old_entry(site, facts):
     _, found = look(site, facts, lose(facts, "w"))
     assert set(found) == {("w", "reach")}

@@ -74,8 +74,11 @@ def _quorums(picture: Picture) -> Iterator[Finding]:
 
 
 def _strangers(picture: Picture) -> Iterator[Finding]:
-    known = {fact["swarm"]["node_id"] for fact in picture.facts.values()}
     for node in picture.swarm_nodes:
+        said = picture.facts.get(node["name"], {}).get("swarm", {})
+        # Without an engine, or with a locked or broken one, a node cannot tell which entry is its own.
+        tells = said.get("node_id") or said.get("state") == "inactive"
+        foreign = bool(tells) and node["id"] != said["node_id"]
         if node["name"] not in picture.site.nodes:
             yield Finding(
                 node["name"],
@@ -86,7 +89,7 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 f"if it was a node of yours: rpiomega remove {node['name']}; else on a manager: docker node update "
                 f"--availability drain {node['id']}; to keep it, add it to the site file and bootstrap it",
             )
-        elif node["state"] == "down" and node["id"] not in known and node["name"] not in picture.unreached:
+        elif foreign and node["state"] == "down":
             demotion = f"docker node demote {node['id']} && " if node["manager"] else ""
             yield Finding(
                 node["name"],
@@ -95,6 +98,17 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 f"the swarm keeps an old entry {node['id']} of {node['name']}, which is down",
                 "it counts as a node that should come back",
                 f"on a manager: {demotion}docker node rm {node['id']}",
+            )
+        elif foreign and said["node_id"]:
+            yield Finding(
+                node["name"],
+                "twin",
+                "warning",
+                f"the swarm has a second node {node['name']} ({node['id']}, {node['state']}), which is not the one at "
+                f"{picture.site.nodes[node['name']].address}",
+                "it runs services and reads what they read under a name you trust",
+                f"if it stays, on a manager: docker node update --availability drain {node['id']}; if it is a copy of "
+                f"the card of {node['name']} in another board, switch that off, then docker node rm {node['id']}",
             )
 
 
