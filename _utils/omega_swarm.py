@@ -24,6 +24,7 @@ from omega_swarm_promote import not_promotable, promote
 from omega_swarm_record import INITIALIZING, READY, VACANT
 from omega_swarm_run import CONTEND, POLL, Failed, logged, not_there_yet
 from omega_swarm_step import Step
+from omega_swarm_tend_spec import KEEP
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,9 @@ class Bounds:
 @dataclass(frozen=True)
 class Wanted:
     """
-    What the pillar says. managers: {name: address}. swarm: settings for `swarm init`. readdress, rejoin: whether a
-    node whose address has changed, or whose certificate has expired, may leave and join again. min_free_mb: free
-    space below which a node is not taken into the swarm or made a manager.
+    What the pillar says. managers: {name: address}. swarm: settings for `swarm init` and a join. readdress, rejoin:
+    whether a node whose address has changed, or whose certificate has expired, may leave and join again. min_free_mb:
+    free space below which a node is not taken into the swarm or made a manager.
     """
 
     node: str
@@ -88,7 +89,10 @@ def wanted(site, node, role=None, address=None, managers=None, swarm=None, **all
     address = address or entry.get("address")
     if not address:
         raise SwarmError("refused", f"no address for {node}: rpiomega:nodes:{node}:address of the site's pillar")
-    return Wanted(node, role, str(address), dict(managers), dict(swarm or {}), **allowed)
+    # Told with the join, so that a node to be drained or paused gets no task before it is tended.
+    said = entry.get("availability")
+    swarm = {**(swarm or {}), "availability": "" if said == KEEP else said}
+    return Wanted(node, role, str(address), dict(managers), swarm, **allowed)
 
 
 class Member(Joining, Mending):

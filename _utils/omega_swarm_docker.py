@@ -231,6 +231,8 @@ class Engine:
             return SwarmError("not_found", f"{what}: {said}")
         if "update out of sequence" in said:
             return SwarmError("conflict", f"{what}: {said}")
+        if "lost leader status" in said:  # an election in the middle of this very call: it may have been carried out
+            return SwarmError("no_leader", f"{what}: {said}")
         if explain:
             local = self.local()
             kind = "no_leader" if local.leaderless else local.state if local.state != "active" else ""
@@ -340,8 +342,8 @@ class Engine:
         Make this node the first manager of a new swarm.
 
         :param address: advertise address, host or host:port; it cannot be changed later (swarmkit#642)
-        :param settings: data_path_addr, data_path_port, default_addr_pool, subnet_size, listen_address, spec (a
-            decoded swarm spec)
+        :param settings: data_path_addr, data_path_port, default_addr_pool, subnet_size, listen_address, availability,
+            spec (a decoded swarm spec)
         """
         body = {
             "ListenAddr": settings.get("listen_address") or f"0.0.0.0:{PORT}",
@@ -353,6 +355,7 @@ class Engine:
             "Spec": settings.get("spec") or {},
             "ForceNewCluster": False,
             "AutoLockManagers": False,
+            "Availability": settings.get("availability") or "",
         }
         self._acting("initialising the swarm", "/swarm/init", body)
 
@@ -375,7 +378,7 @@ class Engine:
         }
         self._acting("making this manager the only one", "/swarm/init", body)
 
-    def join(self, manager, token, address, data_path_addr="", listen_address=""):
+    def join(self, manager, token, address, data_path_addr="", listen_address="", availability=""):
         """
         Ask to join through one manager (the engine uses only the first of several: moby#26646). Returns when joined.
 
@@ -387,6 +390,7 @@ class Engine:
             "DataPathAddr": data_path_addr or "",
             "RemoteAddrs": [manager],
             "JoinToken": token,
+            "Availability": availability or "",
         }
         self._acting(f"joining through {manager}", "/swarm/join", body)
 

@@ -49,8 +49,8 @@ class Joining:
         """Join; returns why it failed, empty if it did not."""
         try:
             own = self.want.swarm
-            listen, data_path = own.get("listen_address"), own.get("data_path_addr")
-            self.engine.join(address, token, self.want.address, data_path, listen)
+            settings = (own.get(key) for key in ("data_path_addr", "listen_address", "availability"))
+            self.engine.join(address, token, self.want.address, *settings)
             return ""
         except SwarmError as error:
             if error.kind not in ("api", "timeout"):

@@ -100,7 +100,11 @@ class Mending:
         end = time.monotonic() + self.bounds.promote
         while self.engine.local().control:
             if time.monotonic() > end:
-                raise Failed(f"{facts.node}: demoted, but still a manager after {self.bounds.promote:g} s; run again")
+                # The engine lets nobody go whom the quorum needs, whatever its role says (swarmkit: CanRemoveMember).
+                raise Failed(
+                    f"{facts.node}: demoted, but still a manager after {self.bounds.promote:g} s: the others have to "
+                    "be a quorum without it; bring them back and run again"
+                )
             time.sleep(POLL)
 
     def _leave(self, facts):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 
-import omega_lock
 import omega_site
 import omega_swarm
 import omega_swarm_removal
@@ -24,9 +23,7 @@ from omega_swarm_run import not_there_yet
 log = logging.getLogger(__name__)
 
 ROTATION = PREFIX + "rotation"
-ROTATION_LOCK = PREFIX + "rotation-lock"
 POLL = 0.5
-LOCK_WAIT = 20.0  # seconds for another manager that is making the tokens new
 SETTLE = 60.0  # seconds after which managers that undo each other's work give up
 NOBODY_ELSE = "a manager does this"
 
@@ -46,7 +43,7 @@ class Tender:
     :param engine: omega_swarm_docker.Engine
     :param store: omega_swarm_record.Store
     :param site: the pillar's `rpiomega`
-    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are left
+    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are made new
     :param patience: seconds to retry while the engine or Consul does not answer
     """
 
@@ -55,6 +52,7 @@ class Tender:
         self.gather, self.patience = gather, patience
         self.changes, self.warnings = {}, []
         self._indices, self._since = {}, {}
+        self._began, self._early = time.monotonic(), ""
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -90,6 +88,7 @@ class Tender:
         except ConsulError as error:
             if error.kind != "no_leader":
                 raise
+            # As with swarm.member: the swarm goes on meanwhile. An agent that does not answer is a fault of this node.
             raise Verdict(True, f"nothing is tended while Consul has no leader ({error})", warn=True) from None
         self._indices = {key: entry.modify_index for key, entry in found.items()}
         return found
@@ -131,6 +130,8 @@ class Tender:
         for name in found.forget:
             self._forgotten(name)
         self._rotated(found.rotate, found.republish)
+        if found.early:
+            found.tell(found.early)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -146,12 +147,12 @@ class Tender:
             self.engine.close()
 
     def _run(self):
-        began, acted = time.monotonic(), ""
+        self._began, acted = time.monotonic(), ""
         while True:
             try:
                 facts = self.look()
-                found = plan.plan(facts)
-                spent = time.monotonic() - began
+                spent = self._spent()
+                found = plan.plan(facts, spent < self.gather)
                 if found.acts:
                     if spent > SETTLE + self.gather:
                         why = "another manager undoes it: do all managers have the same site file?"
@@ -162,11 +163,16 @@ class Tender:
                     self._promote()
                     time.sleep(POLL)
                 else:
+                    if self._early:
+                        found.tell(self._early)
                     self.warnings = found.warnings
                     return True, self._comment(facts, found, acted)
                 self._since.clear()
             except (SwarmError, ConsulError) as error:
                 self._retry(error)
+
+    def _spent(self):
+        return time.monotonic() - self._began
 
     def _retry(self, error):
         if not error.transient and error.kind not in ("lost", "conflict"):
@@ -219,12 +225,13 @@ class Tender:
 
     def _renew(self):
         """Make tokens new and publish the worker token, as the only one who does: the facts are read again."""
-        with omega_lock.hold(self.store.client, ROTATION_LOCK, self.store.node, wait=LOCK_WAIT) as lock:
+        with self.store.hold_rotation() as lock:
             facts = self.look()
-            found = plan.plan(facts)
+            found = plan.plan(facts, self._spent() < self.gather)
             for role in found.rotate:
                 lock.check()
                 self.engine.rotate_token(role)
+                self._early = found.early
             if WORKER in found.rotate or found.republish:
                 value = {"token": self.engine.worker_token(), "cluster_id": facts.cluster_id}
                 lock.write(TOKEN, value, self._indices.get(TOKEN, 0))

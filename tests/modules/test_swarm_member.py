@@ -90,6 +90,9 @@ def writes(site):
 
 
 def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(site, kv):
+    site.set_node("pi4", availability="drain")
+    for name, availability in zip(MANAGERS, ("pause", "pause", "keep")):
+        site.set_node(name, availability=availability)
     results = site.apply()
     assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
     cluster = kv.get(RECORD).json()["cluster_id"]
@@ -97,6 +100,10 @@ def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(s
     until(lambda: site.roles_now("pi1") == ROLES, 30, "every node in its role")
     made = [name for name, result in results.items() if "initialised here" in result["changes"]["swarm"]["new"]]
     assert made == [kv.get(RECORD).json()["by"]]
+    availability = {node.hostname: node.availability for node in Engine(site.dockerds["pi1"].base_url).nodes()}
+    assert availability == {"pi1": "pause", "pi2": "pause", "pi3": "active", "pi4": "drain"}
+    for name in ROLES:
+        site.set_node(name, availability=None)
 
     before, logged = (state_of(kv)[0], writes(site)), len(site.dockerds["pi2"].log.read_text())
     again = site.apply()

@@ -199,6 +199,40 @@ def test_f31_a_manager_keeps_its_place_while_another_is_down(formed):
     refused(formed, "pi3", "only while all other managers can be reached; pi2 cannot", readdress=True)
 
 
+def test_f30_surplus_managers_that_step_down_at_the_same_moment_leave_the_quorum(site, consul, monkeypatch):
+    """No lock of ours does this, for Consul lets a worker write none: the engine does (swarmkit: CanRemoveMember)."""
+    site.set_role("pi4", "manager")
+    site.tokens["pi4"] = site._token(consul, "pi4")
+    site.form()
+    site.dockerds["pi4"].stop(signal.SIGKILL)
+    until(lambda: reachable(site) == ["pi1", "pi2", "pi3"], 60, "pi4 to be seen as unreachable")
+    both, step_down = threading.Barrier(2), omega_swarm.Member._step_down
+    decided = set()
+
+    def together(run, facts):
+        if run.want.node not in decided:
+            decided.add(run.want.node)
+            both.wait(60)
+        step_down(run, facts)
+
+    monkeypatch.setattr(omega_swarm.Member, "_step_down", together)
+    for name in ("pi2", "pi3"):
+        site.set_role(name, "worker")
+    bounds = omega_swarm.Bounds(promote=20)
+    runs = [run_of(site, name, bounds) for name in ("pi2", "pi3")]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda run: run.run(), runs))
+    assert sorted(result for result, _ in results) == [False, True], results
+    late, (_, comment) = next(pair for pair in zip(("pi2", "pi3"), results) if not pair[1][0])
+    assert "still a manager after 20 s" in comment or "only 1 of 2 managers would be reachable" in comment
+    assert reachable(site) == sorted(["pi1", late])
+    site.dockerds["pi4"].start()
+    until(lambda: "pi4" in reachable(site), 60, "pi4 to be back")
+    result, comment = run_of(site, late).run()
+    assert result is True, comment
+    assert reachable(site) == ["pi1", "pi4"]
+
+
 # -- F34: the certificate expired ---------------------------------------------------------------------------
 
 
@@ -373,10 +407,10 @@ def apart(site, one, other):
             daemon.run("iptables", "-D", *drop, peer.address)
 
 
-def run_of(site, name):
+def run_of(site, name, bounds=None):
     """A run of `swarm.member` in this process, which reaches all nodes."""
     store = Store(omega_consul.connect(site.consul_url, site.tokens[name]), name)
-    return omega_swarm.Member(engine(site, name), store, omega_swarm.wanted(site.pillar["rpiomega"], name))
+    return omega_swarm.Member(engine(site, name), store, omega_swarm.wanted(site.pillar["rpiomega"], name), bounds)
 
 
 def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):
