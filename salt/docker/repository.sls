@@ -1,4 +1,6 @@
 {% from 'rpiomega/map.jinja' import docker with context %}
+{% set own = {'Debian': 'debian', 'Ubuntu': 'ubuntu'} %}
+{% set distribution = own.get(grains['os'], docker.repository_of.get(grains['oscodename'])) %}
 
 docker.repository:
   {% if docker.source != 'vendor' %}
@@ -14,10 +16,18 @@ docker.repository:
     - comment: Docker is not installed
     - require_in:
       - docker_engine: docker.install
+  {% elif not distribution %}
+  test.fail_without_changes:
+    - name: >-
+        {{ grains['id'] }}: nobody knows whether {{ grains['os'] }} {{ grains['oscodename'] }} takes Docker's packages for
+        Debian or for Ubuntu: write `docker: {source: distribution}` at nodes.{{ grains['id'] }} of the site file
+    - comment: Docker is not installed
+    - require_in:
+      - docker_engine: docker.install
   {% else %}
   apt_repository.present:
     - name: docker
-    - uri: {{ docker.repository.uri }}/{{ 'ubuntu' if grains['os'] == 'Ubuntu' else 'debian' }}
+    - uri: {{ docker.repository.uri }}/{{ distribution }}
     - suite: {{ grains['oscodename'] }}
     - components: [stable]
     - key_url: {{ docker.repository.key_url }}

@@ -151,6 +151,7 @@ def test_without_its_libraries_a_manager_leaves_its_engine_alone_and_names_the_b
     consul = lambda: omega_consul.connect(site.consul_url, site.tokens["pi3"])  # noqa: E731
     problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), consul, url, wait=60)
     assert "`docker` is missing" in problem
+    assert "waited" not in problem, "a library does not come back by waiting"
     assert called == []
 
 
