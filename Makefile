@@ -11,7 +11,9 @@
 NODES ?=
 RELEASE ?=
 # Files side by side, the longest first: most tests wait for real daemons, so three workers fit on two cores.
-TESTS ?= tests/lab $(wildcard tests/modules/test_swarm_*.py) tests/modules tests/unit
+# Of the faults, which need a cluster of their own, only what checks them.
+checkers = $(patsubst %,tests/faults/test_%.py,comments history search table)
+TESTS ?= tests/lab $(wildcard tests/modules/test_swarm_*.py) tests/modules tests/unit $(checkers)
 WORKERS ?= 3
 SALT ?= 3007
 

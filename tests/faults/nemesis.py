@@ -20,9 +20,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import history  # noqa: E402 - beside this file
 import invariants  # noqa: E402
+import leaks  # noqa: E402
 import results  # noqa: E402
 from cluster import Cluster, failures  # noqa: E402
 from inject import Injector  # noqa: E402
+from moves import Operator  # noqa: E402
 from nodes import Failed  # noqa: E402
 
 LOCK = "rpiomega/swarm/faults/lock"
@@ -39,7 +41,12 @@ KINDS = {
     "minion": 1,
     "master": 1,
     "apply": 4,
+    "leave": 2,
+    "role": 2,
+    "snapshot": 1,
 }
+# These have one place: the node with the master, or the worker.
+FIRST, LAST = ("master", "snapshot"), ("leave", "role")
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ def schedule(seed: int, names: list[str]):
         moves = []
         for _ in range(dice.randint(1, 3)):
             kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
-            node = names[0] if kind == "master" else dice.choice(names)
+            node = names[0] if kind in FIRST else names[-1] if kind in LAST else dice.choice(names)
             rest = [name for name in names if name != node]
             others = tuple(sorted(dice.sample(rest, dice.randint(1, len(rest)))))
             at, seconds = round(dice.uniform(0, 15), 1), round(dice.uniform(5, 40), 1)
@@ -78,6 +85,7 @@ class Nemesis:
         self.path.unlink(missing_ok=True)
         self.entries: list[dict] = []
         self._guard, self._over = threading.Lock(), threading.Event()
+        self._applies: list[threading.Thread] = []
         self._holders: dict[str, list] = {name: [] for name in cluster.managers}
 
     def note(self, kind: str, **more) -> None:
@@ -138,8 +146,8 @@ class Nemesis:
 
     # -- faults --------------------------------------------------------------------------------------------
 
-    def strike(self, injector: Injector, move: Move) -> None:
-        """Inject one fault; it ends by itself or with the episode."""
+    def strike(self, injector: Injector, operator: Operator, move: Move) -> None:
+        """Inject one fault, or do what an operator does; it ends by itself or with the episode."""
         node = move.node
         if self.cluster.container(node).status != "running" and move.kind != "power":
             return
@@ -164,8 +172,11 @@ class Nemesis:
             self.cluster.run(node, "systemctl kill -s KILL salt-minion; systemctl restart --no-block salt-minion", 60)
         elif move.kind == "master":
             injector.stop_unit(node, "salt-master")
-        elif move.kind == "apply":
-            threading.Thread(target=self._apply, daemon=True).start()
+        elif move.kind in ("leave", "role", "snapshot"):
+            getattr(operator, move.kind)()
+        if move.kind in ("apply", "leave", "role"):
+            self._applies.append(threading.Thread(target=self._apply, daemon=True))
+            self._applies[-1].start()
 
     def _apply(self) -> None:
         try:
@@ -173,16 +184,15 @@ class Nemesis:
         except (Failed, OSError, RuntimeError) as error:
             self.note("apply", failures={"master": [str(error)[:200]]})
             return
-        told = {node: wrong for node, wrong in failures(returned).items() if isinstance(wrong, list)}
-        self.note("apply", failures=told)
+        self.note("apply", failures=_told(failures(returned)))
 
     def episode(self, moves: list[Move]) -> float | None:
         """Strike as scheduled, heal, wait until the cluster is whole; return the seconds, None if it never was."""
-        injector, began = Injector(self.cluster), time.monotonic()
+        injector, operator, began = Injector(self.cluster), Operator(self.cluster), time.monotonic()
         for move in moves:
             time.sleep(max(0.0, move.at - (time.monotonic() - began)))
             try:
-                self.strike(injector, move)
+                self.strike(injector, operator, move)
             except (Failed, OSError, RuntimeError) as error:
                 self.note("unstruck", fault=move.kind, nodes=[move.node], why=str(error)[:200])
             self.contend()
@@ -192,12 +202,22 @@ class Nemesis:
         injector.join_network_again()
         self.note("healed", fault="all", nodes=[], trouble=trouble)
         try:
+            self._settle(operator)
             seconds = self.cluster.wait_healthy(CONVERGE)
-        except Failed as error:
+        except (Failed, OSError, RuntimeError) as error:
             self.note("converged", seconds=None, problems=[str(error)[:600]])
             return None
         self.note("converged", seconds=round(seconds, 1))
         return seconds
+
+    def _settle(self, operator: Operator) -> None:
+        """Mend what the operator has moved, once no apply is under way that a second one would be refused for."""
+        for thread in self._applies:
+            thread.join(450)
+        self._applies.clear()
+        wrong = operator.settle()
+        if wrong is not None:
+            self.note("apply", failures=wrong, healed=True)
 
     def run(self, minutes: float) -> list[str]:
         """Run episodes until the time is over; return the violations."""
@@ -218,7 +238,7 @@ class Nemesis:
         watcher.join(60)
         if not found:
             found = invariants.one_cluster(self.cluster, before) + invariants.nothing_forced(self.cluster, before)
-            found += invariants.seats(self.cluster) + invariants.secrets_on_workers(self.cluster, thorough=False)
+            found += invariants.seats(self.cluster) + leaks.on_disks(self.cluster, self.cluster.workers, False)
             found += invariants.nothing_left_to_do(self.cluster)
         good = [seconds for seconds in taken if seconds is not None]
         self._save(minutes, taken, good, found)
@@ -241,6 +261,11 @@ class Nemesis:
         )
 
 
+def _told(wrong: dict) -> dict:
+    """What states said; a node that gave no states under a fault says nothing."""
+    return {node: comments for node, comments in wrong.items() if isinstance(comments, list)}
+
+
 def _words(move: Move) -> str:
     more = f" {move.direction} {','.join(move.others)}" if move.kind == "partition" else ""
     return f"{move.at:g} s {move.kind} {move.node}{more} for {move.seconds:g} s"
@@ -259,6 +284,7 @@ def main() -> None:
             print(f"episode {number}: " + "; ".join(_words(move) for move in moves))
         return
     cluster.ensure()
+    leaks.follow(cluster)
     found = Nemesis(cluster, options.seed).run(options.minutes)
     print("\n".join(found) or f"seed {options.seed}: no violation")
     sys.exit(bool(found))

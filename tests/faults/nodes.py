@@ -99,7 +99,7 @@ class Nodes:
 
     def equip(self, node: str) -> None:
         """Bring what the tests run on a node."""
-        for name in ("probe.py", "holder.py"):
+        for name in ("probe.py", "holder.py", "snapshot.py"):
             self.put(node, f"{FOLDER}/{name}", (HERE / name).read_text())
 
     def ask(self, node: str, *requests: list, bound: float = 40) -> list[list]:

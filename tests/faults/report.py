@@ -21,26 +21,30 @@ HEAD = "| row | fault | what was injected | result | seconds (bound) | lost |\n|
 
 
 def lines(known: dict[str, dict]) -> list[str]:
-    """One line of the table per test, in the order of the rows; rows without a result are said to have none."""
-    found = []
+    """One line of the table per test, in the order of the rows; rows without a result are said to have none.
+
+    A result of another commit than the last one measured is said to be of that.
+    """
+    found, newest = [], max((entry["at"], entry["commit"]) for entry in known.values())[1] if known else ""
     for key, row in results.table().items():
         entries = [entry for entry in known.values() if entry.get("row") == key]
         fault = row["fault"].replace("|", "/")
         if not entries:
             found.append(f"| {key} | {fault} | | not run | | |")
         for entry in entries:
-            found.append(f"| {key} | {fault} | {_middle(entry, row)} |")
+            found.append(f"| {key} | {fault} | {_middle(entry, row, newest)} |")
     return found
 
 
-def _middle(entry: dict, row: dict) -> str:
+def _middle(entry: dict, row: dict, newest: str) -> str:
+    commit = "" if entry["commit"] == newest else f" at {entry['commit']}"
     if entry["outcome"] == results.SKIPPED:
         reason = entry["reason"].removeprefix("Skipped: ").replace("|", "/")
         return f"{reason} | skipped | ({row['bound_s']}) | "
     more = "; ".join(f"{name}: {value}" for name, value in entry["measured"].items() if not name.startswith("_"))
     what = entry["injected"].replace("|", "/") + (f" ({more})" if more else "")
     seconds = "" if entry["seconds"] is None else f"{entry['seconds']:g} "
-    return f"{what} | {entry['outcome']} | {seconds}({entry['bound']}) | {entry['lost']}"
+    return f"{what} | {entry['outcome']}{commit} | {seconds}({entry['bound']}) | {entry['lost']}"
 
 
 def others(known: dict[str, dict]) -> list[str]:
@@ -66,11 +70,12 @@ def summary(known: dict[str, dict]) -> str:
     rows = results.table()
     by_row = {key: [e["outcome"] for e in known.values() if e.get("row") == key] for key in rows}
     passed = sum(bool(found) and set(found) == {results.PASSED} for found in by_row.values())
-    commits = sorted({entry["commit"] for entry in known.values()})
+    commits = [e["commit"] for e in sorted(known.values(), key=lambda entry: entry["at"])]
     days = sorted({entry["at"][:10] for entry in known.values()})
     return (
         f"{passed} of {len(rows)} rows passed with all their tests, on {', '.join(days) or 'no day'} "
-        f"({len(commits)} commits). Each time is one measurement on a noisy shared machine."
+        f"(last at commit {commits[-1] if commits else 'none'}; {len(set(commits))} in all). "
+        "Each time is one measurement on a noisy shared machine."
     )
 
 

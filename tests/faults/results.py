@@ -31,10 +31,10 @@ def load() -> dict[str, dict]:
     return json.loads(path().read_text()) if path().exists() else {}
 
 
-def save(key: str, entry: dict) -> None:
-    """Put one entry in."""
+def save(key: str, entry: dict, of: str = "") -> None:
+    """Put one entry in; `of`: the commit that the cluster runs, if it is not the checkout's."""
     known = load()
-    known[key] = {**entry, "commit": commit(), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    known[key] = {**entry, "commit": of or commit(), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     path().parent.mkdir(parents=True, exist_ok=True)
     temporary = path().with_suffix(".new")
     temporary.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
@@ -51,11 +51,13 @@ def prune(names: set[str]) -> None:
 
 
 def forget() -> None:
-    """Forget all entries."""
-    path().unlink(missing_ok=True)
+    """Forget the rows, and what was checked after them; a nemesis is not run again with them."""
+    known = {key: entry for key, entry in load().items() if key.startswith("nemesis")}
+    if path().exists():
+        path().write_text(json.dumps(known, indent=1) + "\n")
 
 
 def commit() -> str:
     """The checkout's commit, abbreviated."""
-    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short=7", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

@@ -8,7 +8,7 @@ MANAGERS = ["a", "b", "c"]
 
 def observe(t, **changed):
     entry = {"clusters": {"a": "one", "b": "one"}, "record": {"fence": 5, "cluster_id": "one"}}
-    entry |= {"managers": {"a": ["a", "b", "c"]}, "tasks": {"d": "x3"}}
+    entry |= {"managers": {"a": ["a", "b", "c"]}, "tasks": {"d": "x4"}}
     return {"t": t, "kind": "observe", **entry, **changed}
 
 
@@ -28,6 +28,11 @@ GOOD = [
     {"t": 9, "kind": "converged", "seconds": 4.0},
     observe(10, tasks={"d": "x3"}, record={}),
     {"t": 11, "kind": "apply", "failures": {"d": ["Consul has no leader"]}},
+    {"t": 12, "kind": "invoke", "fault": "leave", "nodes": ["d"]},
+    observe(13),
+    {"t": 14, "kind": "apply", "failures": {}, "healed": True},
+    {"t": 15, "kind": "converged", "seconds": 1.0},
+    observe(16),
 ]
 BAD = {
     "second swarm": [observe(20, clusters={"a": "one", "b": "two"})],
@@ -36,6 +41,11 @@ BAD = {
     "one fence, two holders": [lock(20, "c", "held", 9)],
     "write after a higher fence": [lock(20, "a", "written", 7, 0.1)],
     "container lost": [observe(20), observe(21, tasks={"d": "x9"})],
+    "container lost as a role changed": [
+        {"t": 17, "kind": "invoke", "fault": "role", "nodes": ["d"]},
+        observe(18, tasks={"d": "x9"}),
+    ],
+    "apply after healing": [{"t": 20, "kind": "apply", "failures": {"d": ["Consul has no leader"]}, "healed": True}],
     "manager demoted": [observe(20, managers={"b": ["a", "b"]})],
     "not whole": [{"t": 20, "kind": "converged", "seconds": None, "problems": ["d: swarm error"]}],
     "traceback": [{"t": 20, "kind": "apply", "failures": {"d": ["Traceback (most recent call last)"]}}],
