@@ -56,7 +56,8 @@ def _keyring():
 def rotate_tokens(role, base_url=None):
     """
     Make a join token a new one; the old one lets nobody in any more. A new worker token is written to Consul, where
-    joining nodes read it; a manager token goes nowhere. On a manager.
+    joining nodes read it, so nothing is changed while Consul cannot be written; a manager token goes nowhere. On a
+    manager.
 
     :param role: worker or manager
     :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
@@ -144,7 +145,7 @@ def ca_status(base_url=None):
 def rotate_ca(timeout=600, even_if_down=False, base_url=None):
     """
     Make the swarm a new CA, wait until every node has a certificate of it, and write the worker token, which names the
-    CA, to Consul. On a manager. Refused while a node is down, because it would not end.
+    CA, to Consul. On a manager. Refused while a node is down, because it would not end, and without Consul.
 
     :param timeout: seconds to wait; the rotation goes on after them
     :param even_if_down: True: begin although nodes are down
@@ -159,8 +160,5 @@ def rotate_ca(timeout=600, even_if_down=False, base_url=None):
 
         salt -t 660 rpiomega-master swarm.rotate_ca
     """
-    engine, store = _engine(base_url), _store()
-    local = engine.local()
-    old, new = omega_swarm_spec_ca.rotate_ca(engine, timeout, even_if_down)
-    omega_swarm_spec_ca.publish_token(engine, store, local)
+    old, new = omega_swarm_spec_ca.rotate_ca(_engine(base_url), _store(), timeout, even_if_down)
     return {"old": old, "new": new}

@@ -230,7 +230,7 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
             ret["result"], ret["comment"] = leaver.run()
         ret["changes"] = leaver.changes
     except (SwarmError, ConsulError) as error:
-        ret["comment"] = f"{_node(node)}: {error}"
+        return _failed(ret, _node(node), error)
     return ret
 
 
@@ -281,8 +281,8 @@ def cluster(
     :param ca_force_rotate: counter; a higher number than the swarm's makes a new CA once
     :param signing_ca_cert: path, on the manager, of a CA certificate (PEM) that the swarm shall use
     :param signing_ca_key: path of its key, readable by its owner only
-    :param ca_timeout: seconds until every node must have a certificate of a new CA
-    :param even_if_down: True: begin to rotate the CA although nodes are down
+    :param ca_timeout: seconds until every node must have a certificate of a CA that this run began to rotate to
+    :param even_if_down: True: begin to rotate the CA although nodes are down; it is not waited for then
     :param labels: labels of the swarm
     :param labels_state: `merge` them into those there are, or `replace` all
     :param labels_to_remove: names of labels that shall not be
@@ -357,10 +357,12 @@ def node(
     }
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
-        changes = omega_swarm_spec_node.apply(_engine(base_url), name, test=__opts__["test"], **wanted)
+        engine, test = _engine(base_url), __opts__["test"]
+        changes = omega_swarm_run.retried(
+            lambda: omega_swarm_spec_node.apply(engine, name, test=test, **wanted), engine, test
+        )
     except SwarmError as error:
-        ret["comment"] = f"{__opts__['id']}: {error}"
-        return ret
+        return _failed(ret, __opts__["id"], error)
     would = "would change" if __opts__["test"] else "changed"
     ret["changes"], ret["result"] = changes, None if changes and __opts__["test"] else True
     ret["comment"] = f"{name}: {would} {', '.join(changes)}" if changes else f"{name} is as wanted"

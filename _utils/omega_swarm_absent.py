@@ -13,7 +13,7 @@ import omega_swarm_tend_spec as spec
 from omega_swarm_docker import MANAGER, WORKER, SwarmError, demotion_problem, describe
 from omega_swarm_plan import PREVIOUS
 from omega_swarm_record import Published
-from omega_swarm_run import wait
+from omega_swarm_run import retried, wait
 
 
 class Leaver:
@@ -26,7 +26,7 @@ class Leaver:
 
     def predict(self):
         """(result, comment) of test=True; `changes` is what would change. Writes nothing."""
-        local, refused = self._look()
+        local, refused = retried(self._look, self.engine, test=True)
         if refused:
             return False, refused
         said = self._published()
@@ -46,7 +46,7 @@ class Leaver:
 
     def run(self):
         """(result, comment); what was done is in `changes`."""
-        local, refused = self._look()
+        local, refused = retried(self._look, self.engine)
         if refused:
             return False, refused
         said = self._published()
@@ -64,7 +64,9 @@ class Leaver:
 
     def _look(self):
         local = self.engine.local()
-        if local.state not in ("active", "inactive") or local.leaderless:
+        if local.leaderless:
+            raise SwarmError("no_leader", describe(local))
+        if local.state not in ("active", "inactive"):
             return local, f"{self.store.node}: {describe(local)}"
         problem = demotion_problem(self.engine.nodes(), local.node_id) if local.control else ""
         return local, f"{self.store.node} stays in swarm {local.cluster_id}: {problem}" if problem else ""

@@ -22,6 +22,8 @@ PREFIX = "rpiomega/swarm/"
 LOCK = PREFIX + "lock"
 RECORD = PREFIX + "record"
 TOKEN = PREFIX + "worker-token"
+ROTATION_LOCK = PREFIX + "rotation-lock"
+ROTATION_WAIT = 20.0  # seconds for another manager that is making the tokens new
 NODES = PREFIX + "nodes/"
 PRESENCE_TTL = 10  # seconds, Consul's minimum: a run that was killed is gone for the others after at most twice that
 PRESENCE_RENEW = 4
@@ -172,6 +174,10 @@ class Store:
     def hold(self, wait):
         """Context manager: the election lock."""
         return omega_lock.hold(self.client, LOCK, self.node, wait=wait)
+
+    def hold_rotation(self):
+        """Context manager: the lock under which the worker token is made new, and its copy here written."""
+        return omega_lock.hold(self.client, ROTATION_LOCK, self.node, wait=ROTATION_WAIT)
 
     def record(self):
         """Record, None if there is none."""

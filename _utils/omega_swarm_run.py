@@ -10,6 +10,7 @@ from omega_swarm_docker import SwarmError
 log = logging.getLogger(__name__)
 
 POLL = 0.5
+PATIENCE = 30.0  # seconds for an engine that restarts and a swarm that elects its leader
 CONTEND = 5.0  # seconds in one attempt for the lock; then the record is looked at again
 
 
@@ -20,6 +21,27 @@ class Failed(Exception):
 def not_there_yet(error):
     """Return "Docker" or "Consul" if that does not run here, else "". Under test=True other states may yet bring it."""
     return {"no_daemon": "Docker", "unreachable": "Consul"}.get(error.kind, "")
+
+
+def retried(act, engine, test=False):
+    """
+    Return `act()`, called again while the engine restarts or the swarm elects its leader; with `test`, where other
+    states may yet bring Docker, an engine that is not there is not waited for.
+
+    :param engine: omega_swarm_docker.Engine that `act` asks
+    :raises SwarmError: what waiting does not mend; what has not been mended after PATIENCE seconds
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return act()
+        except SwarmError as error:
+            ahead = test and not_there_yet(error)
+            # After a conflict what is written has been read anew often enough.
+            if not error.transient or error.kind == "conflict" or ahead or time.monotonic() > end:
+                raise
+        engine.close()
+        time.sleep(POLL)
 
 
 def wait(look, bound, engine):

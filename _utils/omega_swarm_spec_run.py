@@ -1,17 +1,15 @@
 """One run of `swarm.cluster` on one node: settings, CA, unlock key, and Consul's copy of the worker token."""
 
 import os
-import time
 
 import omega_consul
 import omega_swarm_spec as spec
 import omega_swarm_spec_ca as ca
 from omega_swarm_cert import started_with
 from omega_swarm_docker import SwarmError, describe
-from omega_swarm_run import POLL, not_there_yet
+from omega_swarm_run import retried
 
 RETRIES = 2  # the update, and once more after a conflict, when the spec has been read anew
-PATIENCE = 30  # seconds for an engine or a swarm that does not answer
 KEEP, NEVER = "keep", "never"
 
 
@@ -37,19 +35,10 @@ class Cluster:
     def run(self, test=False):
         """
         (result, comment); what was changed, or with `test` would be, is in `changes`. An engine that restarts and an
-        election are waited for; after a conflict the spec has been read anew often enough.
+        election are waited for.
         """
-        end = time.monotonic() + PATIENCE
         try:
-            while True:
-                try:
-                    return self._run(test)
-                except SwarmError as error:
-                    ahead = test and not_there_yet(error)
-                    if not error.transient or error.kind == "conflict" or ahead or time.monotonic() > end:
-                        raise
-                self.engine.close()
-                time.sleep(POLL)
+            return retried(lambda: self._run(test), self.engine, test)
         finally:
             self.engine.close()
 
@@ -68,9 +57,16 @@ class Cluster:
             self._forget(test)
             return self._said(test, f"{self.store.node} is a worker: the managers keep the swarm's settings")
         authority = self._signing()
-        after = self._foresee(authority) if test else self._settle(authority)
-        self._key(after, test)
-        self._token(local, test)
+        before = ca.fingerprint(ca.root_of(self.engine.cluster()))
+        after, rotates = self._foresee(authority) if test else self._settle(authority)
+        if rotates:
+            self.changes["ca"] = {"old": before, "new": ca.fingerprint(authority[0]) if authority else "a new CA"}
+        self._key(after, test)  # this node's own, which must not wait for all the others
+        # Also what an attempt began that was cut short: the leader renews its certificate, too, and is away meanwhile.
+        ends = "ca" in self.changes and not (self.even_if_down and ca.down(self.engine))
+        self._token(local, test, rotating=test and ends)
+        if not test:
+            self._follow(local, ends)
         self.warnings += spec.fixed_differences(self.engine.cluster(), self.fixed, self._data_path())
         return self._said(test, f"swarm {local.cluster_id} has the settings of the site")
 
@@ -110,26 +106,33 @@ class Cluster:
         attrs = self.engine.cluster()
         after = self._change(None)(attrs["Spec"])
         self.changes.update(spec.differences(attrs["Spec"], after))
-        if authority or self._rotates(attrs["Spec"], after):
+        rotates = bool(authority) or self._rotates(attrs["Spec"], after)
+        if rotates:
             ca.refuse_if_down(self.engine, self.even_if_down)
-            new = ca.fingerprint(authority[0]) if authority else "a new CA"
-            self.changes["ca"] = {"old": ca.fingerprint(ca.root_of(attrs)), "new": new}
-        return after
+        return after, rotates
 
     def _settle(self, authority):
+        """(the swarm's spec, whether this very update made the swarm rotate its CA)."""
         attrs = self.engine.cluster()
         change = self._change(authority)
-        rotates = bool(authority) or self._rotates(attrs["Spec"], change(attrs["Spec"]))
-        if rotates:
+        if authority or self._rotates(attrs["Spec"], change(attrs["Spec"])):
             ca.refuse_if_down(self.engine, self.even_if_down)
         before, after = self.engine.update_swarm(change, RETRIES)
         self.changes.update(spec.differences(before, after))
-        if rotates or attrs.get("RootRotationInProgress"):
+        return after, bool(authority) or self._rotates(before, after)
+
+    def _follow(self, local, ends):
+        """
+        Wait for the rotation of the CA that this run began, if it can end now; of any other say how far it is, for it
+        goes on by itself.
+        """
+        if ends:
             ca.wait(self.engine, self.ca_timeout)
-        if rotates and before != after:
-            new = ca.fingerprint(ca.root_of(self.engine.cluster()))
-            self.changes["ca"] = {"old": ca.fingerprint(ca.root_of(attrs)), "new": new}
-        return after
+            self.changes["ca"]["new"] = ca.fingerprint(ca.root_of(self.engine.cluster()))
+            self._token(local)
+        elif self.engine.cluster().get("RootRotationInProgress"):
+            hint = "it ends by itself once every node is back or removed (swarm.ca_status), then apply again"
+            self.warnings.append(f"{ca.progress(self.engine)[1]}: {hint}")
 
     @staticmethod
     def _rotates(before, after):
@@ -161,12 +164,12 @@ class Cluster:
 
     # -- Consul's copy of the worker token -----------------------------------------------------------------
 
-    def _token(self, local, test):
+    def _token(self, local, test=False, rotating=False):
         try:
-            if ca.token_outdated(self.engine, self.store, local, rotating=test and "ca" in self.changes):
+            if not ca.token_outdated(self.engine, self.store, local, rotating):
+                return
+            if test or ca.publish_token(self.engine, self.store, local.cluster_id):
                 self.changes["worker token"] = {"old": "outdated", "new": "published"}
-                if not test:
-                    ca.publish_token(self.engine, self.store, local)
         except omega_consul.ConsulError as error:
             self.warnings.append(f"whether Consul holds the swarm's worker token is not known: {error}")
 

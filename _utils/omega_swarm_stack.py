@@ -15,7 +15,7 @@ import omega_swarm_stack_diff as diff
 import omega_swarm_stack_files as files
 from omega_swarm_docker import SwarmError, describe
 from omega_swarm_record import PREFIX
-from omega_swarm_run import wait
+from omega_swarm_run import retried, wait
 from omega_swarm_stack_proxy import rehearsal
 from omega_swarm_stack_tasks import unfinished
 
@@ -39,10 +39,15 @@ class Stack:
 
     def _refused(self, test):
         """(result, why this node cannot act), None if it can."""
+        return retried(lambda: self._problem(test), self.engine, test)
+
+    def _problem(self, test):
         local = self.engine.local()
+        if local.leaderless:
+            raise SwarmError("no_leader", describe(local))
         if test and local.state != "active":
             return None, f"{self.store.node}: once swarm.member has made it a manager ({describe(local)})"
-        if not local.control or local.leaderless or local.state != "active":
+        if not local.control or local.state != "active":
             return False, f"{self.store.node}: {describe(local)}; stacks are managed on managers"
         return None
 

@@ -74,6 +74,7 @@ class Plan:
     findings: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
     rotate: tuple = ()  # roles whose tokens are due
+    early: str = ""  # what is said if they are made new before every node has joined
     republish: bool = False  # Consul holds another worker token than the swarm
     awaited: tuple = ()  # what a run that has time may wait for, one clause each
 
@@ -88,8 +89,13 @@ class Plan:
         self.warnings.append(line)
 
 
-def plan(facts):
-    """Return the Plan for these facts."""
+def plan(facts, waits=False):
+    """
+    Return the Plan for these facts.
+
+    :param waits: nodes that are joining right now are waited for before the join tokens are made new, so that a wave
+        of joins needs that once
+    """
     found = Plan()
     for node in facts.nodes:
         _judge(facts, node, found)
@@ -97,7 +103,7 @@ def plan(facts):
     for name, entry in facts.published.items():
         if name not in omega_site.nodes(facts.site) and not {entry.node_id, *entry.previous} & set(staying):
             found.forget.append(name)
-    _tokens(facts, found)
+    _tokens(facts, found, waits)
     return found
 
 
@@ -264,13 +270,18 @@ def due(facts, found):
     return roles + ((MANAGER,) if other or now.managers != last.managers else ())
 
 
-def _tokens(facts, found):
+def _tokens(facts, found, waits):
     roles = due(facts, found)
     names = missing(facts) if roles else ()
-    if names:
+    if names and waits:
         found.awaited += tuple(f"{name} to be in the swarm as the site says" for name in names)
-        found.findings.append(f"the join tokens are made new once {', '.join(names)} has joined")
         roles = ()
+    elif names:
+        # A node that cannot join must not keep a leaked token alive; one that is joining reads the token at each try.
+        found.early = (
+            f"{', '.join(names)}: alive in Consul, but not in the swarm as the site says; the join tokens are made new "
+            "all the same: apply the states there"
+        )
     found.rotate = roles
     found.republish = not facts.token_known and WORKER not in roles
 

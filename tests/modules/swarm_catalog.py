@@ -23,15 +23,15 @@ class Catalog:
 
     def __init__(self, consul, dockerds) -> None:
         self._client, self._dockerds = consul.client(), dockerds
-        self._wanted: dict[str, str] = {}
+        self._wanted: dict[str, tuple[str, str]] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
 
-    def set(self, name: str, status: str = "passing") -> None:
-        """Have a node there with this status, from now on."""
+    def set(self, name: str, status: str = "passing", address: str = "") -> None:
+        """Have a node there with this status, from now on; one that is no daemon here needs an address."""
         with self._lock:
-            self._wanted[name] = status
-            self._register(name, status)
+            self._wanted[name] = status, address or self._dockerds[name].address
+            self._register(name, *self._wanted[name])
 
     def forget(self, name: str) -> None:
         """Take a node out."""
@@ -39,9 +39,9 @@ class Catalog:
             self._wanted.pop(name, None)
             self._client.request("put", "/v1/catalog/deregister", data={"Node": name})
 
-    def _register(self, name: str, status: str) -> None:
+    def _register(self, name: str, status: str, address: str) -> None:
         check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": status}
-        body = {"Node": name, "Address": self._dockerds[name].address, "Check": check}
+        body = {"Node": name, "Address": address, "Check": check}
         self._client.request("put", "/v1/catalog/register", data=body)
 
     def _keep(self) -> None:
@@ -57,7 +57,7 @@ class Catalog:
         checks = self._client.request("get", "/v1/health/state/any")[1]
         seen = {check["Node"] for check in checks if check["CheckID"] == "serfHealth"}
         for name in self._wanted.keys() - seen:
-            self._register(name, self._wanted[name])
+            self._register(name, *self._wanted[name])
 
     def __enter__(self) -> Catalog:
         self._thread.start()

@@ -7,12 +7,14 @@ import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
+import omega_swarm_record
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from omega_swarm_docker import Engine
-from omega_swarm_record import TOKEN
+from omega_swarm_record import RECORD, TOKEN, Store
 from omega_swarm_spec_key import Keyring
+from salt.exceptions import CommandExecutionError
 from swarm_minion import Minion
 from swarm_site import Site, until
 
@@ -308,6 +310,36 @@ def test_consul_follows_a_rotated_worker_token_and_learns_no_manager_token(site,
     assert "SWMTKN" not in json.dumps(healed) + site.logs() + caplog.text
 
 
+def test_no_token_and_no_ca_is_made_new_that_consul_could_not_be_told_of(site, swarm, consul):
+    kv, written = consul.client(), site.dockerds["pi1"].writes()
+    server = ConsulServer("alone", servers=2)
+    with server.leaderless():
+        alone = Minion(site, "pi1", **{**swarm["pi1"].changed, "consul.url": server.url})
+        for call in (("swarm.rotate_tokens", "worker"), ("swarm.rotate_ca",)):
+            with pytest.raises(CommandExecutionError, match="pi1: .*leader"):
+                alone.call(*call)
+    record = kv.get(RECORD)
+    kv.put(RECORD, {**record.json(), "cluster_id": "another"})
+    try:
+        for call in (("swarm.rotate_tokens", "worker"), ("swarm.rotate_ca",)):
+            with pytest.raises(CommandExecutionError, match="is not the one recorded in Consul: nothing is changed"):
+                swarm["pi1"].call(*call)
+    finally:
+        kv.put(RECORD, record.json())
+    assert site.dockerds["pi1"].writes() == written
+
+
+def test_a_token_is_made_new_by_one_manager_at_a_time(site, swarm, engines, consul, monkeypatch):
+    kv, before = consul.client(), engines["pi1"].worker_token()
+    monkeypatch.setattr(omega_swarm_record, "ROTATION_WAIT", 1)
+    with (
+        Store(kv, "pi2").hold_rotation(),
+        pytest.raises(CommandExecutionError, match="did not get it within 1 s: held by pi2"),
+    ):
+        swarm["pi1"].call("swarm.rotate_tokens", "worker")
+    assert engines["pi1"].worker_token() == kv.get(TOKEN).json()["token"] == before
+
+
 def test_the_ca_is_rotated_once_per_counter_and_every_node_and_consul_follow(site, swarm, engines, consul):
     before = swarm["pi1"].call("swarm.ca_status")
     foreseen = apply(swarm["pi1"], ca_force_rotate=1, test=True)
@@ -364,7 +396,7 @@ def own_ca(folder):
 
 
 @pytest.mark.long  # a node is seen as down only after its heartbeats have failed
-def test_the_ca_is_not_rotated_while_a_node_is_down(site, swarm, engines):
+def test_the_ca_is_not_rotated_while_a_node_is_down(site, swarm, engines, consul):
     apply(swarm["pi1"], dispatcher_heartbeat=1)
     pi3 = site.dockerds["pi3"]
     pi3.stop()
@@ -375,14 +407,22 @@ def test_the_ca_is_not_rotated_while_a_node_is_down(site, swarm, engines):
         assert refused["result"] is False
         assert "while pi3 cannot be reached" in refused["comment"]
         assert spec_of(engines) == before
-        begun = apply(swarm["pi1"], ca_force_rotate=9, even_if_down=True, ca_timeout=2)
-        assert begun["result"] is False
-        assert "has not ended within 2 s" in begun["comment"]
-        assert "not pi3" in begun["comment"]
+        foreseen = apply(swarm["pi1"], ca_force_rotate=9, even_if_down=True, test=True)
+        begun = apply(swarm["pi1"], ca_force_rotate=9, even_if_down=True)
+        assert (begun["result"], begun["changes"]) == (True, foreseen["changes"]), begun["comment"]
+        assert "still rotating its CA" in "".join(begun["warnings"])
+        assert "pi3" in "".join(begun["warnings"])
+        # Another manager does not wait for it either, and keeps the unlock key at once.
+        other = apply(swarm["pi2"], autolock=True)
+        assert (other["result"], set(other["changes"])) == (True, {"autolock", "unlock key"}), other["comment"]
+        assert keyring(swarm, "pi2").keys() == [engines["pi1"].unlock_key()]
+        assert "pi3" in "".join(other["warnings"])
     finally:
         pi3.start()
     until(lambda: swarm["pi1"].call("swarm.ca_status")["finished"], 60, "the rotation to end with pi3 back")
-    assert apply(swarm["pi1"])["result"] is True
+    done = apply(swarm["pi1"])
+    assert (done["result"], done.get("warnings")) == (True, None), done["comment"]
+    assert consul.client().get(TOKEN).json()["token"] == engines["pi1"].worker_token()
 
 
 # -- one node -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import omega_consul
+import omega_swarm_run
 import omega_swarm_tend
 import pytest
 import salt.config
@@ -17,6 +18,7 @@ from omega_swarm_docker import Engine, SwarmError
 from omega_swarm_record import NODES, PREFIX, TOKEN, Store
 from omega_swarm_tend import ROTATION
 from swarm_catalog import Catalog
+from swarm_minion import Minion
 from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
@@ -264,17 +266,23 @@ def test_a_node_between_join_and_publication_is_left_alone_because_consul_vouche
     joiner = join(site, STRANGER)
     site.catalog.set(STRANGER)
     token = kv.get(TOKEN).json()["token"]
-    run = tend(site, "pi1")
-    assert (run.changes, run.warnings) == ({}, [])
-    assert "pi9 has joined and not published its NodeID yet" in run.comment
-    assert "the join tokens are made new once pi9 has joined" in run.comment
-    assert spec_of(site, joiner)[0] == "active"
+    made_new = {"join tokens": {"old": "as before", "new": "made new: worker"}}
+    ahead = tender(site, "pi1")
+    result, comment = ahead.foresee()
+    assert (result, ahead.changes) == (None, made_new)
+    assert "pi9 has joined and not published its NodeID yet" in comment
 
-    # The same wave's end: it publishes while a manager waits for it.
+    # A manager waits for it, and the wave ends when it publishes.
+    pi2 = site.dockerds["pi2"].log
+    seen = pi2.read_text(errors="replace").count("/nodes")
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(tend, site, "pi2", gather=20)
+        waiting = pool.submit(tend, site, "pi2", gather=60)
+        until(lambda: pi2.read_text(errors="replace").count("/nodes") > seen + 2, 30, "pi2 to look again and again")
+        assert kv.get(TOKEN).json()["token"] == token
         kv.put(NODES + STRANGER, {"node_id": joiner, "role_now": "worker", "address": ""})
-        assert waiting.result().changes == {"join tokens": {"old": "as before", "new": "made new: worker"}}
+        run = waiting.result()
+    assert (run.changes, run.warnings) == (made_new, []), run.comment
+    assert spec_of(site, joiner)[0] == "active"
     assert kv.get(TOKEN).json()["token"] != token
     kv.delete(NODES + STRANGER)
     site.catalog.forget(STRANGER)
@@ -295,6 +303,26 @@ def test_a_node_taken_out_of_the_site_file_is_drained_and_comes_back_as_it_was(s
 
 
 # -- tokens -------------------------------------------------------------------------------------------------
+
+
+def test_f39_a_node_that_cannot_join_keeps_no_leaked_token_alive(site, kv):
+    site.set_node("pi5", address="10.9.9.9", roles=["worker"])
+    site.catalog.set("pi5", address="10.9.9.9")
+    try:
+        leaked = kv.get(TOKEN).json()["token"]
+        stranger = join(site, STRANGER)
+        ahead = tender(site, "pi1")
+        result, comment = ahead.foresee()
+        run = tend(site, "pi1", gather=2)
+        assert (result, ahead.changes) == (None, run.changes)
+        assert kv.get(TOKEN).json()["token"] == Engine(pi_url(site)).worker_token() != leaked
+        line = next(line for line in run.warnings if line.startswith("pi5: alive in Consul, but not in the swarm"))
+        assert line in comment
+        assert any(stranger in line for line in run.warnings)
+        again = tend(site, "pi2", gather=20)
+        assert (again.changes, "pi5" in again.comment) == ({}, False), again.comment
+    finally:
+        site.catalog.forget("pi5")
 
 
 def test_a_rotation_that_was_cut_short_is_finished_by_the_next_run(site, kv):
@@ -331,11 +359,17 @@ def test_nothing_is_tended_without_the_clusters_record_or_a_leader_in_consul(sit
     with consul.frozen():
         result, comment = tender(site, "pi1", patience=1).run()
     assert (result, "Consul" in comment) == (False, True)
+    alone = tender(site, "pi1")
+    with ConsulServer("alone", servers=2).leaderless() as server:
+        alone.store = Store(omega_consul.connect(server.url), "pi1")
+        for result, comment in (alone.foresee(), alone.run()):
+            assert (result, "nothing is tended while Consul has no leader" in comment) == (True, True), comment
+    assert "nothing is tended while Consul has no leader" in alone.warnings[0]
     assert writes(site) == before
 
 
 @pytest.mark.long
-def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv):
+def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv, monkeypatch):
     for name in ("pi2", "pi3"):
         site.dockerds[name].stop(signal.SIGKILL)
     try:
@@ -345,10 +379,18 @@ def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv):
         lost, patient, ahead = (tender(site, "pi1", patience=bound) for bound in (2, 120, 120))
         result, comment = lost.run()
         assert (result, "pi1: the swarm has no leader, too few of its managers" in comment) == (False, True), comment
-        with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(omega_swarm_run, "PATIENCE", 120)
+        minion = Minion(site, "pi1")
+        states = (("swarm.node", "pi4"), ("swarm.absent", "omega"), ("swarm.stack_absent", "web"))
+        with ThreadPoolExecutor(5) as pool:
             runs = [pool.submit(patient.run), pool.submit(ahead.foresee)]
+            others = [pool.submit(minion.state, *state) for state in states]
             until(lambda: patient._since and ahead._since, 60, "both to wait for a leader")
             site.dockerds["pi2"].start()
+            node, leaving, stack = (run.result() for run in others)
+            assert (node["result"], node["comment"]) == (True, "pi4 is as wanted")
+            assert "only 1 of 2 managers would be reachable" in leaving["comment"]
+            assert (stack["result"], stack["comment"]) == (True, "there is no stack web")
             assert [run.result()[0] for run in runs] == [True, True], [run.result() for run in runs]
         assert (writes(site), kv.list(PREFIX)) == before
     finally:

@@ -162,7 +162,7 @@ def test_waits_go_on_while_the_engine_restarts(site, tmp_path):
     stores = {name: Store(omega_consul.connect(site.consul_url, site.tokens[name]), name) for name in ROLES}
     pi1, store, settled = site.dockerds["pi1"], stores["pi1"], engine_of(site, "pi1")
     node_id = settled.find("pi2").id
-    made(omega_swarm_absent.Leaver(engine_of(site, "pi2"), stores["pi2"]))
+    made(omega_swarm_absent.Leaver(Restarting(site.dockerds["pi2"], "reading /info"), stores["pi2"]))
     until(lambda: settled.find(node_id).state == "down", 30, "pi2 to be down")
     dropped = omega_swarm_removal.drop(Restarting(pi1, "listing the nodes", 2), store, "pi2")
     assert (dropped, [node.hostname for node in settled.nodes()]) == ([node_id], ["pi1"])
@@ -190,6 +190,9 @@ COMPOSE = {"compose": {"version": "3.8", "services": {"app": {"image": "x"}}}}
         ("swarm.member", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.member", NO_CONSUL, "pi1: once Consul runs ("),
         ("swarm.tended", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.node", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.absent", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.absent", NO_CONSUL, "pi1: once Consul runs ("),
         ("swarm.cluster", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.cluster", {}, "pi1: once swarm.member has made it a member (this node is in no swarm)"),
         ("swarm.stack", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
