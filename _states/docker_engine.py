@@ -118,6 +118,7 @@ def configured(
     except (omega_docker_config.ConfigError, omega_docker_data.DataError) as error:
         return {**ret, "result": False, "comment": str(error)}
     ret["changes"] = {**wanted.changes, **({"engine": wanted.owed} if wanted.owed and wanted.service.active() else {})}
+    ret["comment"] += wanted.remark
     if not due:
         return ret
     if __opts__["test"]:
@@ -128,7 +129,7 @@ def configured(
         problem = wanted.reload(base_url) if wanted.write() else None
     if problem:
         return {**ret, "result": False, "changes": {}, "comment": problem}
-    return {**ret, "comment": "the engine runs with the new settings"} if ret["changes"] else ret
+    return {**ret, "comment": f"the engine runs with the new settings{wanted.remark}"} if ret["changes"] else ret
 
 
 def _hoped(packages, conflicting, version, installed):

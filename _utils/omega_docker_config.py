@@ -19,6 +19,9 @@ RELOADABLE = {
     "registry-mirrors",
     "shutdown-timeout",
 }
+# The one feature that is not among them: where images are kept is decided as the engine starts
+# (docs.docker.com/engine/storage/containerd).
+IMAGE_STORE = "containerd-snapshotter"
 NOBODY = 65534
 BOUND = 60
 
@@ -77,7 +80,37 @@ def needs_restart(changes):
 
     A key that is gone is one of them: a reload leaves alone what the file does not name (measured on 20.10).
     """
-    return sorted(key for key, change in changes.items() if key not in RELOADABLE or change["new"] is None)
+    stores = {_store(features) for features in changes.get("features", {}).values()}
+    return sorted(
+        key
+        for key, change in changes.items()
+        if key not in RELOADABLE or change["new"] is None or (key == "features" and len(stores) > 1)
+    )
+
+
+def image_store(ours, found, before, used):
+    """Return the site's settings with images kept below its data root, where that takes a setting.
+
+    From Docker 29 on a new installation keeps them in containerd's folder, which the data root does not move
+    (docs.docker.com/engine/daemon); earlier releases do so only if told. Nothing is added where the site or somebody
+    else has chosen, or where images are in containerd's folder already: the engine would not find them any more.
+
+    :param ours: what the site wants
+    :param found: what the file holds now
+    :param before: what the site wanted last time, with what was added then
+    :param used: whether containerd's folder holds images
+    """
+    features = ours.get("features", {})
+    # What is no mapping is for the engine to refuse.
+    chosen = "storage-driver" in {**found, **ours} or not isinstance(features, dict) or IMAGE_STORE in features
+    added = _store(before.get("features")) is False
+    if "data-root" not in ours or chosen or (not added and (used or _store(found.get("features")) is not None)):
+        return ours
+    return {**ours, "features": {**features, IMAGE_STORE: False}}
+
+
+def _store(features):
+    return features.get(IMAGE_STORE) if isinstance(features, dict) else None
 
 
 def validate(settings, dockerd, flags=()):

@@ -12,6 +12,8 @@ _SIGNS = {
     "images": ("image/overlay2/imagedb/content/sha256", "image/vfs/imagedb/content/sha256"),
     "a swarm": ("swarm",),
 }
+# Containerd keeps what it has pulled here, unless somebody configured it otherwise.
+CONTAINERD = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
 # Stands in a data root until it is complete.
 COPYING = ".rpiomega-copying"
 COPY_BOUND = 6 * 3600  # seconds; 100 GB at 5 MB/s
@@ -59,6 +61,11 @@ def check_place(path):
 def holds(path):
     """Return what a data root holds, in words; an empty list: nothing that anybody would miss."""
     return [what for what, folders in _SIGNS.items() if any(_used(os.path.join(path, name)) for name in folders)]
+
+
+def in_containerd():
+    """Tell whether containerd's own folder holds images."""
+    return _used(CONTAINERD)
 
 
 def _used(folder):

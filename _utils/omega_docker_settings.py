@@ -28,14 +28,25 @@ class Settings:
     """
 
     def __init__(self, path, ours, service, move_data=False, record=RECORD):
-        self.path, self.ours, self.service, self.move_data, self.record = path, ours, service, move_data, record
+        self.path, self.service, self.move_data, self.record = path, service, move_data, record
         self.text = omega_files.read(path)
         self.found = config.parse(path, self.text)
         self.known = config.parse(record, omega_files.read(record))
-        self.wanted = config.merge(self.found, ours, self.known.get("ours") or {})
+        before = self.known.get("ours") or {}
+        self.ours = config.image_store(ours, self.found, before, data.in_containerd())
+        self.wanted = config.merge(self.found, self.ours, before)
         self.changes = config.difference(self.found, self.wanted)
         self.root = self.wanted.get("data-root", data.DEFAULT)
         self.moves = False
+
+    @property
+    def remark(self):
+        """What the reader should know besides, to end a comment with; mostly nothing."""
+        features = self.wanted.get("features")
+        below = isinstance(features, dict) and features.get(config.IMAGE_STORE) is False
+        if self.root == data.DEFAULT or below or not data.in_containerd():
+            return ""
+        return "; the images in /var/lib/containerd are not on the disk of data_root: see docs/docker.md, Data root"
 
     def check(self):
         """Judge the settings, before anything is touched; return whether there is anything to do.

@@ -4,6 +4,7 @@ import json
 import signal
 
 import ailing_engine
+import omega_docker_data
 import omega_docker_service
 import omega_docker_settings
 import pytest
@@ -103,6 +104,55 @@ def test_settings_join_what_is_there_and_a_restart_comes_only_with_what_needs_on
     assert info(daemon)["RegistryConfig"]["Mirrors"] == []
 
 
+def test_where_images_are_is_taken_over_by_a_restart_and_other_features_by_a_reload(configured, daemon):
+    store = {"features": {"containerd-snapshotter": False}}
+    assert configured(settings=store)["changes"]["engine"] == "restart"
+    assert info(daemon)["ID"]
+    more = {"features": {"containerd-snapshotter": False, "buildkit": True}}
+    assert configured(settings=more)["changes"]["engine"] == "reload"
+
+
+@pytest.fixture
+def with_data_root(tmp_path, monkeypatch):
+    """What the file would become with a data root and these settings, of the site, of the file, of containerd."""
+    monkeypatch.setattr(omega_docker_data, "CONTAINERD", str(tmp_path / "blobs"))
+
+    def wanted(ours=None, found=None, images=(), known=None, root="/mnt/ssd/docker"):
+        (tmp_path / "daemon.json").write_text(json.dumps(found or {}))
+        (tmp_path / "record").write_text(json.dumps(known or {}))
+        for image in images:
+            (tmp_path / "blobs" / image).mkdir(parents=True)
+        ours = {**(ours or {}), **({"data-root": root} if root else {})}
+        record = str(tmp_path / "record")
+        return omega_docker_settings.Settings(str(tmp_path / "daemon.json"), ours, None, record=record)
+
+    return wanted
+
+
+def test_with_a_data_root_images_are_below_it(with_data_root):
+    first = with_data_root({"features": {"buildkit": True}})
+    assert first.wanted["features"] == {"buildkit": True, "containerd-snapshotter": False}
+    # Once so it stays so, whatever containerd is used for besides.
+    again = with_data_root({}, first.wanted, ["0f"], {"ours": first.ours})
+    assert again.wanted["features"] == {"containerd-snapshotter": False}
+    assert again.remark == ""
+    assert with_data_root(None, first.wanted, known={"ours": first.ours}, root="").wanted == {}
+
+
+def test_where_images_are_stays_as_somebody_chose_and_where_there_are_some(with_data_root):
+    for ours, found in (
+        ({"features": {"containerd-snapshotter": True}}, {}),
+        ({}, {"features": {"containerd-snapshotter": True}}),
+    ):
+        assert with_data_root(ours, found).wanted["features"] == {"containerd-snapshotter": True}
+    assert "features" not in with_data_root({"storage-driver": "overlayfs"}).wanted
+    assert "features" not in with_data_root(root="").wanted
+    assert with_data_root({"features": ["buildkit"]}).wanted["features"] == ["buildkit"], "for the engine to refuse"
+    used = with_data_root(images=["0f"])
+    assert "features" not in used.wanted
+    assert "/var/lib/containerd are not on the disk of data_root" in used.remark
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -110,6 +160,7 @@ def test_settings_join_what_is_there_and_a_restart_comes_only_with_what_needs_on
         ({"hosts": ["tcp://0.0.0.0:2375"]}, "hosts"),
         ({"labels": ["no-value"]}, "no-value"),
         ({"max-concurrent-downloads": "three"}, "max-concurrent-downloads"),
+        ({"features": ["buildkit"]}, "features"),
     ],
 )
 def test_settings_the_engine_refuses_change_nothing_and_are_named(configured, daemon, settings, named):
