@@ -15,7 +15,6 @@ import omega_containers
 import omega_docker
 import omega_files
 import omega_site
-from omega_consul_policies import SERVICES
 
 # Set under test=True by `configured`, for `running`: the files it would find are not there yet.
 STALE = "rpiomega.consul_agent.stale"
@@ -55,7 +54,7 @@ def configured(name, image, marker, raft_multiplier=5):
         secrets["consul"],
         secrets.get("management_token"),
         raft_multiplier=raft_multiplier,
-        services=_services(),
+        checked=_checked(),
     )
     problem = omega_consul_start.other_cluster(name, secrets["consul"])
     if problem:
@@ -183,10 +182,10 @@ def _client():
     return omega_consul.from_salt(__opts__, __pillar__, token=management)
 
 
-def _services():
-    """Without a master no salt-minion runs, and its service would be critical for ever."""
+def _checked():
+    """Without a master no salt-minion runs, and its check would be critical for ever."""
     masterless = __opts__.get("file_client") == "local"
-    return [service for service in SERVICES if not (masterless and service == "salt-minion")]
+    return [unit for unit in omega_consul_agent.CHECKED if not (masterless and unit == "salt-minion")]
 
 
 def _missing(node, site, secrets):

@@ -31,6 +31,7 @@ DEFAULT_TIMEOUT = 3.0
 PROBE_TIMEOUT = 1.0
 CONNECT_TIMEOUT = 1.0
 MAX_DETAIL = 300
+MEMBER_ALIVE = 1  # hashicorp/serf, serf/serf.go: StatusAlive
 NO_LEADER = ("No cluster leader", "leadership lost", "not the leader", "no leader")
 # Consul answers 500, not 400, to these mistakes of the caller (read off 1.8.7); they are not worth a retry.
 MISTAKES = (
@@ -430,10 +431,17 @@ class Client:
         return self.request("get", "/v1/status/leader")[1] or None
 
     def alive(self):
-        """Names of the nodes whose serfHealth check passes (those the token may read: node_prefix read)."""
+        """
+        Names of the nodes that show a sign of life, of those the token may read (node_prefix read): by the cluster,
+        whose leader keeps the check serfHealth, or by gossip as this agent hears it. Both are asked because who may
+        write a node of the catalog can take another one off it (docs/consul.md), and the dead are taken over from.
+        """
         path, what = "/v1/health/state/passing", "reading which nodes are alive"
-        checks = self.request("get", path, [("consistent", "1")], what=what)[1]
-        return {check["Node"] for check in checks or [] if check["CheckID"] == "serfHealth"}
+        checks = self.request("get", path, [("consistent", "1")], what=what)[1] or []
+        members = self.request("get", "/v1/agent/members", what=what)[1] or []
+        # The leader's check is the node's own; one of the same name that belongs to a service is somebody's forgery.
+        passing = {check["Node"] for check in checks if check["CheckID"] == "serfHealth" and not check["ServiceID"]}
+        return passing | {member["Name"] for member in members if member["Status"] == MEMBER_ALIVE}
 
     def wait_ready(self, bound=60.0):
         """

@@ -3,14 +3,14 @@
 import json
 import re
 
-import omega_consul_policies
 import omega_site
 
 CONFIG_DIR = "/etc/consul"  # inside the container
 DATA_DIR = "/var/lib/consul"
 FILES = ("consul.json", "ca.pem", "cert.pem", "key.pem")
 BOOTSTRAP = "bootstrap.json"
-# Fed every 10 s by salt/consul/files/consul_health.py.
+# Units that every node has a check for, fed every 10 s by salt/consul/files/consul_health.py.
+CHECKED = ("docker", "salt-minion")
 CHECK_TTL = "30s"
 
 
@@ -20,15 +20,7 @@ def version_of(image):
     return (int(found[1]), int(found[2])) if found else (1, 99)
 
 
-def build(
-    site,
-    name,
-    image,
-    secrets,
-    management_token=None,
-    raft_multiplier=5,
-    services=omega_consul_policies.SERVICES,
-):
+def build(site, name, image, secrets, management_token=None, raft_multiplier=5, checked=CHECKED):
     """Build the agent configuration of one node.
 
     :param site: the pillar's ``rpiomega``
@@ -37,7 +29,7 @@ def build(
     :param secrets: ``rpiomega_secrets:consul`` of the node
     :param management_token: given only to the server that makes the cluster
     :param raft_multiplier: factor of Raft's time-outs; Consul's own default is 5
-    :param services: what the node announces, each with a check that somebody on the node feeds
+    :param checked: units of the node that have a check, which somebody on the node feeds
     :return: dict for ``consul.json``
     """
     version = version_of(image)
@@ -60,7 +52,7 @@ def build(
         "skip_leave_on_interrupt": True,
         "disable_update_check": True,
         "log_level": "INFO",
-        "services": [_service(service, secrets["token"]) for service in services],
+        "checks": [_check(unit, secrets["token"]) for unit in checked],
     }
     config.update(_tls(version))
     if server:
@@ -70,11 +62,11 @@ def build(
     return config
 
 
-def _service(name, token):
-    """A service without a port and its TTL check, critical until it is fed. It registers with its own token: the
-    agent's is for the agent's work only (developer.hashicorp.com/consul/docs/security/acl/tokens)."""
-    check = {"id": name, "name": f"{name} works", "ttl": CHECK_TTL}
-    return {"id": name, "name": name, "token": token, "checks": [check]}
+def _check(unit, token):
+    """The TTL check of a unit, critical until it is fed. It is the node's and not a service's: see the policies. It
+    registers with its own token: the agent's is for the agent's work only
+    (developer.hashicorp.com/consul/docs/security/acl/tokens)."""
+    return {"id": unit, "name": f"{unit} works", "ttl": CHECK_TTL, "token": token}
 
 
 def _acl(version, token, management_token):

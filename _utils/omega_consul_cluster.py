@@ -11,6 +11,9 @@ import omega_site
 # Consul's own (agent/structs/acl.go): it stands for every request without a token, and cannot be deleted.
 ANONYMOUS_ACCESSOR = "00000000-0000-0000-0000-000000000002"
 ANONYMOUS_SECRET = "anonymous"
+# What a node announced as services until it had checks of its own instead. An agent as old as 1.8.7 cannot take them
+# off the catalog: it deregisters a service that it does not know any more without a token.
+_FORMER = ("docker", "salt-minion")
 _NAMESPACE = uuid.UUID("6e0b4f0a-5d0f-5a6b-9a5c-3c8a5b1f7d21")
 
 
@@ -22,6 +25,8 @@ def accessor(site, node):
 def tokens(client, site, secrets, test=False):
     """Bring the policies and tokens of all nodes, and of those without a token, to what they should be.
 
+    A node that was taken out of the site keeps its token, with less rights (``omega_consul_policies.rules``).
+
     :param client: with the management token
     :param secrets: ``{node: SecretID}``
     :param test: only say what would change
@@ -29,6 +34,14 @@ def tokens(client, site, secrets, test=False):
     """
     changes = {node: node_token(client, site, node, secrets[node], test) for node in omega_site.nodes(site)}
     act_policy, act_token = _acts(test)
+    for node in policies.departed(site, [policy["Name"] for policy in acl.list_policies(client)]):
+        changed = act_policy(client, policies.policy_name(node), policies.rules(site, node))
+        changes[node] = ["policy"] if changed else []
+    for node, service in _former_services(client, changes):
+        changes[node].append(f"service {service}")
+        if not test:
+            body, what = {"Node": node, "ServiceID": service}, f"removing service {service} of {node}"
+            client.request("put", "/v1/catalog/deregister", data=body, what=what)
     anonymous = {
         "policy": act_policy(client, policies.ANONYMOUS, policies.ANONYMOUS_RULES),
         "token": act_token(
@@ -37,6 +50,16 @@ def tokens(client, site, secrets, test=False):
     }
     changes["anonymous"] = [what for what, changed in anonymous.items() if changed]
     return {node: what for node, what in changes.items() if what}
+
+
+def _former_services(client, nodes):
+    """[(node, service)] of what these nodes still announce."""
+    found = []
+    for service in _FORMER:
+        path, what = f"/v1/catalog/service/{service}", f"listing who announces {service}"
+        entries = client.request("get", path, acl.CONSISTENT, what=what)[1] or []
+        found += [(entry["Node"], service) for entry in entries if entry["ServiceID"] == service]
+    return [(node, service) for node, service in found if node in nodes]
 
 
 def node_token(client, site, node, secret, test=False):

@@ -253,7 +253,7 @@ def health_state(client, state=None, dc=None, stale=False):
 
 def alive(client):
     """
-    Sorted names of the nodes that Consul sees alive (serfHealth passes), by a consistent read.
+    Sorted names of the nodes that show a sign of life: serfHealth passes, by a consistent read, or gossip says so.
 
     :return: ``{"res": True, "data": ...}``: the names
 

@@ -4,9 +4,9 @@ import omega_site
 
 PREFIX = "rpiomega/"
 SWARM = PREFIX + "swarm/"
+WORKER_TOKEN = SWARM + "worker-token"
 RESTART_LOCK = PREFIX + "consul/restart"
-# What every node announces of itself.
-SERVICES = ("docker", "salt-minion")
+NODE = "rpiomega-node-"
 # DNS asks without a token. It may learn what DNS tells, on the node itself only, and nothing else.
 ANONYMOUS = "rpiomega-anonymous"
 ANONYMOUS_RULES = 'node_prefix "" { policy = "read" }\nservice_prefix "" { policy = "read" }\n'
@@ -14,15 +14,26 @@ ANONYMOUS_RULES = 'node_prefix "" { policy = "read" }\nservice_prefix "" { polic
 
 def policy_name(name):
     """Return the name of the policy of node ``name``."""
-    return f"rpiomega-node-{name}"
+    return NODE + name
+
+
+def departed(site, names):
+    """Return, sorted, the nodes of the policies called ``names`` that the site does not have (any more)."""
+    nodes = {name[len(NODE) :] for name in names if name.startswith(NODE)}
+    return sorted(nodes - set(omega_site.nodes(site)))
 
 
 def rules(site, name):
     """Return the ACL rules (HCL) of node ``name``.
 
-    Every node registers itself and its services, holds sessions of its own, reads the cluster's keys and writes the
+    Every node registers itself and its checks, holds sessions of its own, reads the cluster's keys and writes the
     one key that describes it. Only managers write the election's keys, only Consul's servers the key by which they
-    take turns; nobody but the master's management token edits ACLs.
+    take turns; nobody but the master's management token edits ACLs. No node may write a service, whatever its name:
+    with that alone Consul lets it overwrite any check of any node, serfHealth too, as a check of that service
+    (agent/consul/catalog_endpoint.go, vetRegisterWithACL; done on 1.8.7 and 1.13.9). That ends the node's sessions.
+
+    A node that the site does not have keeps what it needs to leave the swarm and Consul, and no longer reads how to
+    join; `rpiomega remove` ends its token and deletes the policy.
     """
     lines = [
         f'node "{name}" {{ policy = "write" }}',
@@ -33,8 +44,9 @@ def rules(site, name):
         'session_prefix "" { policy = "read" }',
         f'key_prefix "{PREFIX}" {{ policy = "read" }}',
         f'key "{SWARM}nodes/{name}" {{ policy = "write" }}',
-        *(f'service "{service}" {{ policy = "write" }}' for service in SERVICES),
     ]
+    if name not in omega_site.nodes(site):
+        lines.append(f'key "{WORKER_TOKEN}" {{ policy = "deny" }}')
     manager, server = "manager" in omega_site.roles(site, name), name in omega_site.consul_servers(site)
     if manager:
         lines.append(f'key_prefix "{SWARM}" {{ policy = "write" }}')

@@ -3,6 +3,7 @@
 import uuid
 
 import omega_consul_acl as acl
+import omega_consul_cluster
 import omega_consul_policies as policies
 import omega_lock
 import pytest
@@ -218,6 +219,16 @@ def test_manager_may_hold_the_election_lock_and_write_the_record(site_clients):
     assert site_clients["server1"].alive() == {"server1"}
 
 
+def forgery(name, service="docker", **more):
+    """A request for the catalog that makes server1 look dead by a check of a service there."""
+    check = {"Node": name, "CheckID": "serfHealth", "Name": "x", "Status": "critical", "ServiceID": service}
+    return {"Node": name, "Address": "192.0.2.1", "SkipNodeUpdate": True, "Check": check, **more}
+
+
+def register(client, body):
+    return client.request("put", "/v1/catalog/register", data=body)
+
+
 REFUSED = {
     "PUT on the lock": lambda c: c.put(LOCK, b"stray"),
     "DELETE of the lock": lambda c: c.delete(LOCK),
@@ -227,6 +238,16 @@ REFUSED = {
     "the worker token": lambda c: c.put("rpiomega/swarm/worker-token", b"{}"),
     "another node's entry": lambda c: c.put("rpiomega/swarm/nodes/server1", b"{}"),
     "another node's session": lambda c: c.session_create("x", node="server1"),
+    "another node's health": lambda c: register(c, forgery("server1", Service={"Service": "docker", "ID": "docker"})),
+    "another node's health by a service of its own": lambda c: register(
+        c, forgery("server1", "worker1", Service={"Service": "worker1", "ID": "worker1"})
+    ),
+    "another node's service": lambda c: register(
+        c, {"Node": "server1", "Address": "192.0.2.1", "SkipNodeUpdate": True, "Service": {"Service": "docker"}}
+    ),
+    "a service on itself": lambda c: register(
+        c, {"Node": "worker1", "Address": "192.0.2.1", "Service": {"Service": "docker"}}
+    ),
     "ACL tokens": acl.list_tokens,
     "a snapshot": lambda c: c.request("get", "/v1/snapshot", raw=True),
 }
@@ -243,6 +264,133 @@ def test_worker_reads_the_cluster_and_writes_its_own_entry(site_clients):
     assert worker.get("rpiomega/swarm/worker-token").json() == {"token": "x"}
     assert worker.put("rpiomega/swarm/nodes/worker1", {"node_id": "y"})
     assert worker.alive() == {"server1"}
+
+
+def health(client, node="server1"):
+    checks = client.request("get", f"/v1/health/node/{node}")[1]
+    return {check["CheckID"]: (check["ServiceID"], check["Status"]) for check in checks}
+
+
+@pytest.mark.parametrize("node", ["server1", "worker1"])
+def test_no_node_ends_anothers_session_by_a_forged_check_of_a_service(consul_server, site_clients, node):
+    """With the right to write any one service it could, on every node: Consul keeps checks by node and CheckID."""
+    management, client = consul_server.client(), site_clients[node]
+    service = {"Service": "docker", "ID": "docker"}
+    register(management, {"Node": "server1", "Address": "127.0.0.1", "SkipNodeUpdate": True, "Service": service})
+    session = site_clients["server1"].session_create("a lock's", ttl=60)
+    try:
+        for more in ({}, {"Service": service}, {"Service": {"Service": node, "ID": "docker"}}):
+            assert error_of(register, client, forgery("server1", **more)).kind == "denied"
+        assert health(management)["serfHealth"] == ("", "passing")
+        assert management.session_info(session)
+    finally:
+        management.session_destroy(session)
+        management.request("put", "/v1/catalog/deregister", data={"Node": "server1", "ServiceID": "docker"})
+
+
+def test_a_node_reports_its_own_checks(site_clients):
+    check = {"CheckID": "docker", "Name": "docker works", "Status": "passing"}
+    register(site_clients["worker1"], {"Node": "worker1", "Address": "127.0.0.2", "Check": check})
+    try:
+        assert health(site_clients["worker1"], "worker1") == {"docker": ("", "passing")}
+        assert site_clients["worker1"].alive() == {"server1"}
+    finally:
+        site_clients["worker1"].request("put", "/v1/catalog/deregister", data={"Node": "worker1"})
+
+
+def test_a_living_node_that_another_took_off_the_catalog_still_counts_as_alive(consul_server, site_clients):
+    """What no policy prevents: a node may write itself, and so with another's ID too, which Consul takes for its new
+    name (agent/consul/state/catalog.go: ensureNodeTxn)."""
+    management, worker = consul_server.client(), site_clients["worker1"]
+    nodes = {node["Node"]: node for node in worker.request("get", "/v1/catalog/nodes")[1]}
+    register(worker, {"Node": "worker1", "ID": nodes["server1"]["ID"], "Address": "127.0.0.1"})
+    try:
+        assert health(management) == {}
+        assert worker.alive() == {"server1"}
+    finally:
+        management.request("put", "/v1/catalog/deregister", data={"Node": "worker1"})
+        check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": "passing"}
+        register(management, {"Node": "server1", "ID": nodes["server1"]["ID"], "Address": "127.0.0.1", "Check": check})
+
+
+def test_a_services_check_called_serf_health_makes_nobody_alive(consul_server):
+    management = consul_server.client()
+    body = forgery("ghost", "x", Service={"Service": "x", "ID": "x"})
+    body["Check"]["Status"] = "passing"
+    register(management, {**body, "SkipNodeUpdate": False})
+    try:
+        assert management.alive() == {"server1"}
+    finally:
+        management.request("put", "/v1/catalog/deregister", data={"Node": "ghost"})
+
+
+@pytest.fixture
+def cluster(consul_server):
+    """A site of three and the clients of its nodes, registered as the master does it."""
+    management, prefix = consul_server.client(), f"c{uuid.uuid4().hex[:6]}"
+    roles = {"a": ["master", "manager"], "b": ["manager"], "c": ["worker"]}
+    nodes = {f"{prefix}{key}": {"address": "127.0.0.1", "roles": own} for key, own in roles.items()}
+    site, secrets = {"cluster": prefix, "nodes": nodes}, {name: secret() for name in nodes}
+    omega_consul_cluster.tokens(management, site, secrets)
+    yield site, secrets, {name: consul_server.client(token) for name, token in secrets.items()}
+    for name in secrets:
+        acl.delete_token(management, omega_consul_cluster.accessor(site, name))
+        acl.delete_policy(management, policies.policy_name(name))
+
+
+@pytest.mark.parametrize("role", ["b", "c"])
+def test_a_node_taken_out_of_the_site_reads_no_join_token_and_can_still_leave(consul_server, cluster, role):
+    management, (site, secrets, clients) = consul_server.client(), cluster
+    gone = next(name for name in secrets if name.endswith(role))
+    management.put("rpiomega/swarm/worker-token", {"token": "of-the-next-wave"})
+    assert clients[gone].get("rpiomega/swarm/worker-token")
+    smaller = {**site, "nodes": {name: entry for name, entry in site["nodes"].items() if name != gone}}
+    predicted = omega_consul_cluster.tokens(management, smaller, secrets, test=True)
+    assert predicted[gone] == ["policy"]
+    assert clients[gone].get("rpiomega/swarm/worker-token"), "a plan must not write"
+    assert omega_consul_cluster.tokens(management, smaller, secrets) == predicted
+    assert omega_consul_cluster.tokens(management, smaller, secrets) == {}
+
+    assert error_of(clients[gone].get, "rpiomega/swarm/worker-token").kind == "denied"
+    for read in (lambda: clients[gone].list("rpiomega/"), lambda: clients[gone].list("rpiomega/swarm/worker")):
+        assert "of-the-next-wave" not in str(read())
+    reads = {"verb": "get-tree", "key": "rpiomega/swarm/"}
+    assert "of-the-next-wave" not in str(answer_of(clients[gone].txn, [reads]))
+    for key in ("lock", "record"):
+        assert error_of(clients[gone].put, f"rpiomega/swarm/{key}", b"{}").kind == "denied"
+    # What `swarm.absent` does.
+    assert clients[gone].list("rpiomega/swarm/") is not None
+    assert clients[gone].put(f"rpiomega/swarm/nodes/{gone}", {"role_now": ""})
+
+    assert omega_consul_cluster.tokens(management, site, secrets) == {gone: ["policy"]}, "its entry comes back"
+    assert clients[gone].get("rpiomega/swarm/worker-token")
+
+
+def answer_of(function, *args):
+    try:
+        return function(*args)
+    except ConsulError as error:
+        return error
+
+
+def test_the_services_that_nodes_announced_before_are_taken_off_the_catalog(consul_server, cluster):
+    """An agent of 1.8.7 is refused that: it deregisters what it does not know any more without a token."""
+    management, (site, secrets, _clients) = consul_server.client(), cluster
+    name = next(iter(site["nodes"]))
+    mine = [{"Service": "docker", "ID": "docker"}, {"Service": "salt-minion", "ID": "salt-minion"}]
+    others = [(name, {"Service": "web", "ID": "web"}), ("printer", {"Service": "docker", "ID": "docker"})]
+    for node, service in [(name, service) for service in mine] + others:
+        register(management, {"Node": node, "Address": "192.0.2.1", "Service": service})
+    try:
+        expected = {name: ["service docker", "service salt-minion"]}
+        assert omega_consul_cluster.tokens(management, site, secrets, test=True) == expected
+        assert omega_consul_cluster.tokens(management, site, secrets) == expected
+        assert omega_consul_cluster.tokens(management, site, secrets) == {}
+        kept = {node: management.request("get", f"/v1/catalog/node/{node}")[1]["Services"] for node, _ in others}
+        assert {node: list(services) for node, services in kept.items()} == {name: ["web"], "printer": ["docker"]}
+    finally:
+        for node in (name, "printer"):
+            management.request("put", "/v1/catalog/deregister", data={"Node": node})
 
 
 def test_the_master_registers_all_nodes_and_ends_the_right_to_start_a_cluster(consul_server, states, tmp_path):

@@ -74,29 +74,41 @@ def dig(agent, name):
         return set()
 
 
-def status_of(agent, service):
-    """{node: status of the service's check} as the catalog has it."""
-    path = f"/v1/health/checks/{service}"
-    return {check["Node"]: check["Status"] for check in agent.client().request("get", path)[1]}
+def status_of(agent, check, client=None):
+    """{node: status of the check} as the catalog has it."""
+    checks = (client or agent.client()).request("get", "/v1/health/state/any")[1]
+    return {one["Node"]: one["Status"] for one in checks if (one["CheckID"], one["ServiceID"]) == (check, "")}
 
 
-def report(agent, service, status):
+def report(agent, check, status):
     """What the feeder tells, through the address that tests can reach."""
-    path, body = f"/v1/agent/check/update/{service}", {"Status": status, "Output": "by the test"}
+    path, body = f"/v1/agent/check/update/{check}", {"Status": status, "Output": "by the test"}
     agent.client().request("put", path, data=body)
 
 
-def test_a_node_resolves_nodes_and_healthy_services_without_a_token(site):
+def test_a_node_resolves_nodes_and_services_where_all_is_well_without_a_token(site):
     addresses = {agent.name: agent.address for agent in site}
     until(lambda: dig(site["pi4"], "pi2.node.consul") == {addresses["pi2"]}, "a node's name resolves")
-    for name in ("pi1", "pi4"):
-        report(site[name], "docker", "passing")
-    until(lambda: dig(site["pi4"], "docker.service.consul") == {addresses["pi1"], addresses["pi4"]}, "both answer")
+    for name in ("pi1", "pi2"):
+        site[name].management().request("put", "/v1/agent/service/register", data={"Name": "web"})
+        for check in ("docker", "salt-minion"):
+            report(site[name], check, "passing")
+    until(lambda: dig(site["pi4"], "web.service.consul") == {addresses["pi1"], addresses["pi2"]}, "both answer")
     report(site["pi1"], "docker", "critical")
-    until(lambda: dig(site["pi4"], "docker.service.consul") == {addresses["pi4"]}, "the broken one is left out")
+    until(lambda: dig(site["pi4"], "web.service.consul") == {addresses["pi2"]}, "the broken one is left out")
+    for name in ("pi1", "pi2"):
+        site[name].management().request("put", "/v1/agent/service/deregister/web")
 
 
-TOLD = ("/v1/catalog/nodes", "/v1/catalog/services", "/v1/health/service/docker", "/v1/agent/members")
+def test_without_a_token_a_node_learns_on_which_nodes_docker_works(site):
+    anonymous = site["pi4"].client(False)
+    for name, status in {"pi2": "passing", "pi3": "critical"}.items():
+        report(site[name], "docker", status)
+    wanted = {"pi2": "passing", "pi3": "critical"}
+    until(lambda: wanted.items() <= status_of(site["pi4"], "docker", anonymous).items(), "both are told")
+
+
+TOLD = ("/v1/catalog/nodes", "/v1/catalog/services", "/v1/health/node/pi1", "/v1/agent/members")
 NOT_TOLD = (
     "/v1/kv/rpiomega/?recurse", "/v1/kv/rpiomega/?keys", "/v1/session/list", "/v1/agent/self", "/v1/agent/metrics",
     "/v1/query",
@@ -138,7 +150,7 @@ def _ask(client, path):
 
 def test_a_worker_cannot_announce_what_is_not_its_to_announce(site):
     worker = site["pi4"].client()
-    for body in ({"Name": "consul"}, {"Name": "web"}):
+    for body in ({"Name": "consul"}, {"Name": "web"}, {"Name": "docker"}):
         with pytest.raises(omega_consul.ConsulError) as caught:
             worker.request("put", "/v1/agent/service/register", data=body)
         assert caught.value.kind == "denied"
@@ -170,9 +182,8 @@ def output_of(agent, check):
 def test_checks_are_critical_until_fed_and_again_when_the_feeder_falls_silent(site):
     agent = site["pi3"]
     until(lambda: status_of(agent, "salt-minion").get("pi3") == "critical", "nobody has fed it yet")
-    check = {"CheckID": "docker", "Name": "docker works", "TTL": "3s"}  # the product's 30 s, shortened
-    body = {"Name": "docker", "ID": "docker", "Checks": [check]}
-    agent.client().request("put", "/v1/agent/service/register", data=body)
+    check = {"ID": "docker", "Name": "docker works", "TTL": "3s"}  # the product's 30 s, shortened
+    agent.client().request("put", "/v1/agent/check/register", data=check)
 
     def fed():
         report(agent, "docker", "passing")
@@ -346,12 +357,12 @@ def test_a_rotated_token_ends_the_old_one_and_the_node_takes_the_new_one(site, l
     agent.write()
     agent.restart()
     agent.client().wait_ready(30)
-    until(lambda: "docker" in _services_of(site, "pi4"), "the agent registers with its new token")
+    until(lambda: "docker" in _checks_of(site, "pi4"), "the agent registers with its new token")
     assert omega_consul_cluster.tokens(site["pi1"].management(), site.site, site["pi1"].secrets()["node_tokens"]) == {}
 
 
-def _services_of(site, name):
-    return site["pi1"].client().request("get", f"/v1/catalog/node/{name}")[1]["Services"]
+def _checks_of(site, name):
+    return {check["CheckID"] for check in site["pi1"].client().request("get", f"/v1/health/node/{name}")[1]}
 
 
 def test_a_token_with_another_accessor_is_moved_to_its_nodes_own(site):

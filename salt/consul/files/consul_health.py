@@ -45,16 +45,16 @@ def docker_answers():
         connection.close()
 
 
-def look(service):
-    """Return (Consul's status, why) of a service, whose unit has its name."""
+def look(unit):
+    """Return (Consul's status, why) of a unit; its check in Consul has its name."""
     try:
-        state = unit_state(service)
+        state = unit_state(unit)
     except (OSError, subprocess.SubprocessError) as error:
         return "critical", f"systemd cannot be asked: {error}"
     if state != "active":
-        return "critical", f"{service}.service is {state}"
-    problem = docker_answers() if service == "docker" else ""
-    return ("critical", problem) if problem else ("passing", f"{service}.service is active")
+        return "critical", f"{unit}.service is {state}"
+    problem = docker_answers() if unit == "docker" else ""
+    return ("critical", problem) if problem else ("passing", f"{unit}.service is active")
 
 
 def tell(check, token, status, output):
@@ -82,15 +82,15 @@ def main(config_dir):
     while True:
         started = time.monotonic()
         try:
-            services = json.loads(config.read_text(encoding="utf-8")).get("services", [])
+            checks = json.loads(config.read_text(encoding="utf-8")).get("checks", [])
         except (OSError, ValueError) as error:
             say("configuration", str(error))
-            services = []
-        for service in services:
-            status, output = look(service["name"])
-            say(service["name"], f"{status}, {output}")
+            checks = []
+        for check in checks:
+            status, output = look(check["id"])
+            say(check["id"], f"{status}, {output}")
             try:
-                tell(service["checks"][0]["id"], service["token"], status, output)
+                tell(check["id"], check["token"], status, output)
                 say("agent", "takes the reports")
             except (OSError, http.client.HTTPException) as error:
                 say("agent", f"does not take the reports: {error}")
