@@ -244,8 +244,11 @@ def keys_of_others():
 def catalog_of_others():
     """Consul: register health and services in the name of another node"""
     check = {"CheckID": "serfHealth", "Name": "x", "Status": "critical"}
+    forged = {"Node": OTHER, "Address": "192.0.2.1", "SkipNodeUpdate": True, "Check": {**check, "ServiceID": "docker"}}
     return consul(
         ["PUT", "/v1/catalog/register", {"Node": OTHER, "Address": "192.0.2.1", "Check": check}],
+        ["PUT", "/v1/catalog/register", forged],
+        ["PUT", "/v1/catalog/register", {**forged, "Service": {"Service": "docker", "ID": "docker"}}],
         ["PUT", "/v1/catalog/deregister", {"Node": OTHER}],
         ["PUT", "/v1/agent/force-leave/" + OTHER],
         ["PUT", "/v1/agent/service/register", {"Name": "consul", "ID": "consul"}],
