@@ -90,7 +90,7 @@ def _refresh():
         __salt__["pkg.refresh_db"](failhard=True)
     except CommandExecutionError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return [line[3:] for line in lines if line.startswith("E: ")] or lines
+        return [line[3:].rstrip(".") for line in lines if line.startswith("E: ")] or lines
     return []
 
 

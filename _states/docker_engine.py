@@ -55,7 +55,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
         if not docker_packages.known(packages[0], version, state):
             # The repository may have moved on since the lists were fetched, or comes with this very run.
             if __opts__["test"]:
-                comment = "Docker would be installed, if the package lists offer it once they are fetched"
+                comment = "Docker's packages would change, if the lists offer this once they are fetched"
                 changes = _hoped(packages, conflicting, version, state["installed"])
                 return {**ret, "result": None, "changes": changes, "comment": comment}
             problem = _refresh()
