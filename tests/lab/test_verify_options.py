@@ -22,7 +22,7 @@ TAKEN_AWAY = "updates_that_the_site_took_away_are_off"
 DISK = "/mnt/disk"
 # What the node keeps when the site is without options again: its engine does not leave the disk unasked.
 KEPT = ("docker", "consul")
-APPLY = "sudo salt --out=json --static '*' state.apply"
+APPLY = "sudo salt-call --out=json state.apply"
 
 
 def options(lab):
