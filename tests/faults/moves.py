@@ -25,6 +25,8 @@ class Operator:
 
     def role(self) -> None:
         """Make the worker a manager in the master's site; the next apply promotes it."""
+        if self.flipped:
+            return  # it is one already, and what is kept is the site as it was
         self.moved = self.flipped = True
         edit = (
             f"import yaml; site = yaml.safe_load(open('{KEPT}')); "

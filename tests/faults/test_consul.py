@@ -4,7 +4,12 @@ import json
 import re
 import time
 
+from invariants import requests
+from test_host import back_home
+from test_swarm import leave
+
 KEY = "rpiomega/swarm/faults/lock"
+WRITE = re.compile(r"Calling (POST|PUT|DELETE) \S*/(swarm|nodes)\b")
 
 
 def tidy(fault, cluster):
@@ -53,19 +58,35 @@ def test_f08_the_raft_leader_dies_and_the_holder_keeps_its_lock(fault, cluster):
 
 def test_f09_without_quorum_everything_that_decides_fails_closed(fault, cluster):
     survivor, *lost = cluster.managers
+    worker = cluster.workers[0]
+    back_home(fault, cluster, worker)
+    before = cluster.docker(survivor, "GET", "/swarm")
     fault.begins(f"Consul of {' and '.join(lost)} killed")
+    began = time.time()
     fault.stop_consul(*lost)
     cluster.wait("no leader", 30, lambda: not cluster.look([survivor])[survivor]["leader"])
     refused = str(cluster.call(survivor, "swarm.promote_waiting", check=False))
     assert "no leader" in refused, refused
     put = cluster.call(survivor, "consul.put", "key=rpiomega/swarm/faults/x", "value=1", check=False)
     assert (put["res"], put["kind"]) == (False, "no_leader"), put
-    result = cluster.member(cluster.workers[0])
+    refused = str(cluster.call(survivor, "swarm.rotate_tokens", "worker", check=False))
+    assert "no leader" in refused, refused
+    cluster.single(survivor, "swarm.tended")  # whatever it says: below, what it wrote
+    result = cluster.member(worker)
     assert "stale" in result["comment"], result["comment"]
     fault.measured["state on a worker, s"] = round(result["duration"] / 1000, 1)
     said = json.loads(cluster.rpiomega("status", "--json", check=False).stdout)
     assert (said["consul"]["stale"], said["consul"]["quorum"], said["swarm"]["quorum"]) == (True, False, True), said
     assert not cluster._seats(), "the swarm does not need Consul"
+    leave(fault, cluster, worker)
+    for role in ("worker", "manager"):
+        alone = cluster.member(worker, f"role={role}")
+        assert alone["result"] is False
+        assert "no leader" in alone["comment"], alone["comment"]
+    assert cluster.look([worker])[worker]["state"] == "inactive", "it made or joined a swarm by itself"
+    assert cluster.docker(survivor, "GET", "/swarm") == before
+    wrote = [line for node in cluster.managers for line in requests(cluster, node, began) if WRITE.search(line)]
+    assert wrote == []
     fault.begins(f"Consul of {' and '.join(lost)} killed, then of {lost[0]} started")
     fault.start_consul(lost[0])
     fault.recovers("a leader", cluster.consul_leader)
