@@ -15,7 +15,8 @@ token
 Every function returns ``{"res": bool, ...}`` with ``data`` or ``message`` (and ``kind`` where it failed:
 unreachable, no_leader, timeout, denied, not_found, conflict, lost, bad_request) within the time-out
 ``consul.timeout``, 3 seconds by default; an argument that is missing, or no number where one is wanted, raises
-SaltInvocationError. Reads are consistent unless ``stale=True``. No return holds a token.
+SaltInvocationError (a missing ``enable`` or ``id``, and of the catalog ``node`` or ``address``, is ``res`` False, as it
+was). Reads are consistent unless ``stale=True``. No return holds a token.
 
 Requires py-consul.
 """

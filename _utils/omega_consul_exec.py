@@ -19,7 +19,8 @@ from salt.exceptions import SaltInvocationError
 def expose(function, connect):
     """
     `function(client, ...)` as a function of the execution module: with the arguments consul_url and token, in
-    the order that its attribute `leading` names (that of Salt's former module).
+    the order that its attribute `leading` names (that of Salt's former module). Text for an argument whose default is
+    True or False is read as such: templates give "False".
 
     :param connect: called with (consul_url, token), returns the client
     """
@@ -29,12 +30,14 @@ def expose(function, connect):
         own.pop(name, inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
         for name in getattr(function, "leading", ("consul_url", "token"))
     ]
+    switches = {name for name, parameter in own.items() if isinstance(parameter.default, bool)}
     signature = inner.replace(parameters=[*first, *own.values()])
 
     def exposed(*args, **kwargs):
         bound = signature.bind(*args, **{name: v for name, v in kwargs.items() if not name.startswith("__")})
         given = dict(bound.arguments)
         given.update(given.pop("kwargs", {}))
+        given.update({name: truth(given[name]) for name in switches & given.keys()})
         url, token = given.pop("consul_url", None), given.pop("token", None)
         try:
             answer = function(connect(url, token), **given)
@@ -55,6 +58,25 @@ def need(**arguments):
     for name, value in arguments.items():
         if value is None or value == "":
             raise SaltInvocationError(f'Required argument "{name}" is missing.')
+
+
+def want(**arguments):
+    """As `need`, for those where Salt's former module answered with ``res`` False instead."""
+    for name, value in arguments.items():
+        if value is None or value == "":
+            raise ConsulError("bad_request", f'Required argument "{name}" is missing.')
+
+
+def known(what, given, names):
+    """
+    Refuse a call that has arguments besides `names`: without them it would do something else than asked for.
+
+    :raises ConsulError: "bad_request", naming them
+    """
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        takes = ", ".join(sorted(names))
+        raise ConsulError("bad_request", f"{what}: unknown argument {', '.join(unknown)}; it takes {takes}")
 
 
 def data(value):

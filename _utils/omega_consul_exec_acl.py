@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import omega_consul_acl as acl
 from omega_consul import ConsulError
-from omega_consul_exec import data, done, need, refused
+from omega_consul_exec import data, done, need, refused, want
 
 MANAGEMENT = "global-management"
 
@@ -210,7 +210,8 @@ def acl_update(client, id=None, name=None, type="client", rules=None):
 
         salt master consul.acl_update id=6a12... name=reader rules='key_prefix "web/" { policy = "write" }'
     """
-    need(id=id, name=name)
+    want(id=id)
+    need(name=name)
     if acl.read_token(client, id) is None:
         return refused(f"No token {id}.", "not_found")
     acl.update_token(client, id, name, _policies_of(client, name, type, rules))
@@ -230,7 +231,7 @@ def acl_delete(client, id=None):
 
         salt master consul.acl_delete id=6a1253d2-1785-24fd-91c2-f8e78c745511
     """
-    need(id=id)
+    want(id=id)
     if acl.delete_token(client, id):
         return done(f"ACL {id} deleted.")
     return refused(f"No token {id}.", "not_found")
@@ -241,7 +242,7 @@ def acl_info(client, id=None):
     The token with the AccessorID ``id``, without its secret.
 
     :param id: AccessorID of the token
-    :return: as ``consul.acl_token_read``
+    :return: as ``consul.acl_token_read``, in a list of one, as Consul's former ACLs gave it
 
     CLI Example:
 
@@ -249,8 +250,9 @@ def acl_info(client, id=None):
 
         salt master consul.acl_info id=6a1253d2-1785-24fd-91c2-f8e78c745511
     """
-    need(id=id)
-    return acl_token_read(client, id)
+    want(id=id)
+    answer = acl_token_read(client, id)
+    return data([answer["data"]]) if answer["res"] else answer
 
 
 def acl_clone(client, id=None, path=None):
@@ -267,7 +269,7 @@ def acl_clone(client, id=None, path=None):
 
         salt master consul.acl_clone id=6a1253d2-1785-24fd-91c2-f8e78c745511
     """
-    need(id=id)
+    want(id=id)
     if acl.read_token(client, id) is None:
         return refused(f"No token {id}.", "not_found")
     return done(f"ACL {id} cloned.", ID=acl.clone_token(client, id, path))

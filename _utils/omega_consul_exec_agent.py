@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from omega_consul import ConsulError
-from omega_consul_exec import data, done, fields, need, query, truth, whole
+from omega_consul_exec import data, done, fields, known, need, query, truth, want, whole
 
 CHECK_KINDS = ("http", "tcp", "ttl", "script", "args", "docker_container_id", "grpc")
+CHECK_OPTIONS = (*CHECK_KINDS, "interval", "timeout", "status", "notes", "deregister_after")
+# What Salt's former module documents for a service without a mapping `check`; its own example has `interval` too.
+FLAT_CHECK = ("script", "http", "ttl", "interval")
+SERVICE_OPTIONS = ("name", "id", "address", "port", "tags", "meta", "enabletagoverride", "check")
 
 
 def agent_checks(client):
@@ -52,7 +56,7 @@ def agent_members(client, wan=False):
 
         salt pi1 consul.agent_members
     """
-    params = query(wan=truth(wan))
+    params = query(wan=wan)
     return data(client.request("get", "/v1/agent/members", params, what="listing the members")[1])
 
 
@@ -85,7 +89,7 @@ def agent_maintenance(client, enable=None, reason=None):
 
         salt pi1 consul.agent_maintenance enable=True reason='new disk'
     """
-    need(enable=enable)
+    want(enable=enable)
     params = [("enable", "true" if truth(enable) else "false"), *query(reason=reason)]
     client.request("put", "/v1/agent/maintenance", params, what="setting the maintenance mode")
     return done(f"Agent maintenance mode {'en' if truth(enable) else 'dis'}abled.")
@@ -107,7 +111,7 @@ def agent_join(client, address=None, wan=False):
     """
     need(address=address)
     path = f"/v1/agent/join/{address}"
-    client.request("put", path, query(wan=truth(wan)), what=f"joining {address}")
+    client.request("put", path, query(wan=wan), what=f"joining {address}")
     return done(f"Agent joined {address}.")
 
 
@@ -138,6 +142,7 @@ def check_definition(given):
     the agent allows only with `enable_script_checks`.
     """
     given = {name.lower(): value for name, value in given.items() if value is not None}
+    known("Consul check", given, CHECK_OPTIONS)
     if not any(kind in given for kind in CHECK_KINDS):
         raise ConsulError("bad_request", f"Consul check: one of {', '.join(CHECK_KINDS)} is required")
     args = ["/bin/sh", "-c", given["script"]] if "script" in given else given.get("args")
@@ -270,8 +275,9 @@ def agent_service_register(client, name=None, **kwargs):
 
     :param name: of the service
     :param kwargs: ``id`` (default: the name), ``address``, ``port``, ``tags`` (one or a list), ``meta`` (mapping),
-        ``enabletagoverride``, ``check``: mapping with what ``consul.agent_check_register`` takes; in any case
-    :return: ``{"res": True, "message": ...}``
+        ``enabletagoverride``, ``check``: mapping with what ``consul.agent_check_register`` takes; in any case. In place
+        of ``check``: ``script``, ``http``, ``ttl``, ``interval``, also as ``check_script`` and so on
+    :return: ``{"res": True, "message": ...}``; ``res`` False for an argument that there is not
 
     CLI Example:
 
@@ -282,7 +288,14 @@ def agent_service_register(client, name=None, **kwargs):
     given = {key.lower(): value for key, value in kwargs.items()}
     name = name or given.get("name")
     need(name=name)
-    tags = given.get("tags")
+    flat = {key: given.pop(word) for key in FLAT_CHECK for word in (key, f"check_{key}") if word in given}
+    known("Consul service", given, (*SERVICE_OPTIONS, *FLAT_CHECK, *(f"check_{key}" for key in FLAT_CHECK)))
+    if flat and given.get("check"):
+        raise ConsulError("bad_request", f"Consul service {name}: either check or {', '.join(flat)}, not both")
+    check = given.get("check") or flat
+    if not isinstance(check, dict):
+        raise ConsulError("bad_request", f"Consul service {name}: check must be a mapping, such as {{ttl: 30s}}")
+    tags, override = given.get("tags"), given.get("enabletagoverride")
     body = fields(
         Name=name,
         ID=given.get("id"),
@@ -290,8 +303,8 @@ def agent_service_register(client, name=None, **kwargs):
         Port=whole("port", given["port"]) if given.get("port") else None,
         Tags=[tags] if isinstance(tags, str) else tags,
         Meta=given.get("meta"),
-        EnableTagOverride=given.get("enabletagoverride"),
-        Check=check_definition(given["check"]) if given.get("check") else None,
+        EnableTagOverride=None if override is None else truth(override),
+        Check=check_definition(check) if check else None,
     )
     client.request("put", "/v1/agent/service/register", data=body, what=f"registering service {name}")
     return done(f"Service {name} registered on agent.")
@@ -331,7 +344,8 @@ def agent_service_maintenance(client, serviceid=None, enable=None, reason=None):
 
         salt pi1 consul.agent_service_maintenance serviceid=web enable=True reason='upgrade'
     """
-    need(serviceid=serviceid, enable=enable)
+    need(serviceid=serviceid)
+    want(enable=enable)
     path = f"/v1/agent/service/maintenance/{serviceid}"
     params = [("enable", "true" if truth(enable) else "false"), *query(reason=reason)]
     client.request("put", path, params, what=f"setting the maintenance mode of {serviceid}")

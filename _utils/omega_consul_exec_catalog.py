@@ -5,8 +5,21 @@ from __future__ import annotations
 import base64
 
 from omega_consul import ConsulError
-from omega_consul_exec import data, done, fields, need, query, truth, whole
+from omega_consul_exec import data, done, fields, known, need, query, want, whole
 
+CATALOG_SERVICE = ("service", "service_id", "service_address", "service_port", "service_tags")
+CATALOG_CHECK = ("check", "check_id", "check_status", "check_service", "check_notes")
+# Grains that Salt's former module took as arguments, and what it called them.
+CATALOG_META = {
+    "cpu": "Cpu",
+    "num_cpus": "Cpu_num",
+    "mem": "Memory",
+    "oscode": "Os",
+    "osarch": "Osarch",
+    "kernel": "Kernel",
+    "kernelrelease": "Kernelrelease",
+    **{name: name for name in ("localhost", "nodename", "os_family", "lsb_distrib_description", "master")},
+}
 STATES = ("any", "unknown", "passing", "warning", "critical")
 
 
@@ -24,8 +37,8 @@ def catalog_register(client, node=None, address=None, datacenter=None, **kwargs)
     :param datacenter: another datacenter; default: the agent's own
     :param kwargs: ``service``, ``service_id``, ``service_address``, ``service_port``, ``service_tags``; ``check``
         (name), ``check_id``, ``check_status`` (unknown, passing, warning, critical), ``check_service`` (ID),
-        ``check_notes``; ``node_meta`` (mapping)
-    :return: ``{"res": True, "message": ...}``
+        ``check_notes``; ``node_meta`` (mapping), or of the former module ``cpu``, ``num_cpus``, ``mem``, ``kernel`` ...
+    :return: ``{"res": True, "message": ...}``; ``res`` False for an argument that there is not
 
     CLI Example:
 
@@ -33,11 +46,22 @@ def catalog_register(client, node=None, address=None, datacenter=None, **kwargs)
 
         salt pi1 consul.catalog_register node=printer address=192.168.1.9 service=ipp service_port=631
     """
-    need(node=node, address=address)
+    want(node=node, address=address)
+    others = ("node_meta", "dc", "ip_interfaces")
+    known("consul.catalog_register", kwargs, (*CATALOG_SERVICE, *CATALOG_CHECK, *CATALOG_META, *others))
+    for first, *more in (CATALOG_SERVICE, CATALOG_CHECK):
+        alone = [name for name in more if name in kwargs and not kwargs.get(first)]
+        if alone:
+            raise ConsulError("bad_request", f"consul.catalog_register: {', '.join(alone)} without {first}")
+    meta = {CATALOG_META[name]: str(kwargs[name]) for name in CATALOG_META.keys() & kwargs.keys()}
+    address = address[0] if isinstance(address, list) else address
     tags, status = kwargs.get("service_tags"), kwargs.get("check_status")
     if status is not None and status not in STATES[1:]:
         raise ConsulError("bad_request", f"Check status must be one of {', '.join(STATES[1:])}")
-    body = fields(Node=node, Address=address, Datacenter=datacenter, NodeMeta=kwargs.get("node_meta"))
+    body = fields(Node=node, Address=address, Datacenter=datacenter or kwargs.get("dc"))
+    tagged = {name: found[0] for name, found in (kwargs.get("ip_interfaces") or {}).items() if found}
+    meta.update(kwargs.get("node_meta") or {})
+    body.update(fields(NodeMeta=meta or None, TaggedAddresses=tagged or None))
     if kwargs.get("service"):
         body["Service"] = fields(
             Service=kwargs["service"],
@@ -74,7 +98,7 @@ def catalog_deregister(client, node=None, datacenter=None, checkid=None, service
 
         salt pi1 consul.catalog_deregister node=printer serviceid=ipp
     """
-    need(node=node)
+    want(node=node)
     body = fields(Node=node, Datacenter=datacenter, CheckID=checkid, ServiceID=serviceid)
     client.request("put", "/v1/catalog/deregister", data=body, what=f"removing {node}")
     return done(f"Catalog item {node} removed.")
@@ -227,7 +251,7 @@ def health_service(client, service=None, dc=None, tag=None, passing=False, stale
     """
     need(service=service)
     path, what = f"/v1/health/service/{service}", f"reading the health of {service}"
-    return _read(client, path, what, dc, stale, tag=tag, passing=truth(passing))
+    return _read(client, path, what, dc, stale, tag=tag, passing=passing)
 
 
 def health_state(client, state=None, dc=None, stale=False):

@@ -57,7 +57,7 @@ def get(client, key=None, recurse=False, decode=False, raw=False, dc=None, stale
         salt '*' consul.get key=rpiomega/swarm/record decode=True
     """
     need(key=key)
-    params = query(dc, stale, not stale, recurse=bool(recurse))
+    params = query(dc, stale, not stale, recurse=recurse)
     code, items = client.request("get", f"/v1/kv/{key}", params, what=f"reading key {key}", accept=(200, 404))
     if code == 404:
         return refused(f"Consul has no key {key}.", "not_found", data="Key not found.")
@@ -156,7 +156,7 @@ def delete(client, key=None, recurse=False, cas=None):
     """
     need(key=key)
     cas = None if cas is None else whole("cas", cas)
-    if client.delete(key, recurse=bool(recurse), index=cas):
+    if client.delete(key, recurse=recurse, index=cas):
         return done(f"Deleted key {key}.")
     return refused(f"Unable to delete key {key}: {why_not(client, key, cas)}.")
 

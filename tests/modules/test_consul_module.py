@@ -117,6 +117,54 @@ def test_missing_argument_is_an_invocation_error(salt, name):
         salt[f"consul.{name}"]()
 
 
+FORMERLY_ANSWERED = {
+    "agent_maintenance": ({}, "enable"),
+    "agent_service_maintenance": ({"serviceid": "x"}, "enable"),
+    "catalog_register": ({"node": "x"}, "address"),
+    "catalog_deregister": ({}, "node"),
+    "acl_update": ({"name": "x"}, "id"),
+    "acl_delete": ({}, "id"),
+    "acl_info": ({}, "id"),
+    "acl_clone": ({}, "id"),
+}
+
+
+@pytest.mark.parametrize("name", FORMERLY_ANSWERED)
+def test_missing_argument_is_an_answer_where_the_former_module_gave_one(refused, name):
+    arguments, missing = FORMERLY_ANSWERED[name]
+    assert refused(name, **arguments)["message"] == f'Required argument "{missing}" is missing.'
+
+
+UNKNOWN = {
+    "agent_check_register": {"name": "x", "ttl": "30s", "colour": 1},
+    "agent_service_register": {"name": "x", "colour": 1},
+    "agent_service_register check": {"name": "x", "check": {"ttl": "30s", "colour": 1}},
+    "catalog_register": {"node": "x", "address": "192.0.2.1", "colour": 1},
+}
+
+
+@pytest.mark.parametrize("call", UNKNOWN)
+def test_an_argument_that_there_is_not_is_refused_and_nothing_registered(refused, consul, call):
+    assert "unknown argument colour; it takes " in refused(call.split()[0], **UNKNOWN[call])["message"]
+    assert "x" not in {**consul("agent_checks"), **consul("agent_services")}
+    assert consul("catalog_node", node="x") is None
+
+
+def test_half_a_registration_is_refused(refused, consul, name):
+    for more in ({"check_status": "passing"}, {"service_port": 80}):
+        answer = refused("catalog_register", node=name, address="192.0.2.1", **more)
+        assert "without" in answer["message"]
+    refused("agent_service_register", name=name, check={"ttl": "30s"}, http="http://127.0.0.1/", interval="5s")
+    refused("agent_service_register", name=name, check="30s")
+    assert "interval" in refused("agent_service_register", name=name, check_script="true")["message"]
+    assert name not in consul("agent_services")
+
+
+def test_what_salt_adds_to_a_call_is_no_argument_of_it(consul, name):
+    consul("agent_check_register", name=name, ttl="30s", __pub_jid="20260101000000000000", __pub_user="root")
+    consul("agent_check_deregister", checkid=name)
+
+
 NUMBERS = {
     "put": {"key": "x", "cas": "abc"},
     "put flags": {"key": "x", "cas": 0, "flags": "abc"},
@@ -165,6 +213,19 @@ def test_without_the_library_the_module_says_what_to_install(load_modules, confi
 
 
 # -- keys --------------------------------------------------------------------------------------------------
+
+
+def test_a_switch_may_be_text_as_templates_give_it(consul, refused, name):
+    """"False" is true for Python: `delete` took the whole subtree with it."""
+    for key in (name, f"{name}/below"):
+        consul("put", key=key, value="v")
+    assert len(consul("get", key=name, recurse="False")) == 1
+    assert len(consul("get", key=name, recurse="True")) == 2
+    assert consul("get", key=name, raw="False", decode="false")[0]["Value"] == base64.b64encode(b"v").decode()
+    consul("delete", key=name, recurse="False")
+    assert consul("list", key=name) == [f"{name}/below"]
+    consul("delete", key=name, recurse="true")
+    refused("list", key=name)
 
 
 def test_values_are_stored_as_they_are(consul, name):
@@ -361,6 +422,26 @@ def test_agent_service_is_found_in_catalog_and_health(consul, name):
     eventually(lambda: consul("catalog_service", service=name), lambda nodes: nodes == [])
 
 
+FORMER_CHECKS = {
+    "script": ({"check_script": "echo from-a-script", "interval": "1s"}, "from-a-script"),
+    "script, all named so": ({"check_script": "echo from-a-script", "check_interval": "1s"}, "from-a-script"),
+    "http": ({"http": "http://127.0.0.1:1/", "interval": "1s"}, "http://127.0.0.1:1/"),
+    "ttl": ({"check_ttl": "1s"}, "TTL expired"),
+}
+
+
+@pytest.mark.parametrize("kind", FORMER_CHECKS)
+def test_a_service_with_its_check_as_the_former_module_documents_it(consul, name, kind):
+    """It registered the service without any check, and said True."""
+    arguments, seen = FORMER_CHECKS[kind]
+    consul("agent_service_register", name=name, tags=["master", "v1"], address="127.0.0.1", port="8080", **arguments)
+    check = eventually(
+        lambda: consul("agent_checks").get(f"service:{name}", {}), lambda check: seen in check.get("Output", "")
+    )
+    assert check["ServiceID"] == name
+    consul("agent_service_deregister", serviceid=name)
+
+
 def test_agent_maintenance(consul):
     consul("agent_maintenance", enable=True, reason="new disk")
     assert consul("agent_checks")["_node_maintenance"]["Notes"] == "new disk"
@@ -411,6 +492,15 @@ def test_status_and_health(consul, refused, consul_server):
     assert "State must be" in refused("health_state", state="sick")["message"]
 
 
+def test_catalog_of_the_former_modules_grains(consul, name):
+    addresses = ["192.0.2.9", "192.0.2.10"]
+    consul("catalog_register", node=name, address=addresses, num_cpus=4, ip_interfaces={"lan": addresses})
+    node = consul("catalog_node", node=name)["Node"]
+    assert (node["Address"], node["Meta"]) == ("192.0.2.9", {"Cpu_num": "4"})
+    assert node["TaggedAddresses"]["lan"] == "192.0.2.9"
+    consul("catalog_deregister", node=name)
+
+
 def test_events(consul, name):
     event = consul("event_fire", name=name, payload="hello")
     found = eventually(lambda: consul("event_list", name=name), bool)
@@ -425,7 +515,7 @@ def test_acl_as_the_former_module_had_it(consul, refused, name, consul_server, t
     accessor = consul("acl_create", name=name, rules=rules, path=str(tmp_path / "secret"))["ID"]
     secret = (tmp_path / "secret").read_text()
     assert consul_server.client(secret).put(name, b"1")
-    assert consul("acl_info", id=accessor)["policies"] == [name]
+    assert consul("acl_info", id=accessor)[0]["policies"] == [name]
     clone = consul("acl_clone", id=accessor)["ID"]
     assert {accessor, clone} <= {token["accessor"] for token in consul("acl_list")}
     consul("acl_update", id=accessor, name=name, rules=rules.replace("write", "read"))
@@ -434,7 +524,7 @@ def test_acl_as_the_former_module_had_it(consul, refused, name, consul_server, t
     assert refused("acl_delete", id=accessor)["kind"] == "not_found"
     assert refused("get", token=secret, key=name)["kind"] == "denied"
     manager = consul("acl_create", name=name + "-m", type="management")["ID"]
-    assert consul("acl_info", id=manager)["policies"] == ["global-management"]
+    assert consul("acl_info", id=manager)[0]["policies"] == ["global-management"]
     refused("acl_create", name=name, type="root")
 
 

@@ -156,6 +156,15 @@ def test_a_worker_cannot_announce_what_is_not_its_to_announce(site):
         assert caught.value.kind == "denied"
 
 
+def test_a_check_by_script_is_refused_where_the_agent_runs_none_and_says_so(site, load_modules):
+    agent = site["pi2"]
+    salt = load_modules(**{"consul.url": f"http://{agent.address}:8500", "consul.token": site.management()})
+    answer = salt["consul.agent_service_register"](name="redis", check_script="/bin/true", interval="10s")
+    assert answer["res"] is False
+    assert "Scripts are disabled" in answer["message"]
+    assert "redis" not in salt["consul.agent_services"]()["data"]
+
+
 def test_the_feeder_reports_what_it_sees_with_the_nodes_own_token(site, tmp_path):
     """The program as the unit starts it; only systemd's word is made up."""
     agent, systemctl = site["pi2"], tmp_path / "systemctl"
