@@ -93,12 +93,12 @@ def test_gossip_is_encrypted_and_access_denied_by_default(host, site):
     assert policy == "deny", f"the default policy is {policy}"
 
 
-@pytest.mark.parametrize("service", ["docker", "salt-minion"])
-def test_consul_knows_the_engine_and_the_minion_to_be_well(host, name, service):
+@pytest.mark.parametrize("unit", ["docker", "salt-minion"])
+def test_consul_knows_the_engine_and_the_minion_to_be_well(host, name, unit):
     answer = host.run("python3 -c %s", HEALTH % name)
     assert answer.rc == 0, "the agent does not answer at 127.0.0.1:8500"
-    status = json.loads(answer.stdout).get(service, "unknown")
-    assert status == "passing", f"{service} is {status}: see `journalctl -u rpiomega-consul-health`"
+    status = json.loads(answer.stdout).get(unit, "unknown")
+    assert status == "passing", f"{unit} is {status}: see `journalctl -u rpiomega-consul-health`"
 
 
 def test_dns_answers_for_every_node(host, site):
