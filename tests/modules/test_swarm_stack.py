@@ -6,6 +6,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import omega_swarm_run
 import pytest
 import tiny_image
 import yaml
@@ -286,7 +287,7 @@ def test_a_wrong_compose_file_is_named_and_nothing_is_sent(site, minions, compos
     assert said in refused["comment"]
 
 
-def test_wrong_names_and_options_are_named(minions):
+def test_wrong_names_and_options_are_named(minions, monkeypatch):
     for kwargs, said in (
         ({"name": "Web!"}, "stack 'Web!': its name must be small letters"),
         ({"name": "web", "resolve_image": "often"}, "resolve_image 'often': must be one of always, changed, never"),
@@ -295,6 +296,7 @@ def test_wrong_names_and_options_are_named(minions):
         refused = deploy(minions["pi1"], **kwargs)
         assert (refused["result"], refused["changes"]) == (False, {})
         assert said in refused["comment"]
+    monkeypatch.setattr(omega_swarm_run, "PATIENCE", 0)
     outside = minions["pi1"].state("swarm.stack", "web", compose=small(), base_url="unix:///no/docker.sock")
     assert "no Docker Engine answers at unix:///no/docker.sock" in outside["comment"]
 
