@@ -3,7 +3,11 @@
 import time
 
 from cluster import HEAL_BOUND
+from nodes import Failed
 from test_consul import KEY, events, tidy
+
+DELAY = 15  # the lock-delay that Injector.holder asks for, s
+LOOK = 2  # from the end of a session until a look sees it, s
 
 
 def contenders(fault, cluster, first):
@@ -86,17 +90,31 @@ def test_f13_a_stray_write_on_the_lock(fault, cluster):
     fault.seconds = slowest
 
 
+def gone(cluster, node, session):
+    """When it was asked, in seconds since the epoch, if a session is no more; None if it is, or nobody can say."""
+    asked = time.time()
+    status, answer = cluster.ask(node, ["consul", "GET", f"/v1/session/info/{session}"])[0]
+    if status != 200:
+        raise Failed(f"{node}: {status}: {answer}")
+    return None if answer else asked
+
+
 def test_f17_the_holder_is_cut_off_and_gives_up_before_another_may_start(fault, cluster):
     first, *others = cluster.managers
     jobs = contenders(fault, cluster, first)
     fault.begins(f"{first}, which holds the lock, cut off from {' and '.join(others)} for 30 s")
     began = time.time()
+    session = events(jobs[first], "held")[0]["session"]
     fault.partition(first, others)
-    fault.recovers("the holder to give up", lambda: events(jobs[first], "lost"), 30)
+    ended = cluster.wait("the holder's session to end", fault.bound - DELAY, lambda: gone(cluster, others[0], session))
+    fault.recovers("the holder to give up", lambda: events(jobs[first], "lost"))
     lost = events(jobs[first], "lost")[0]["at"]
     fault.measured["holder gave up after, s"] = round(lost - began, 1)
+    assert lost - began <= 30
     line = follow(fault, cluster, first, jobs, began)
     assert lost < line["at"], "two holders at the same time"
+    fault.measured["lock-delay, s"] = round(line["at"] - ended, 1)
+    assert line["at"] - ended > DELAY - LOOK, "nobody waited for the lock-delay"
     assert not [one for one in events(jobs[first], "written") if one["at"] > line["at"]]
     fault.join_network_again()
     cluster.wait_healthy(HEAL_BOUND)
