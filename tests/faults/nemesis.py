@@ -187,7 +187,7 @@ class Nemesis:
         self.note("apply", failures=_told(failures(returned)))
 
     def episode(self, moves: list[Move]) -> float | None:
-        """Strike as scheduled, heal, wait until the cluster is whole; return the seconds, None if it never was."""
+        """Strike as scheduled, heal, wait until the cluster is whole; return the seconds that took, None if it never was."""
         injector, operator, began = Injector(self.cluster), Operator(self.cluster), time.monotonic()
         for move in moves:
             time.sleep(max(0.0, move.at - (time.monotonic() - began)))
@@ -201,13 +201,15 @@ class Nemesis:
         trouble = injector.heal()
         injector.join_network_again()
         self.note("healed", fault="all", nodes=[], trouble=trouble)
+        began = time.monotonic()
         try:
             self._settle(operator)
-            seconds = self.cluster.wait_healthy(CONVERGE)
+            self.cluster.wait_healthy(CONVERGE)
         except (Failed, OSError, RuntimeError) as error:
             self.note("converged", seconds=None, problems=[str(error)[:600]])
             return None
-        self.note("converged", seconds=round(seconds, 1))
+        seconds = round(time.monotonic() - began, 1)
+        self.note("converged", seconds=seconds)
         return seconds
 
     def _settle(self, operator: Operator) -> None:
