@@ -153,7 +153,8 @@ def look_after(base_url=None):
     if not _engine(base_url).local().control:
         return {"result": True, **done, "changes": {}}
     site = _newest_pillar().get("rpiomega") or {}
-    run = omega_swarm_tend.Tender(_engine(base_url), _store(), site, gather=0)
+    # Each join of a wave calls this: new tokens at each would only turn away those who are joining.
+    run = omega_swarm_tend.Tender(_engine(base_url), _store(), site, gather=None)
     result, comment = run.run()
     return {"result": result, **done, "changes": run.changes, "comment": comment}
 

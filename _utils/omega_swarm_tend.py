@@ -43,7 +43,8 @@ class Tender:
     :param engine: omega_swarm_docker.Engine
     :param store: omega_swarm_record.Store
     :param site: the pillar's `rpiomega`
-    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are made new
+    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are made
+        new; None: leave the tokens to another run while such nodes are missing
     :param patience: seconds to retry while the engine or Consul does not answer
     """
 
@@ -152,14 +153,14 @@ class Tender:
             try:
                 facts = self.look()
                 spent = self._spent()
-                found = plan.plan(facts, spent < self.gather)
+                found = plan.plan(facts, self._waits())
                 if found.acts:
-                    if spent > SETTLE + self.gather:
+                    if spent > SETTLE + (self.gather or 0):
                         why = "another manager undoes it: do all managers have the same site file?"
                         return False, self._comment(facts, found, f"after {spent:.0f} s there is still work, {why}")
                     acted = "tended"
                     self._act(facts, found)
-                elif found.awaited and spent < self.gather:
+                elif found.awaited and self.gather and self._waits():
                     self._promote()
                     time.sleep(POLL)
                 else:
@@ -170,6 +171,10 @@ class Tender:
                 self._since.clear()
             except (SwarmError, ConsulError) as error:
                 self._retry(error)
+
+    def _waits(self):
+        """Whether nodes that are joining still come before new tokens."""
+        return self.gather is None or self._spent() < self.gather
 
     def _spent(self):
         return time.monotonic() - self._began
@@ -227,7 +232,7 @@ class Tender:
         """Make tokens new and publish the worker token, as the only one who does: the facts are read again."""
         with self.store.hold_rotation() as lock:
             facts = self.look()
-            found = plan.plan(facts, self._spent() < self.gather)
+            found = plan.plan(facts, self._waits())
             for role in found.rotate:
                 lock.check()
                 self.engine.rotate_token(role)

@@ -311,6 +311,8 @@ def test_f39_a_node_that_cannot_join_keeps_no_leaked_token_alive(site, kv):
     try:
         leaked = kv.get(TOKEN).json()["token"]
         stranger = join(site, STRANGER)
+        tend(site, "pi1", gather=None)
+        assert kv.get(TOKEN).json()["token"] == leaked, "a call per join leaves the tokens to the run of an apply"
         ahead = tender(site, "pi1")
         result, comment = ahead.foresee()
         run = tend(site, "pi1", gather=2)
