@@ -187,7 +187,7 @@ class Nemesis:
         self.note("apply", failures=_told(failures(returned)))
 
     def episode(self, moves: list[Move]) -> float | None:
-        """Strike as scheduled, heal, wait until the cluster is whole; return the seconds that took, None if it never was."""
+        """Strike as scheduled, heal, wait until the cluster is whole; return the seconds that took, None if never."""
         injector, operator, began = Injector(self.cluster), Operator(self.cluster), time.monotonic()
         for move in moves:
             time.sleep(max(0.0, move.at - (time.monotonic() - began)))
