@@ -252,3 +252,14 @@ class ConsulCluster:
     def __exit__(self, *_):
         for server in self.servers:
             server.__exit__()
+
+
+def eventually(read, wanted, bound=15):
+    """Wait until `read()` gives what is wanted: the catalog follows the agent's registrations."""
+    deadline = time.monotonic() + bound
+    while True:
+        seen = read()
+        if wanted(seen):
+            return seen
+        assert time.monotonic() < deadline, f"last seen: {seen}"
+        time.sleep(0.05)
