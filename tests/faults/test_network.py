@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from cluster import documents, failures
 from nodes import FOLDER, HERE, Failed
 from test_swarm import leave, up
 
@@ -30,10 +31,10 @@ def test_f19_wifi_of_bad_quality(fault, cluster):
             pytest.skip(f"neither netem nor NFQUEUE in this kernel: {error}")
     fault.touched.update(cluster.names)
     fault.begins(f"{MEAN * 1000:.0f} +- {JITTER * 1000:.0f} ms and {LOSS:.0%} loss between all nodes for {SECONDS} s")
-    holders, leaders, demoted = [], [], []
+    leaders, demoted = [], []
     job = fault.holder(cluster.managers[1], "rpiomega/swarm/faults/lock", hold=SECONDS)
     other = fault.holder(cluster.managers[2], "rpiomega/swarm/faults/lock", hold=5, wait=SECONDS)
-    runs = [cluster.later(cluster.master, "salt --out=json --hide-timeout '*' state.apply swarm")]
+    run = cluster.later(cluster.master, "salt --out=json --hide-timeout '*' state.apply swarm")
     while fault.since() < SECONDS:
         leader = cluster.consul_leader()
         leaders += [leader] if leader and leader not in leaders[-1:] else []
@@ -43,12 +44,20 @@ def test_f19_wifi_of_bad_quality(fault, cluster):
         time.sleep(3)
     holders = [line["event"] for line in job.lines() + other.lines() if line["event"] == "held"]
     fault.measured |= {"holders of the lock": len(holders), "leaders of Consul": len(leaders)}
-    assert len(holders) <= 2, job.read() + other.read()
+    # At most one change of either in that time.
+    assert 1 <= len(holders) <= 2, job.read() + other.read()
+    assert len(leaders) <= 2, leaders
     assert demoted == []
-    runs[0].result(fault.bound)
+    # In this weather an apply may fail, but has to say why, which I6 checks; a minion may not get its answer through.
+    returned = documents(run.result(fault.bound).out)
+    assert set(returned) == set(cluster.names)
+    cluster.applied.append({"test": False, "seconds": fault.since(), "returned": returned})
+    fault.measured["applied in it"] = f"{len(returned) - len(failures(returned))} of {len(returned)} nodes"
     fault.heal()
-    fault.recovers("the cluster to be whole", lambda: not cluster.problems(), fault.bound)
+    fault.recovers("the cluster to be whole", lambda: not cluster.problems())
     fault.seconds = round(fault.since() - SECONDS, 1)
+    cluster.wait_salt(cluster.names)
+    cluster.must_apply(sls="swarm")
 
 
 def _listed(cluster):
@@ -79,4 +88,7 @@ def test_f20_a_blocked_port_is_named_with_its_peer(fault, cluster):
     fault.begins(f"4789/udp into {node} blocked")
     fault.block(node, "udp", 4789)
     said = cluster.rpiomega("doctor", "--json", check=False).stdout
-    fault.measured["doctor's findings speak of 4789"] = "4789" in json.dumps(json.loads(said).get("findings", said))
+    found = json.loads(said)["findings"]
+    named = {one["node"] for one in found if f"cannot reach {node} at 4789/udp" in one["what"]}
+    assert named == {name for name in cluster.names if name != node}, found
+    fault.measured["4789 named by doctor, with source and peer"] = f"{len(named)} times"
