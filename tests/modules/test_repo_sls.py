@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -18,17 +19,23 @@ START_SECONDS = 60
 
 
 @pytest.fixture
-def config(tmp_path):
+def root():
+    """The minion's root: a socket's path may have no more than 107 characters, and pytest's folders are long."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield pathlib.Path(folder)
+
+
+@pytest.fixture
+def config(tmp_path, root):
     """Configuration folder of a minion that has no master."""
     site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master"]}}, "formula": FORMULA}
     (tmp_path / "pillar").mkdir()
     (tmp_path / "pillar/top.sls").write_text("base: {'*': [site]}")
     (tmp_path / "pillar/site.sls").write_text(json.dumps({"rpiomega": site}))
-    options = {"id": "m", "root_dir": str(tmp_path / "root"), "file_client": "local", "master_type": "disable"}
+    options = {"id": "m", "root_dir": str(root), "file_client": "local", "master_type": "disable"}
     options.update(module_dirs=[str(ROOT)], file_roots={"base": [str(ROOT / "salt")]})
     options["pillar_roots"] = {"base": [str(tmp_path / "pillar")]}
-    # Below root_dir. A socket's path may have no more than 107 characters, and pytest's folders are long.
-    options["sock_dir"] = "/s"
+    options["sock_dir"] = "/s"  # below root_dir
     (tmp_path / "minion").write_text(json.dumps(options))
     return tmp_path
 
@@ -57,12 +64,12 @@ def test_a_rewrite_that_was_meant_changes_no_other_argument(call):
     assert meant == {**plain, "allow_rewrite": True}
 
 
-def test_the_schedule_is_set_once(call, config):
+def test_the_schedule_is_set_once(call, config, root):
     """A schedule is asked of the running minion, which keeps it in its own words."""
     with subprocess.Popen([BIN / "salt-minion", "-c", config, "--log-level=quiet"], start_new_session=True) as minion:
         try:
             bound = time.monotonic() + START_SECONDS
-            while not list((config / "root/s").glob("*pub*.ipc")):
+            while not list((root / "s").glob("*pub*.ipc")):
                 assert time.monotonic() < bound, f"the minion has no event socket after {START_SECONDS} s"
                 assert minion.poll() is None, "the minion has ended"
             schedule = ["state.sls_id", "repo.schedule", "repo"]
