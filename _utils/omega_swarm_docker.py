@@ -233,6 +233,9 @@ class Engine:
             return SwarmError("conflict", f"{what}: {said}")
         if "lost leader status" in said:  # an election in the middle of this very call: it may have been carried out
             return SwarmError("no_leader", f"{what}: {said}")
+        if explain and "code = DeadlineExceeded" in said:  # the other managers were too slow to agree
+            cure = "see the network between the managers with `rpiomega doctor`"
+            return SwarmError("timeout", f"{what}: the swarm's managers did not agree in time ({said}); {cure}")
         if explain:
             local = self.local()
             kind = "no_leader" if local.leaderless else local.state if local.state != "active" else ""

@@ -8,11 +8,12 @@ import threading
 
 
 @contextlib.contextmanager
-def serve(folder, hang=False, known=()):
+def serve(folder, hang=False, known=(), says="no space left on device"):
     """
     Yield the base URL of one that answers 500 and why, or with `hang` keeps the caller waiting.
 
     :param known: {end of a path: what a GET of it answers all the same}
+    :param says: the reason
     """
     over = threading.Event()
 
@@ -22,7 +23,7 @@ def serve(folder, hang=False, known=()):
             answer = next((answers[end] for end in answers if self.path.endswith(end)), None)
             if hang and answer is None:
                 over.wait(30)
-            body = json.dumps(answer or {"message": "no space left on device"}).encode()
+            body = json.dumps(answer or {"message": says}).encode()
             self.send_response(200 if answer else 500)
             self.send_header("Api-Version", "1.41")
             self.send_header("Content-Type", "application/json")

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import ailing_engine
 import omega_consul
 import omega_swarm
 import omega_swarm_absent
@@ -182,6 +183,15 @@ def test_waits_go_on_while_the_engine_restarts(site, tmp_path):
 NO_DOCKER = {"swarm.docker_url": "unix:///no/docker.sock"}
 NO_CONSUL = {"consul.url": "http://127.0.0.1:1"}
 COMPOSE = {"compose": {"version": "3.8", "services": {"app": {"image": "x"}}}}
+
+
+def test_managers_that_do_not_agree_in_time_are_asked_again_and_told(tmp_path):
+    said = "rpc error: code = DeadlineExceeded desc = context deadline exceeded"  # on a network that loses packets
+    swarm = {"ID": "s", "Version": {"Index": 1}, "Spec": {}}
+    told = pytest.raises(SwarmError, match="rotating the worker token: .*DeadlineExceeded.*`rpiomega doctor`")
+    with ailing_engine.serve(tmp_path, known={"/swarm": swarm}, says=said) as url, told as caught:
+        Engine(url).rotate_token("worker")
+    assert (caught.value.kind, caught.value.transient) == ("timeout", True)
 
 
 @pytest.mark.parametrize(
