@@ -136,13 +136,13 @@ def seats(cluster):
 
 def test_f39_an_unknown_node_with_the_workers_token_gets_no_work(fault, cluster):
     """A fifth engine joins with a stolen worker token; the next apply pauses it, reports it and changes the token."""
-    stolen = cluster.docker(cluster.leading(), "GET", "/swarm")["JoinTokens"]["Worker"]
     address = f"{cluster.lab.node_address(cluster.master)}:2377"
     node, name = cluster.workers[0], "pi9"
     stranger = Stranger(fault, cluster, node, name)
+    stolen = cluster.docker(cluster.leading(), "GET", "/swarm")["JoinTokens"]["Worker"]
     fault.begins("an engine that no site names joins with the worker token")
-    stranger.join(address, stolen)
-    cluster.wait("the stranger to be a member", 60, lambda: name in seats(cluster))
+    said = stranger.join(address, stolen)
+    cluster.wait(f"the stranger to be a member, which was told: {said}", 60, lambda: name in seats(cluster))
     returned = cluster.must_apply(sls="swarm")
     fault.recovers("the stranger to be paused", lambda: seats(cluster)[name] == ("worker", "pause"))
     text = json.dumps(returned)
@@ -218,9 +218,10 @@ for i in $(seq 120); do docker -H unix://{self.top}/sock info >/dev/null 2>&1 &&
 """
 
     def join(self, address, token):
-        """Join a swarm; an engine that takes longer than the command's own 20 s goes on by itself."""
+        """Join a swarm, return what was said; an engine that takes longer than 20 s goes on by itself."""
         command = f"docker -H unix://{self.top}/sock swarm join --advertise-addr 10.99.77.2 --token {token} {address}"
-        self.cluster.run(self.node, command, 60, check=False)
+        done = self.cluster.run(self.node, command, 60, check=False)
+        return " ".join([done.out, done.err]).replace(token, "[token]").strip()
 
     def id(self):
         """Its node ID."""
