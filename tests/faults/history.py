@@ -74,7 +74,10 @@ def locks(entries):
 
 
 def tasks(entries):
-    """A running task keeps its container where no fault has touched the node."""
+    """
+    A running task keeps its container where no fault has touched the node. Of two that run for a moment, because the
+    swarm had given up a node that was cut off, one has to stay.
+    """
     known, touched = {}, set()
     for entry in entries:
         if entry["kind"] == "invoke" and entry["fault"] in TOUCHING:
@@ -83,12 +86,19 @@ def tasks(entries):
             touched.clear()
             known = {}
         elif entry["kind"] == "observe":
-            for node, container in entry["tasks"].items():
+            for node, containers in entry["tasks"].items():
+                now = set(containers.split())
                 if node in touched:
                     known.pop(node, None)
-                elif known.setdefault(node, container) != container:
-                    yield entry["t"], f"{node}: the service ran in {known[node][:12]}, now in {container[:12]}"
-                    known[node] = container
+                    continue
+                before = known.get(node, now)
+                known[node] = before & now or now
+                if not before & now:
+                    yield entry["t"], f"{node}: the service ran in {short(before)}, now in {short(now)}"
+
+
+def short(containers):
+    return " and ".join(sorted(container[:12] for container in containers))
 
 
 def seats(entries, managers):

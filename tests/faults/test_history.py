@@ -32,7 +32,8 @@ GOOD = [
     observe(13),
     {"t": 14, "kind": "apply", "failures": {}, "healed": True},
     {"t": 15, "kind": "converged", "seconds": 1.0},
-    observe(16),
+    observe(16, tasks={"d": "x3\nx4"}),  # the swarm had given d up, and not ended its first container yet
+    observe(17),
 ]
 BAD = {
     "second swarm": [observe(20, clusters={"a": "one", "b": "two"})],
@@ -41,6 +42,7 @@ BAD = {
     "one fence, two holders": [lock(20, "c", "held", 9)],
     "write after a higher fence": [lock(20, "a", "written", 7, 0.1)],
     "container lost": [observe(20), observe(21, tasks={"d": "x9"})],
+    "both containers lost": [observe(20, tasks={"d": "x4\nx5"}), observe(21, tasks={"d": "x9"})],
     "container lost as a role changed": [
         {"t": 17, "kind": "invoke", "fault": "role", "nodes": ["d"]},
         observe(18, tasks={"d": "x9"}),
