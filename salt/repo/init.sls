@@ -23,6 +23,8 @@ repo.schedule:
     - function: state.apply
     - job_args: [repo]
     - minutes: {{ omega.formula.every }}
+    {#- Salt would run it at once, beside the apply that brings it. #}
+    - run_on_start: False
     - splay: 30
     - maxrunning: 1
 {% elif 'rpiomega-formula' in salt['schedule.list'](return_yaml=False, offline=True) %}

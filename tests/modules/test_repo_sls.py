@@ -35,7 +35,7 @@ def config(tmp_path, root):
     options = {"id": "m", "root_dir": str(root), "file_client": "local", "master_type": "disable"}
     options.update(module_dirs=[str(ROOT)], file_roots={"base": [str(ROOT / "salt")]})
     options["pillar_roots"] = {"base": [str(tmp_path / "pillar")]}
-    options["sock_dir"] = "/s"  # below root_dir
+    options.update(sock_dir="/s", log_file="/log")  # below root_dir
     (tmp_path / "minion").write_text(json.dumps(options))
     return tmp_path
 
@@ -65,16 +65,22 @@ def test_a_rewrite_that_was_meant_changes_no_other_argument(call):
 
 
 def test_the_schedule_is_set_once(call, config, root):
-    """A schedule is asked of the running minion, which keeps it in its own words."""
-    with subprocess.Popen([BIN / "salt-minion", "-c", config, "--log-level=quiet"], start_new_session=True) as minion:
+    """A schedule is asked of the running minion, which keeps it in its own words and does not run it yet."""
+    command = [BIN / "salt-minion", "-c", config, "--log-level=quiet", "--log-file-level=info"]
+    with subprocess.Popen(command, start_new_session=True) as minion:
         try:
             bound = time.monotonic() + START_SECONDS
             while not list((root / "s").glob("*pub*.ipc")):
                 assert time.monotonic() < bound, f"the minion has no event socket after {START_SECONDS} s"
                 assert minion.poll() is None, "the minion has ended"
             schedule = ["state.sls_id", "repo.schedule", "repo"]
-            (first,), (second,) = (call(*schedule).values() for _ in range(2))
+            first, second = (call(*schedule) for _ in range(2))
         finally:
             os.killpg(minion.pid, signal.SIGKILL)  # asked to end, it takes six seconds
-    assert (first["result"], first["changes"]) == (True, {"rpiomega-formula": "added"}), first
-    assert (second["result"], second["changes"]) == (True, {}), second
+    for answer, changes in ((first, {"rpiomega-formula": "added"}), (second, {})):
+        assert isinstance(answer, dict), answer
+        (state,) = answer.values()
+        assert (state["result"], state["changes"]) == (True, changes), state
+    log = (root / "log").read_text()
+    assert "rpiomega-formula" in log
+    assert "Running scheduled job" not in log
