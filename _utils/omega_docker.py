@@ -54,7 +54,7 @@ def _speak(api):
     api._version = answer.headers.get("Api-Version") or api._retrieve_server_version()
 
 
-class _Local(http.client.HTTPConnection):
+class LocalConnection(http.client.HTTPConnection):
     """An HTTP connection to a Unix socket."""
 
     def __init__(self, path, timeout):
@@ -95,7 +95,7 @@ def info(base_url=SOCKET, timeout=60):
 
 
 def _get(base_url, path, timeout):
-    with contextlib.closing(_Local(base_url.partition("://")[2], timeout)) as connection:
+    with contextlib.closing(LocalConnection(base_url.partition("://")[2], timeout)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read()

@@ -10,13 +10,13 @@ import http.client
 import http.server
 import json
 import re
-import socket
 import socketserver
 import tempfile
 import threading
 import urllib.parse
 from dataclasses import dataclass, field
 
+import omega_docker
 from omega_swarm_docker import SwarmError
 
 _VERSION = re.compile(r"^/v\d+\.\d+(?=/)")
@@ -34,17 +34,6 @@ class Noted:
     kind: str
     target: str = ""  # ID or name; empty for create
     body: dict = field(default_factory=dict)
-
-
-class _Upstream(http.client.HTTPConnection):
-    def __init__(self, path, timeout):
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -72,7 +61,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._note("PUT")
 
     def _forward(self):
-        upstream = _Upstream(self.server.engine_path, self.server.timeout_upstream)
+        upstream = omega_docker.LocalConnection(self.server.engine_path, self.server.timeout_upstream)
         try:
             headers = {key: value for key, value in self.headers.items() if key.lower() not in ("host", "connection")}
             upstream.request(self.command, self.path, headers=headers)
