@@ -75,6 +75,7 @@ def in_turn(node, act, consul, base_url=omega_docker.SOCKET, wait=WAIT):
 
 def _among_servers(consul, node, act):
     """Take a turn among Consul's servers only, if there is a Consul at all."""
+    client = None
     try:
         client = consul()
         client.leader()
@@ -82,7 +83,7 @@ def _among_servers(consul, node, act):
         # salt-ssh brings no py-consul, and sets up boards that have no Consul.
         if error.kind == "unreachable" or (error.kind == "missing" and not _agent_listens()):
             return act()
-        if error.kind == "missing":
+        if client is None or error.kind == "missing":
             raise
     return omega_consul_restart.in_turn(client, node, act)[0]
 
