@@ -30,7 +30,7 @@ def _check(value, item, path):
     if kind is None:
         yield from _scalar(value, item, path)
     elif not isinstance(value, kind):
-        yield _wrong(path, value, "a list" if kind is list else "keys with values below it")
+        yield _wrong(path, value, "a list" if kind is list else "keys with values below it", item)
     elif len(value) < item.get("min_length", 0):
         yield f"{path}: empty; name at least one"
     elif item["type"] == "section":
@@ -65,20 +65,23 @@ def _scalar(value, item, path):
     if not any(type(value) is TYPES[each] for each in allowed):
         # YAML's value says no more how it was written: 13:30 is 810, and 28.10 is 28.1.
         bare = "text" in allowed and value is not None and not isinstance(value, (str, list, dict))
-        yield _wrong(path, value, f"{item['type']}{', in quotes as it stands in the file' if bare else ''}")
+        yield _wrong(path, value, f"{item['type']}{', in quotes as it stands in the file' if bare else ''}", item)
     elif "one_of" in item and value not in item["one_of"]:
-        yield f"{path}: {_shown(value)} is not known; allowed: {', '.join(item['one_of'])}"
+        yield f"{path}: {_shown(value, item)} is not known; allowed: {', '.join(item['one_of'])}"
     elif "min" in item and not item["min"] <= value <= item["max"]:
         yield f"{path}: {value} is out of range; allowed: {item['min']} to {item['max']}"
     elif "pattern" in item and not re.fullmatch(item["pattern"], value):
-        shown = "what is written here" if item.get("hidden") else _shown(value)
-        yield f"{path}: {shown} is not {item['is']}; {item['allowed']}"
+        yield f"{path}: {_shown(value, item)} is not {item['is']}; {item['allowed']}"
 
 
-def _wrong(path, value, wanted):
-    return f"{path}: {_shown(value)} has the wrong type; write {wanted}"
+def _wrong(path, value, wanted, item):
+    if value is None:
+        return f"{path}: empty; write {wanted}"
+    return f"{path}: {_shown(value, item)} has the wrong type; write {wanted}"
 
 
-def _shown(value):
+def _shown(value, item):
+    if item.get("hidden"):
+        return "what is written here"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

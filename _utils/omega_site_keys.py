@@ -201,8 +201,12 @@ SITE = {'type': 'section',
                           'credentials': {'type': 'mapping',
                                           'each': {'type': 'text',
                                                    'pattern': '[A-Za-z0-9_][A-Za-z0-9._-]*',
-                                                   'is': 'a bare file name',
-                                                   'allowed': 'letters, digits, . _ and -, no folder'}},
+                                                   'is': 'the name of a file among the B2 secrets of the '
+                                                         'master',
+                                                   'allowed': 'letters, digits, . _ and -, no folder; an '
+                                                              "account's key stays out of the site file: "
+                                                              'docs/b2.md',
+                                                   'hidden': True}},
                           'buckets': {'type': 'mapping',
                                       'names': {'pattern': '(?!b2-)[A-Za-z0-9-]{6,63}',
                                                 'is': 'a bucket name',

@@ -56,7 +56,7 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
         (("nodes", "pi2", "adress"), "1.2.3.4", "rpiomega.nodes.pi2.adress: unknown key; did you mean `address`?"),
         (("salt", "sourse"), "pip", "rpiomega.salt.sourse: unknown key; did you mean `source`?"),
         (("b2", "credentials"), {"pi9": "backup"}, "b2.credentials.pi9: there is no node pi9"),
-        (("b2", "credentials"), {"pi1": "../key"}, '"../key" is not a bare file name'),
+        (("b2", "credentials"), {"pi1": "../key"}, "what is written here is not the name of a file"),
         (("b2", "buckets"), {"short": {}}, '"short" is not a bucket name'),
         (("b2", "buckets"), {"omega-backup": {}}, "kept by pi1, which has no credentials; add `pi1: FILE`"),
         (
@@ -99,7 +99,13 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
         (("upgrades", "hold"), ["*"], '"*" is not a Debian package; write its name, or its beginning and a star'),
         (("journal", "max_use"), "64MB", '"64MB" is not a size; write 64M or 1G'),
         (("cache", "image"), "registry:3", "cache.image: an image for a registry that is not asked for"),
-        (("cluster",), None, "cluster: None has the wrong type"),
+        (("cluster",), None, "cluster: empty; write text here"),
+        (("nodes",), [{"name": "pi1"}], "rpiomega.nodes: a list is written here; write `NAME: {address: ...}`"),
+        (("packages",), ["htop"], "rpiomega.packages: a list is written here; write `KEY: VALUE` in each line"),
+        (("nodes", "localhost"), {"address": "192.168.1.12"}, "localhost: every board calls itself localhost"),
+        (("nodes", "pi2", "host"), "192.168.1.10", "pi2.host: 192.168.1.10 is where pi1 is reached too"),
+        (("nodes", "pi2", "address:192.168.1.9"), None, "no space after `address:`; write `address: 192.168.1.9`"),
+        (("nodes", "pi2", "labels"), {"ssd": True}, "labels.ssd: True has the wrong type; write text or a whole"),
     ],
 )
 def test_each_defect_names_its_key_and_what_is_allowed(tmp_path, keys, value, said):
@@ -118,6 +124,7 @@ def test_each_defect_names_its_key_and_what_is_allowed(tmp_path, keys, value, sa
         ("system: {swap: no}", "allowed: 'keep', 'off' or 'zram'"),
         ("swarm: {stacks: {web: {compose: a.yml, env: {<<: {PORT: 0x50}}}}}", "put it in quotes as it stands there"),
         ("cluster:", "write text here"),
+        ("on: 1", 'put it in quotes: "on"'),
     ],
 )
 def test_a_value_without_quotes_is_quoted_as_it_was_written(tmp_path, line, said):
@@ -223,11 +230,20 @@ def test_a_node_named_twice_is_not_silently_lost(tmp_path):
     ("text", "said"),
     [
         ("", ": the file is empty"),
-        ("a: [1", ":1: not YAML: while parsing a flow sequence"),
-        ("nodes: {}\n", ": the top-level key `rpiomega` is missing"),
+        ("a: [1", ":1: not YAML: the `[` that opens here is not closed"),
+        ("nodes: {}\n", ": the top-level key `rpiomega` is missing; start the file with `rpiomega:`, and indent"),
+        ("rpiomgea: {}\n", ":1: the top-level key `rpiomega` is missing; `rpiomgea` is none: write `rpiomega:`"),
         ("rpiomega:\n  cluster: {{ x }}\n", ":2: Jinja in the site file"),
         ("rpiomega: &a\n  cluster: *a\n", "an alias contains itself"),
-        ("rpiomega:\n\t- x\n", ":2: not YAML"),
+        ("rpiomega:\n\t- x\n", ":2: not YAML: a tab; YAML takes spaces only"),
+        ("rpiomega:\n  cluster:o\n  nodes:\n", ":2: not YAML: no space after `cluster:`; write `cluster: o`"),
+        ("rpiomega:\n  cluster o\n  nodes:\n", ":2: not YAML: no colon after `cluster`; write `cluster:`"),
+        ("rpiomega:\n\u00a0 cluster: o\n  nodes:\n", ":2: not YAML: a space that is not the plain one"),
+        ("rpiomega:\n  cluster: o\n   nodes:\n", ":3: not YAML: it is indented like none of the lines above"),
+        ("rpiomega:\n  cluster: 'o\n  nodes:\n", ":2: not YAML: the quote that begins here does not end"),
+        ("rpiomega:\n  nodes:\n    a: {b: 1\n    c: 1\n", ":3: not YAML: the `{` that opens here is not closed"),
+        ("rpiomega:\n  cluster: o\0\n", ":2: not YAML: a control character"),
+        ("[" * 5000, ": not YAML: maximum recursion depth exceeded"),
         ("rpiomega: 3\n", "rpiomega: 3 has the wrong type"),
         ("rpiomega:\n  ? [a]\n  : 1\n", "a key must be a plain word"),
     ],
@@ -235,6 +251,37 @@ def test_a_node_named_twice_is_not_silently_lost(tmp_path):
 def test_what_is_no_site_at_all_gets_one_line(tmp_path, text, said):
     (line,) = errors(tmp_path, text)
     assert said in line
+
+
+@pytest.mark.parametrize("name", ["on", "2", "2020-01-01"])
+def test_a_node_whose_name_is_no_text_to_yaml_is_named_once_where_it_stands(tmp_path, name):
+    text = changed("cluster", value="o") + f"    {name}: {{address: 192.168.1.12}}\n"
+    (line,) = errors(tmp_path, text)
+    where = f":{len(text.splitlines())}: rpiomega.nodes.{name}"
+    assert line == f'{where}: `{name}` is no text to YAML; put it in quotes: "{name}"'
+
+
+@pytest.mark.parametrize("address", ["127.0.0.9", "224.0.0.9", "0.0.0.9", "240.0.0.9"])
+def test_an_address_that_no_board_can_have_is_refused(tmp_path, address):
+    site = {"cluster": "o", "nodes": {"pi1": {"address": address, "roles": ["master", "manager"]}}}
+    (line,) = errors(tmp_path, yaml.safe_dump({"rpiomega": site}))
+    assert f"pi1.address: {address} is no address that a board can have" in line
+
+
+@pytest.mark.parametrize("value", [{"key": "K001secret"}, "K001secret/x", ["K001secret"]])
+def test_an_accounts_key_in_the_site_file_is_not_shown(tmp_path, value):
+    text = changed("b2", "credentials", value={"pi1": value})
+    (found,) = errors(tmp_path, text)
+    (master,) = omega_site_check.problems(yaml.safe_load(text)["rpiomega"])
+    assert "b2.credentials.pi1: what is written here" in found
+    assert "b2.credentials.pi1: what is written here" in master
+    assert "K001" not in found + master
+
+
+def test_a_text_in_another_encoding_is_named_with_its_line(tmp_path):
+    (tmp_path / "site.sls").write_bytes("rpiomega:\n  cluster: caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(SiteError, match=r"site\.sls:2: cannot be read: it is not UTF-8 text; save it as UTF-8"):
+        load(tmp_path / "site.sls")
 
 
 def test_every_defect_is_reported_at_once(tmp_path):

@@ -11,6 +11,8 @@ from rpiomega.site.errors import Problem
 from rpiomega.site.schema import Site
 
 MINUTES_OF_A_DAY = 24 * 60
+# this network, loopback, multicast and reserved: RFC 6890
+NO_BOARDS = [ipaddress.ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")]
 PACKAGES_PORT = 3142  # cache.packages_port of salt/rpiomega/defaults.yaml
 
 
@@ -29,7 +31,7 @@ def warnings(site: Site) -> list[str]:
     """Return remarks on a valid site that will surprise its owner later."""
     count = len(site.managers)
     if site.swarm.enabled and count % 2 == 0:
-        return [f"{count} managers survive the loss of no more than {count - 1} do: choose 3 or 5 (1 for two nodes)"]
+        return [f"{count} managers survive no more failures than {count - 1}: choose 3 or 5 (1 for two nodes)"]
     if site.swarm.enabled and count > 7:
         return [f"{count} managers slow every change down: 3 or 5 are enough, at most 7"]
     return []
@@ -61,6 +63,8 @@ def _addresses(site: Site) -> Iterator[Problem]:
     network = ipaddress.ip_interface(f"{first.address}/{site.network.prefix}").network
     span = f"{network} holds {network[1]} to {network[-2]}"
     for name, node in site.nodes.items():
+        if name == "localhost":
+            yield Problem(("nodes", name), "every board calls itself localhost", "give it a name of its own")
         key = ("nodes", name, "address")
         address = ipaddress.ip_address(node.address)
         if node.address in owners:
@@ -71,11 +75,14 @@ def _addresses(site: Site) -> Iterator[Problem]:
             yield Problem(key, f"{node.address} is not in the network of {first.name}", f"{span} (network.prefix)")
         elif address in (network.network_address, network.broadcast_address):
             yield Problem(key, f"{node.address} is no host address of {network}", span)
+        elif any(address in taken for taken in NO_BOARDS):
+            yield Problem(key, f"{node.address} is no address that a board can have", "choose one of your network")
         owners.setdefault(node.address, name)
-        if node.host and node.host in hosts:
-            cause = f"{node.host} is the host of {hosts[node.host]} too"
-            yield Problem(("nodes", name, "host"), cause, "they are two boards")
-        hosts.setdefault(node.host, name)
+        reached = node.host or node.address
+        if reached in hosts and (node.host or reached != site.nodes[hosts[reached]].address):
+            cause = f"{reached} is where {hosts[reached]} is reached too"
+            yield Problem(("nodes", name, "host" if node.host else "address"), cause, "they are two boards")
+        hosts.setdefault(reached, name)
     gateway = site.network.gateway
     if gateway and ipaddress.ip_address(gateway) not in network:
         yield Problem(("network", "gateway"), f"{gateway} is not in the nodes' network", span)

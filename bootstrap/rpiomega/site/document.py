@@ -6,9 +6,12 @@ import re
 
 import yaml
 
+from rpiomega.site import slips
 from rpiomega.site.errors import Problem
 
 TOP = "rpiomega"
+_TEXT = "tag:yaml.org,2002:str"
+_KEYS = {_TEXT, "tag:yaml.org,2002:merge"}
 _JINJA = re.compile(r"\{\{|\{%|\{#")
 
 
@@ -47,14 +50,10 @@ class Document:
                 self.data = loader.construct_document(node)
             if self.data is None:
                 self.problems.append(Problem((), "the file is empty", f"it needs the top-level key `{TOP}`"))
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            cause = " ".join(part for part in (error.context, error.problem) if part)
-            self.problems.append(
-                Problem((), f"not YAML: {cause}", "check indentation, colons and quotes here", mark and mark.line + 1)
-            )
-        except (yaml.YAMLError, ValueError) as error:
-            self.problems.append(Problem((), f"not YAML: {' '.join(str(error).split())}"))
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            self.data = None
+            line, cause, cure = slips.explain(text, error)
+            self.problems.append(Problem((), f"not YAML: {cause}", cure, line))
 
     def _walk(self, node: yaml.Node, path: tuple, parents: set[int]) -> None:
         self.lines.setdefault(path, node.start_mark.line + 1)
@@ -77,6 +76,9 @@ class Document:
                 raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
             name = key_node.value
             key = (*path, name)
+            if key_node.tag not in _KEYS:
+                self.problems.append(Problem(key, f"`{name}` is no text to YAML", f'put it in quotes: "{name}"', line))
+                key_node.tag = _TEXT
             if name in seen:
                 # YAML would silently keep the last one: a node would be lost without a word.
                 cause = f"`{name}` is there twice (first in line {seen[name]})"

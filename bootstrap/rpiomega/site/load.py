@@ -30,16 +30,21 @@ def load(path: Path) -> Site:
     Raise SiteError with all problems (file, line, key path, cause, what is allowed) if it cannot be used.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SiteError(path, [Problem((), f"cannot be read: {reason}", "give the file with --site FILE")]) from None
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        cure = "give the file with --site FILE"
+        raise SiteError(path, [Problem((), f"cannot be read: {error.strerror}", cure)]) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        problem = Problem((), "cannot be read: it is not UTF-8 text", "save it as UTF-8 in your editor", line)
+        raise SiteError(path, [problem]) from None
     document = Document(text)
     found = list(document.problems)
     site = None
     if document.data is not None:
         site, more = _validate(document.data, document.plain)
-        found += more
+        said = {problem.key for problem in found}
+        found += [problem for problem in more if problem.key not in said]
     if site and not found:
         found += [_below_top(problem) for problem in checks.problems(site, path.parent)]
     if found:
@@ -49,15 +54,23 @@ def load(path: Path) -> Site:
 
 def _validate(data: object, plain: dict[tuple, str]) -> tuple[Site | None, list[Problem]]:
     if not isinstance(data, dict) or TOP not in data:
-        return None, [Problem((), f"the top-level key `{TOP}` is missing", f"start the file with `{TOP}:`")]
+        return None, [Problem((), f"the top-level key `{TOP}` is missing", _top(data))]
     extra = [Problem((str(key),), "not known here", f"all settings stand below `{TOP}`") for key in data if key != TOP]
     body, renamed = _named(data[TOP])
     extra += renamed
     try:
         return Site.model_validate(body), extra
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = _joined(error.errors(include_url=False))
         return None, extra + [_below_top(_translate(item, plain.get((TOP, *item["loc"])))) for item in details]
+
+
+def _top(data: object) -> str:
+    keys = [str(key) for key in data] if isinstance(data, dict) else []
+    if "nodes" in keys or "cluster" in keys:
+        return f"start the file with `{TOP}:`, and indent everything below it"
+    close = difflib.get_close_matches(TOP, keys, n=1) + [key for key in keys if key.lower() == TOP]
+    return f"`{close[0]}` is none: write `{TOP}:`" if close else f"start the file with `{TOP}:`"
 
 
 def _named(body: object) -> tuple[object, list[Problem]]:
@@ -72,6 +85,13 @@ def _named(body: object) -> tuple[object, list[Problem]]:
     ]
     named = {key: {**value, "name": str(key)} if isinstance(value, dict) else value for key, value in nodes.items()}
     return {**body, "nodes": named}, renamed
+
+
+def _joined(details: list[dict]) -> list[dict]:
+    """Return the errors with one for each value: a value that may be text or a number has one for either."""
+    texts = {item["loc"][:-1] for item in details if item["loc"] and item["loc"][-1] == "str"}
+    kept = [item for item in details if item["loc"][:-1] not in texts or item["loc"][-1] == "str"]
+    return [{**item, "loc": item["loc"][:-1], "either": True} if item["loc"][:-1] in texts else item for item in kept]
 
 
 def _below_top(problem: Problem) -> Problem:
@@ -90,7 +110,11 @@ def _translate(item: dict, plain: str | None) -> Problem:
     key, kind, value = tuple(item["loc"]), item["type"], item["input"]
     context = item.get("ctx", {})
     if kind == "extra_forbidden":
-        return Problem(key, "unknown key", _meant(str(key[-1]), _keys_at(key[:-1])))
+        word, _, joined = str(key[-1]).partition(":")
+        known = _keys_at(key[:-1])
+        if joined and word in known:
+            return Problem(key, f"no space after `{word}:`", f"write `{word}: {joined}`")
+        return Problem(key, "unknown key", _meant(str(key[-1]), known))
     if kind == "missing":
         return Problem(key, "missing", _expected(key))
     if kind == "value_error":
@@ -99,13 +123,18 @@ def _translate(item: dict, plain: str | None) -> Problem:
     if kind == "literal_error":
         meant = _quoted(value, plain) if f"'{plain}'" in context["expected"] else ""  # off is False
         return Problem(key, f"{value!r} is not known", f"allowed: {context['expected']}{meant}")
+    if kind in ("dict_type", "model_type") and isinstance(value, list):
+        named = "NAME: {address: ...}" if key == ("nodes",) else "KEY: VALUE"
+        return Problem(key, "a list is written here", f"write `{named}` in each line, without a hyphen or brackets")
     if kind in ("too_short", "dict_type", "model_type") and key == ("nodes",):
         return Problem(key, "no nodes", "name each board: its address and its roles")
     if kind == "too_short":
         return Problem(key, "empty", "name at least one")
     if kind in _PLAIN:
+        allowed = "write text or a whole number" if item.get("either") else _PLAIN[kind]
         quotes = _quoted(value, plain) if kind == "string_type" else ""
-        return Problem(key, f"{_shown(value)} has the wrong type", f"{_PLAIN[kind]}{quotes}")
+        cause = "empty" if value is None else f"{_shown(value, key)} has the wrong type"
+        return Problem(key, cause, f"{allowed}{quotes}")
     return Problem(key, f"{_shown(value)}: {item['msg'][0].lower()}{item['msg'][1:]}")
 
 
@@ -116,7 +145,9 @@ def _quoted(value: object, plain: str | None) -> str:
     return f'; put it in quotes: "{plain}"' if plain else "; put it in quotes as it stands there"
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, key: tuple = ()) -> str:
+    if _item_at(key).get("hidden"):
+        return "what is written here"
     text = repr(value)
     return text if len(text) < 40 else text[:37] + "..."
 
@@ -132,11 +163,16 @@ def _meant(word: str, known: list[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"allowed: {', '.join(known)}"
 
 
-def _keys_at(path: tuple) -> list[str]:
+def _item_at(path: tuple) -> dict:
+    """Return the description of what stands at a path of the schema, an empty dict where it has none."""
     item = describe(Site)
     for part in path:
-        item = item["each"] if "each" in item else item["keys"][part]
-    return list(item["keys"])
+        item = item.get("each") or item.get("keys", {}).get(part, {})
+    return item
+
+
+def _keys_at(path: tuple) -> list[str]:
+    return list(_item_at(path)["keys"])
 
 
 def unknown_node(site: Site, names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rpiomega.site.swarm import Stacks, SwarmSpec
 from rpiomega.site.values import (
+    AccountFile,
     Branch,
     BucketName,
     DockerVersion,
@@ -158,7 +159,7 @@ class B2(Section):
     )
     version: Release = Field("5.0.0", description="Its release; empty: the newest when it is installed.")
     endpoint: Url = Field("", description="Another service's address; empty: Backblaze.")
-    credentials: dict[str, FileName] = Field(
+    credentials: dict[str, AccountFile] = Field(
         {},
         description='Which node (`"*"`: all others) may use which account: a file in the master\'s '
         "/etc/rpiomega/secrets/b2 with two lines, `key_id: ...` and `key: ...`, mode 0600.",
