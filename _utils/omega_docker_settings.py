@@ -79,13 +79,20 @@ class Settings:
         return "reload" if changes else self.known.get("owed", "")
 
     def write(self):
-        """Put the settings in place, remembering what the engine owes until it has done it."""
+        """Put the settings in place, remembering what the engine owes until it has done it.
+
+        Where data moves, `restart` does that once it is there: after a power cut no engine starts on half of it.
+        """
         owed = self.owed if self.moves or self.service.active() else ""
         self._remember(owed)
+        if not self.moves:
+            self._place()
+        return owed
+
+    def _place(self):
         self.service.depend_on(data.dependence(self.root))
         if self.wanted != self.found:
             self._put(json.dumps(self.wanted, indent=2) + "\n")
-        return owed
 
     def restart(self):
         """Restart the engine with the new settings, its data moved if need be; return what went wrong, or None.
@@ -95,6 +102,8 @@ class Settings:
         problem = None
         if self.moves:
             problem = self.service.stop() or self._copy()
+            if problem is None:
+                self._place()
         problem = problem or self.service.restart()
         if problem is None:
             self._remember("")

@@ -1,9 +1,13 @@
 """Docker's data root is measured and copied within a time, or left as it was."""
 
+import json
 import os
 
 import omega_docker_data
+import omega_docker_service
+import omega_docker_settings
 import pytest
+from dockerds import missing
 
 
 @pytest.fixture
@@ -47,3 +51,64 @@ def test_a_disk_that_cannot_be_measured_is_named(roots, monkeypatch):
     monkeypatch.setattr(omega_docker_data, "check_place", lambda path: None)
     with pytest.raises(omega_docker_data.DataError, match=f"how much {roots[0]} holds is unknown: `du` did not end"):
         omega_docker_data.plan(*roots, move=True)
+
+
+class Systemd(omega_docker_service.Service):
+    """What systemd does with an engine, as far as files tell of it: what its settings said at each start."""
+
+    def __init__(self, path):
+        self.path, self.started_on, self.text = path, [], None
+
+    def program(self):
+        return "/usr/sbin/dockerd", []
+
+    def active(self):
+        return True
+
+    def stop(self):
+        return None
+
+    def restart(self):
+        self.started_on.append(json.loads(self.path.read_text()).get("data-root"))
+
+    def dependence(self):
+        return self.text
+
+    def depend_on(self, text):
+        self.text = text
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing() or "")
+def test_a_power_cut_while_data_is_copied_leaves_the_engine_its_old_data_root(roots, tmp_path, monkeypatch):
+    old, new = roots
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps({"data-root": old}))
+    service = Systemd(path)
+    monkeypatch.setattr(omega_docker_data, "check_place", lambda path: None)
+
+    def run():
+        found = omega_docker_settings.Settings(
+            str(path), {"data-root": new}, service, move_data=True, record=str(tmp_path / "record")
+        )
+        assert found.check() is True
+        return found.write() and found.restart()
+
+    def power_cut(bound, *command):
+        if command[0] == "cp":
+            os.makedirs(f"{new}/volumes")
+            raise KeyboardInterrupt
+        return whole(bound, *command)
+
+    with monkeypatch.context() as once:
+        whole = omega_docker_data._run
+        once.setattr(omega_docker_data, "_run", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert json.loads(path.read_text())["data-root"] == old, "what starts now is half of the data"
+    assert service.text is None
+
+    assert run() is None
+    assert service.started_on == [new]
+    assert omega_docker_data.mount_of(new) in service.text
+    with open(f"{new}/volumes/one/file", encoding="utf-8") as file:
+        assert file.read() == "content"
