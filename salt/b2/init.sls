@@ -23,13 +23,13 @@ b2.cli:
 {% if given %}
 b2.account:
   b2.authorized:
-    - name: {{ omega.users.admin }}
+    - name: {{ omega.users.admin | json }}
     - require:
       - python_venv: b2.cli
 {% elif told %}
 b2.account:
   b2.deauthorized:
-    - name: {{ omega.users.admin }}
+    - name: {{ omega.users.admin | json }}
     {% if omega.b2.enabled %}
     - require:
       - python_venv: b2.cli
@@ -40,7 +40,7 @@ b2.account:
 {% for name, bucket in omega.b2.buckets.items() %}
 b2.bucket.{{ name }}:
   b2.bucket_present:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - type: {{ bucket.get('type', 'allPrivate') }}
     - lifecycle_rules: {{ bucket.get('lifecycle_rules') | json }}
     - require:
@@ -50,9 +50,9 @@ b2.bucket.{{ name }}:
 {% for name, key in omega.b2.application_keys.items() %}
 b2.key.{{ name }}:
   b2.application_key_present:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - capabilities: {{ key.capabilities | json }}
-    - secret_file: {{ omega.b2.secrets }}/{{ key.file }}
+    - secret_file: {{ (omega.b2.secrets ~ '/' ~ key.file) | json }}
     - bucket: {{ key.get('bucket') | json }}
     - all_buckets: {{ key.get('all_buckets', False) | json }}
     - name_prefix: {{ key.get('name_prefix', '') | json }}

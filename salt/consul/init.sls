@@ -11,9 +11,9 @@ include:
 
 consul.image:
   container.image_present:
-    - name: {{ omega.consul.image }}
+    - name: {{ omega.consul.image | json }}
     {% if omega.consul.archive %}
-    - archive: salt://{{ omega.consul.archive.split('/') | last }}
+    - archive: {{ ('salt://' ~ (omega.consul.archive.split('/') | last)) | json }}
     {% endif %}
     - require:
       - service: docker.service
@@ -21,14 +21,14 @@ consul.image:
 consul.config:
   consul_agent.configured:
     - name: {{ omega.consul.config_dir }}
-    - image: {{ omega.consul.image }}
+    - image: {{ omega.consul.image | json }}
     - marker: {{ omega.consul.marker }}
     - raft_multiplier: {{ omega.consul.raft_multiplier }}
 
 consul.agent:
   consul_agent.running:
     - name: {{ omega.consul.container }}
-    - image: {{ omega.consul.image }}
+    - image: {{ omega.consul.image | json }}
     - config_dir: {{ omega.consul.config_dir }}
     - volume: {{ omega.consul.volume }}
     - timeout: {{ omega.consul.ready_timeout }}

@@ -14,6 +14,6 @@ docker.config:
 docker.group:
   group.present:
     - name: docker
-    - addusers: [{{ omega.users.admin }}]
+    - addusers: {{ [omega.users.admin] | json }}
     - require:
       - docker_engine: docker.install

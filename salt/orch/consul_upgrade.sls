@@ -33,7 +33,7 @@ consul.upgrade.modules:
 {% for name in servers %}
 consul.upgrade.{{ name }}:
   salt.state:
-    - tgt: {{ name }}
+    - tgt: {{ name | json }}
     - sls: [consul]
     - failhard: True
 {% endfor %}
@@ -42,7 +42,7 @@ consul.upgrade.{{ name }}:
 consul.upgrade.voters:
   salt.function:
     - name: consul.wait_voters
-    - tgt: {{ masters[0] }}
+    - tgt: {{ masters[0] | json }}
     - kwarg: {{ {'names': servers, 'timeout': omega.consul.ready_timeout} | json }}
     - failhard: True
 {% endif %}

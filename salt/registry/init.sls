@@ -54,14 +54,14 @@ registry.config:
 {% if way == 'container' %}
 registry.image:
   container.image_present:
-    - name: {{ omega.cache.image }}
+    - name: {{ omega.cache.image | json }}
     - require:
       - service: docker.service
 
 registry.container:
   container.running:
     - name: {{ registry.container }}
-    - image: {{ omega.cache.image }}
+    - image: {{ omega.cache.image | json }}
     - command: [{{ registry.config }}]
     - network_mode: host
     - volumes:

@@ -12,7 +12,7 @@ include:
 
 swarm.member:
   swarm.member:
-    - name: {{ omega.cluster }}
+    - name: {{ omega.cluster | json }}
     - bootstrap_timeout: {{ omega.swarm.bootstrap_timeout }}
     - promote_timeout: {{ omega.swarm.promote_timeout }}
     - min_free_mb: {{ omega.swarm.min_free_mb }}
@@ -23,13 +23,13 @@ swarm.member:
 
 swarm.tended:
   swarm.tended:
-    - name: {{ omega.cluster }}
+    - name: {{ omega.cluster | json }}
     - require:
       - swarm: swarm.member
 
 swarm.cluster:
   swarm.cluster:
-    - name: {{ omega.cluster }}
+    - name: {{ omega.cluster | json }}
     {%- for key, value in swarm.spec.items() if value is not none %}
     - {{ key }}: {{ value | json }}
     {%- endfor %}
@@ -40,11 +40,11 @@ swarm.cluster:
 swarm.stack.{{ name }}:
   {% if stack.get('state') == 'absent' %}
   swarm.stack_absent:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - timeout: {{ stack.get('timeout', 300) }}
   {% else %}
   swarm.stack:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - compose: {{ ([stack.compose] + stack.get('overrides', [])) | json }}
     {%- for key in ['env', 'prune', 'resolve_image', 'with_registry_auth', 'wait', 'timeout'] if key in stack %}
     - {{ key }}: {{ stack[key] | json }}
