@@ -14,20 +14,19 @@ import functools
 import json
 import os
 import pathlib
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 
+import claims
 import omega_consul
 
 BOOTSTRAP = pathlib.Path(__file__).resolve().parents[2] / "bootstrap"
-READY_BOUND = 30
+READY_BOUND = 60
 PORTS = ("http", "server", "serf_lan")
 MEMORY, ROOM = "/dev/shm", 1 << 30
 
@@ -39,9 +38,9 @@ def binary():
         return os.environ["RPIOMEGA_CONSUL"]
     environment = {**os.environ, "PYTHONPATH": str(BOOTSTRAP)}
     command = [sys.executable, "-m", "rpiomega.lab.consul", "binary"]
-    return subprocess.run(
-        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @functools.cache
@@ -49,26 +48,6 @@ def version():
     """Version of the program as a tuple, (1, 8, 7)."""
     line = subprocess.run([binary(), "version"], check=True, stdout=subprocess.PIPE, text=True).stdout
     return tuple(int(part) for part in line.split()[1].lstrip("v").split("+")[0].split("."))
-
-
-def free_ports(names):
-    """
-    {name: a port nobody listens on}, different from each other: below those the kernel gives to clients, and not
-    those of the test workers beside this one, so that nobody takes them before they are used.
-    """
-    first = 20000 + 1000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 12)
-    with contextlib.ExitStack() as stack:
-        ports = _bound(stack, random.sample(range(first, first + 1000), 1000))
-        return dict(zip(names, ports))
-
-
-def _bound(stack, ports):
-    """Those of the ports that are free, each held until the stack closes."""
-    for port in ports:
-        sock = stack.enter_context(socket.socket())
-        with contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            yield port
 
 
 def new_folder(prefix):
@@ -89,7 +68,7 @@ class ConsulServer:
     def __init__(self, name="server1", acl=False, servers=1, token=None, ports=None, join=(), address="127.0.0.1"):
         self.name, self.servers, self.join = name, servers, list(join)
         self.token = (token or str(uuid.uuid4())) if acl else None
-        self.ports = ports or free_ports(PORTS)
+        self.ports = ports or {name: claims.free_port() for name in PORTS}
         self.address, self.url = address, f"http://{address}:{self.ports['http']}"
         self.folder = new_folder("consul-")
         self.process = None
@@ -175,14 +154,14 @@ class ConsulServer:
         if self.process:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     @contextlib.contextmanager
     def frozen(self):
         """SIGSTOP while the block runs: it accepts connections and never answers."""
         self.signal(signal.SIGSTOP)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self._stopped():  # a busy machine still lets threads end what they are at
             assert time.monotonic() < deadline, f"{self.name} does not stop"
             time.sleep(0.01)
@@ -208,7 +187,7 @@ class ConsulCluster:
 
     def __init__(self, size=3, acl=False):
         token = str(uuid.uuid4())
-        ports = [free_ports(PORTS) for _ in range(size)]
+        ports = [{name: claims.free_port() for name in PORTS} for _ in range(size)]
         join = [f"127.0.0.1:{port['serf_lan']}" for port in ports]
         self.servers = [
             ConsulServer(f"server{n}", acl, size, token, port, join) for n, port in enumerate(ports, start=1)
@@ -254,7 +233,7 @@ class ConsulCluster:
             server.__exit__()
 
 
-def eventually(read, wanted, bound=15):
+def eventually(read, wanted, bound=60):
     """Wait until `read()` gives what is wanted: the catalog follows the agent's registrations."""
     deadline = time.monotonic() + bound
     while True:

@@ -121,7 +121,7 @@ class Agent:
             self.wanted = False
             if self.process:
                 (self.process.kill if kill else self.process.terminate)()
-                self.process.wait(20)
+                self.process.wait(60)
                 self.process = None
 
     def restart(self):
@@ -195,7 +195,7 @@ class ConsulSite:
             self.agents[name].start()
         self.tokens()
         for name in names or self.agents:
-            self.agents[name].client().wait_ready(60)
+            self.agents[name].client().wait_ready(120)
 
     def logs(self):
         """The end of every agent's log."""
@@ -205,7 +205,7 @@ class ConsulSite:
         """What state `consul_acl.cluster_tokens` does."""
         client = self.agents[self.master].management()
         try:
-            client.wait_ready(60)
+            client.wait_ready(120)
         except omega_consul.ConsulError as error:
             raise AssertionError(f"{error}\n{self.logs()}") from None
         secrets = self.store.consul_management(self.site)["node_tokens"]
@@ -239,7 +239,7 @@ class ConsulSite:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
-def until(condition, what, bound=30.0):
+def until(condition, what, bound=60.0):
     """Wait until `condition()` is true and return that; AssertionError with the last thing seen."""
     end, last = time.monotonic() + bound, None
     while time.monotonic() < end:

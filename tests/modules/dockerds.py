@@ -20,9 +20,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import claims
 import docker
 
-START_BOUND = 60.0  # seconds until a daemon answers; an unloaded machine needs about two
+START_BOUND = 120.0  # seconds until a daemon answers; an unloaded machine needs about two
 PREPARE = "mount -t tmpfs tmpfs /run && hostname {name} && echo ready && while :; do sleep 3600; done"
 _WRITE = re.compile(r'Calling (POST|PUT|DELETE) (\S+?)"')
 
@@ -39,22 +40,26 @@ def missing() -> str:
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
+# Loaded before any fork: in the child of a process with threads nothing may take a lock.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
 def _die_with_parent() -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _run(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
 def _free_subnet() -> str:
-    """A /24 without a route; where to begin differs by process, so that runs side by side do not meet."""
-    for step in range(256):
-        subnet = f"10.98.{(os.getpid() + 7 * step) % 256}"  # not the neighbour's next one
-        if not _run("ip", "route", "show", "root", f"{subnet}.0/24"):
+    """A /24 without a route, that no test beside this one has chosen and is about to use."""
+    for number in range(256):
+        subnet = f"10.98.{number}"
+        if claims.claim(subnet) and not _run("ip", "route", "show", "root", f"{subnet}.0/24"):
             return subnet
     raise Unsupported("every subnet of 10.98.0.0/16 is in use")
 
@@ -151,7 +156,7 @@ class Daemon:
         """End the daemon; its state stays."""
         if self.dockerd and self.dockerd.poll() is None:
             self.send_signal(number)
-            self.dockerd.wait(timeout=30)
+            self.dockerd.wait(timeout=120)
 
     def restart(self) -> None:
         self.stop()
@@ -194,7 +199,7 @@ class Daemon:
     def close(self) -> None:
         self.keeper.close()
         if self.dockerd:
-            self.dockerd.wait(timeout=30)
+            self.dockerd.wait(timeout=120)
 
 
 class Dockerds:

@@ -170,15 +170,16 @@ def test_a_recovery_that_cannot_be_written_leaves_the_agent_running(survivor, tm
     engine = omega_docker.connect()
     places = (omega_consul_agent.CONFIG_DIR, omega_consul_agent.DATA_DIR)
     volumes = [f"{tmp_path}:{place}" for place in places]
-    agent = engine.containers.run(
-        tiny_image.build(engine), entrypoint=["sleep", "60"], volumes=volumes, stop_signal="KILL", detach=True
-    )
-    try:
-        before = agent.attrs["State"]["StartedAt"]
-        answer = survivor(container=agent.name)
-        agent.reload()
-    finally:
-        agent.remove(force=True)
+    with tiny_image.on_host(engine) as image:
+        agent = engine.containers.run(
+            image, entrypoint=["sleep", "600"], volumes=volumes, stop_signal="KILL", detach=True
+        )
+        try:
+            before = agent.attrs["State"]["StartedAt"]
+            answer = survivor(container=agent.name)
+            agent.reload()
+        finally:
+            agent.remove(force=True)
     assert (answer["res"], answer["success"]) == (False, False)
     assert f"{tmp_path}/raft/peers.json" in answer["message"]
     assert agent.status == "running"

@@ -14,9 +14,13 @@ docker = pytest.importorskip("docker")
 @pytest.fixture(scope="module")
 def engine():
     client = docker.DockerClient(base_url="unix:///var/run/docker.sock")
-    tiny_image.build(client)
     yield client
-    client.images.remove(tiny_image.TAG, force=True)
+
+
+@pytest.fixture(scope="module")
+def image(engine):
+    with tiny_image.on_host(engine) as tag:
+        yield tag
 
 
 @pytest.fixture
@@ -29,11 +33,11 @@ def name(engine):
 
 
 @pytest.fixture
-def run(states, name):
-    def run(test=False, seconds="60", **settings):
+def run(states, name, image):
+    def run(test=False, seconds="600", **settings):
         with states(test=test) as loaded:
             return loaded["container.running"](
-                name, tiny_image.TAG, entrypoint=["sleep"], command=[seconds], restart="no", stop_timeout=1, **settings
+                name, image, entrypoint=["sleep"], command=[seconds], restart="no", stop_timeout=1, **settings
             )
 
     return run
@@ -59,7 +63,7 @@ def test_what_is_predicted_is_what_is_done_and_nothing_is_written(engine, name, 
 def test_other_settings_make_a_new_container(engine, name, run):
     run()
     first = engine.containers.get(name).id
-    assert run(seconds="61")["changes"] == {name: "replace"}
+    assert run(seconds="601")["changes"] == {name: "replace"}
     assert engine.containers.get(name).id != first
 
 
@@ -90,8 +94,8 @@ def test_a_container_is_removed_with_a_prediction_and_its_volume_stays(engine, n
     engine.volumes.get(name).remove()
 
 
-def test_a_container_of_somebody_else_stays(engine, name, states):
-    engine.containers.create(tiny_image.TAG, ["sleep", "60"], name=name)
+def test_a_container_of_somebody_else_stays(engine, image, name, states):
+    engine.containers.create(image, ["sleep", "60"], name=name)
     with states() as loaded:
         answer = loaded["container.absent"](name)
     assert (answer["result"], answer["changes"]) == (True, {})
@@ -110,9 +114,9 @@ def test_an_archive_is_loaded_when_the_image_is_missing(engine, states, tmp_path
     engine.images.remove(tag, force=True)
 
 
-def test_an_archive_of_another_image_is_called_so(engine, states, tmp_path):
+def test_an_archive_of_another_image_is_called_so(engine, image, states, tmp_path):
     archive = tmp_path / "image.tar"
-    archive.write_bytes(b"".join(engine.images.get(tiny_image.TAG).save(named=True)))
+    archive.write_bytes(b"".join(engine.images.get(image).save(named=True)))
     with states() as loaded:
         answer = loaded["container.image_present"]("rpiomega/absent:1", archive=str(archive))
     assert answer["result"] is False

@@ -1,9 +1,11 @@
 """A container image of a few hundred kilobytes, made from this machine's own `sleep`."""
 
+import contextlib
 import io
 import re
 import subprocess
 import tarfile
+import uuid
 
 TAG = "rpiomega/tiny:1"
 
@@ -12,6 +14,16 @@ def build(client, tag=TAG):
     """Import an image that holds `sleep` and the libraries it needs; return its tag."""
     client.api.import_image_from_data(_root(), repository=tag.split(":")[0], tag=tag.split(":")[1])
     return tag
+
+
+@contextlib.contextmanager
+def on_host(client):
+    """Yield the tag of such an image for this test alone: others use this machine's engine meanwhile."""
+    tag = build(client, f"rpiomega/tiny:{uuid.uuid4().hex[:12]}")
+    try:
+        yield tag
+    finally:
+        client.images.remove(tag, force=True)
 
 
 def _root():

@@ -1,9 +1,7 @@
 """A real SSH server on this machine, on a free port, with keys of its own."""
 
-import contextlib
 import getpass
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -11,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import claims
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,16 +19,6 @@ SSHD = "/usr/sbin/sshd"
 # The machine may be busy: how long one example takes says nothing.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
-
-
-def free_port():
-    """Return a port nobody listens on: below those of clients, and not one of the test workers beside this one."""
-    first = 20000 + 1000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 12)
-    for port in random.sample(range(first, first + 1000), 1000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError(f"no port is free from {first} on")
 
 
 @dataclass
@@ -43,23 +32,22 @@ class Server:
     def start(self):
         """Start and wait until it listens."""
         Path("/run/sshd").mkdir(exist_ok=True)
-        self.process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 10
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", self.folder / "sshd_config"], stderr=log)
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
-            assert self.process.poll() is None, "sshd ended at once"
+            assert self.process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.02)
-        pytest.fail(f"sshd does not listen on {self.port}")
+        pytest.fail(f"sshd does not listen on {self.port}: {(self.folder / 'log').read_text()}")
 
     def stop(self):
         """Stop it and whoever is logged in."""
         if self.process:
             self.process.terminate()
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=60)
 
     def cut(self):
         """Kill the server's end of every connection, as a power cut would."""
@@ -89,7 +77,7 @@ def sshd(tmp_path):
     """Give a server, not started yet."""
     if not Path(SSHD).exists() or not shutil.which("ssh"):
         pytest.fail("these tests need a real sshd: install openssh-server (its service need not run)")
-    server = Server(tmp_path, free_port())
+    server = Server(tmp_path, claims.free_port())
     server.new_host_key()
     server.new_host_key("key")
     (tmp_path / "sshd_config").write_text(

@@ -1,5 +1,6 @@
 """The root file system grows on a real image: partition table, ext4, mounted while it happens."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -21,8 +22,25 @@ GPT = "label: gpt\nstart=8192, size=65536\nstart=73728, size=163840\n"
 MORE = "start=237568, size=40960, type=83\n"
 
 
+CLONE_NEWNS = 0x20000  # linux/sched.h
+
+
 @pytest.fixture
-def card(tmp_path):
+def own_mounts():
+    """Mounts of this test's own: in a mount namespace that another test makes meanwhile the card would stay in use."""
+    libc, folder = ctypes.CDLL(None, use_errno=True), os.getcwd()
+    with open("/proc/self/ns/mnt") as before:
+        assert libc.unshare(CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+        try:
+            run("mount", "--make-rprivate", "/")
+            yield
+        finally:
+            assert libc.setns(before.fileno(), CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+            os.chdir(folder)
+
+
+@pytest.fixture
+def card(tmp_path, own_mounts):
     """`card(table)` -> mount point of partition 2 of a 300 MB card; a file is on it."""
     undo = []
 
