@@ -55,11 +55,11 @@ def snapshot_restore(client, path=None, force=False, timeout=60):
 
 def snapshot_rotate(client, path=None, keep=14, token_file=None, timeout=60):
     """
-    Save a snapshot under the time of day (UTC) in the folder ``path``, mode 0700, then delete the oldest of this
-    function's own ones until ``keep`` are left. Nothing is deleted unless the new one is whole. The systemd timer
+    Save a snapshot under the time of day (UTC) in the folder ``path``, then delete the oldest of this function's
+    own ones until ``keep`` are left. Nothing is deleted unless the new one is whole. The systemd timer
     rpiomega-consul-snapshot calls this on the master.
 
-    :param path: of the folder, made if it is missing
+    :param path: of the folder, made with mode 0700 if it is missing
     :param keep: how many, at least 1
     :param token_file: file with the token to use, for calls without a pillar
     :param timeout: seconds to wait for Consul, and again for the snapshot

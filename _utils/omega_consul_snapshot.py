@@ -17,16 +17,17 @@ NAMES = "consul-%Y%m%dT%H%M%SZ.snap"
 NAME = re.compile(r"consul-\d{8}T\d{6}Z\.snap")
 
 
-def save(client, path, stale=False):
+def save(client, path, stale=False, partial=None):
     """
     Write a snapshot to `path` (root-only, replaced as a whole) and return what `inspect` says of it.
 
     :param client: with a time-out long enough for the whole state
+    :param partial: path on the same file system of the file while it is written; default: beside it
     :raises ConsulError: also if the snapshot does not match its own checksums
     """
     params = [("stale", "1")] if stale else []
     content = client.request("get", "/v1/snapshot", params, what="saving a snapshot", raw=True)[1] or b""
-    partial = f"{path}.partial"
+    partial = partial or f"{path}.partial"
     try:
         write_private(partial, content)
         info = inspect(partial)
@@ -43,7 +44,8 @@ def save(client, path, stale=False):
 
 def rotate(client, folder, keep, token_file=None, timeout=60.0):
     """
-    Write a snapshot named after the time into `folder` (0700) and delete the oldest of these names beyond `keep`.
+    Write a snapshot named after the time into `folder`, made with mode 0700 if it is missing, and delete the oldest of
+    these names beyond `keep`.
 
     :param token_file: path of a file with the token to use instead of the client's
     :return: what `save` does, and "removed", the names that went
@@ -62,10 +64,11 @@ def rotate(client, folder, keep, token_file=None, timeout=60.0):
     client.wait_ready(timeout)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.chmod(folder, 0o700)
     except OSError as error:
         raise ConsulError("bad_request", f"Consul snapshots in {folder}: {error.strerror}") from None
-    info = save(client, os.path.join(folder, time.strftime(NAMES, time.gmtime())))
+    # Always of one name: what runs leave that a power cut ends is one file, not one each.
+    partial = os.path.join(folder, "consul.partial")
+    info = save(client, os.path.join(folder, time.strftime(NAMES, time.gmtime())), partial=partial)
     removed = [name for name in _names(folder)[:-keep] if name != os.path.basename(info["path"])]
     for name in removed:
         os.unlink(os.path.join(folder, name))

@@ -23,7 +23,7 @@ def path_of(opts, pillar, path=None):
 
 
 class Keyring:
-    """The key file at `path`, a root-only file in a root-only folder."""
+    """The key file at `path`, a root-only file; a folder made for it is root-only, another stays as it is."""
 
     def __init__(self, path=KEY_FILE):
         self.path = path
@@ -48,7 +48,6 @@ class Keyring:
         if not os.path.isdir(folder):
             os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
             os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o700)
         kept = (omega_files.read(self.path) or "").strip()
         if kept and kept != key:
             omega_files.write(self.path + PREVIOUS, kept + "\n", 0o600)

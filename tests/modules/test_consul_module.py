@@ -371,6 +371,15 @@ def test_acl_policies_and_tokens(consul, refused, name, tmp_path):
     assert refused("acl_policy_read", name=name)["kind"] == "not_found"
 
 
+def test_snapshots_go_into_a_folder_of_somebody_else_and_leave_it_open(consul, tmp_path):
+    tmp_path.chmod(0o755)
+    (tmp_path / "consul.partial").write_text("what a power cut left of an earlier one")
+    info = consul("snapshot_rotate", path=str(tmp_path))
+    assert [str(path) for path in tmp_path.iterdir()] == [info["path"]]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert os.stat(info["path"]).st_mode & 0o777 == 0o600
+
+
 def test_snapshot_is_private_verified_and_restored_only_by_force(consul, refused, name, tmp_path):
     path = str(tmp_path / "consul.snap")
     consul("put", key=name, value="before")
