@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rpiomega import ssh_key
 from rpiomega.errors import NodeError, Stopped
 
 CONNECT_TIMEOUT = 8
@@ -26,7 +27,7 @@ _CAUSES = [
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
         "host key",
         "the host key of {at} is not the one known for it",
-        "after writing the card anew: `ssh-keygen -R {at}{known}`, then again; otherwise find out who answers there",
+        "after writing the card anew: `ssh-keygen -R {name}{known}`, then again; otherwise find out who answers there",
     ),
     (
         r"Too many authentication failures",
@@ -57,6 +58,12 @@ _CAUSES = [
         "unreachable",
         "{at} does not answer",
         "check power, cable or Wi-Fi, and the node's address in the site file",
+    ),
+    (
+        r"kex_exchange_identification: .*(?:closed|reset)",
+        "lost",
+        "{at} closes the connection before the login",
+        "after failed logins its SSH server does so for a minute: wait, then again; `journalctl -u ssh` there",
     ),
     (
         r"Connection (?:closed|reset)|kex_exchange_identification|Broken pipe|not responding|client_loop|mux_client",
@@ -94,7 +101,8 @@ def classify(stderr: str, at: str, settings: Settings) -> SshError:
     known = f" -f {settings.known_hosts}" if settings.known_hosts else ""
     for pattern, kind, cause, cure in _CAUSES:
         if re.search(pattern, stderr):
-            values = {"at": at, "user": settings.user, "known": known}
+            name = at if settings.port == 22 else f"'[{at}]:{settings.port}'"
+            values = {"at": at, "user": settings.user, "known": known, "name": name}
             return SshError(kind, cause.format(**values), cure.format(**values))
     lines = [line for line in stderr.splitlines() if line.strip()]
     if lines:
@@ -102,6 +110,15 @@ def classify(stderr: str, at: str, settings: Settings) -> SshError:
         return SshError("other", f"ssh to {at} failed: {lines[-1].strip()}", cure)
     # A shared connection that breaks takes its words along.
     return classify("Connection closed", at, settings)
+
+
+def _weightiest(errors: list[SshError]) -> SshError:
+    """Return what to say when no destination lets us in: the last that said more than silence, else all of them."""
+    telling = [error for error in errors if error.kind not in ("unreachable", "refused")]
+    if telling:
+        return telling[-1]
+    first, *others = sorted(errors, key=lambda error: error.kind != "refused")  # a board that refuses is up
+    return SshError(first.kind, ", ".join(error.cause for error in (first, *others)), first.cure)
 
 
 class Pool:
@@ -205,16 +222,16 @@ class Remote:
         deadline = time.monotonic() + bound
         patience = CONNECT_TIMEOUT
         while True:
-            error = None
+            errors = []
             for at in self.destinations:
                 try:
                     self._try(at, patience)
                 except SshError as failure:
-                    # The first destination's word counts, unless another one answers with more than silence.
-                    error = failure if error is None or failure.kind not in ("unreachable", "refused") else error
+                    errors.append(failure)
                 else:
                     self.at = at
                     return at
+            error = _weightiest(errors)
             if error.kind not in ("unreachable", "refused", "lost"):
                 raise error
             if time.monotonic() > deadline:
@@ -229,7 +246,10 @@ class Remote:
         # The connection may stand and the login still take long, on a board that has just booted.
         result = self._run(self.argv("true", at=at, timeout=timeout), None, timeout + CONNECT_TIMEOUT * 2)
         if result.returncode:
-            raise classify(result.stderr.decode(errors="replace"), at, self.pool.settings)
+            stderr, settings = result.stderr.decode(errors="replace"), self.pool.settings
+            error = classify(stderr, at, settings)
+            said = error.kind == "auth" and ssh_key.explain(stderr, self.argv(at=at), at, settings.user)
+            raise SshError("auth", *said) if said else error
 
     def run(self, script: str, stdin: bytes | None = None, timeout: float = 60) -> subprocess.CompletedProcess:
         """Run a POSIX shell script on the board; return it completed, with bytes. Raise SshError, Stopped."""

@@ -1,5 +1,8 @@
 """SSH against a real server: it works, or it says which of its many failures it was and what to do."""
 
+import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +12,7 @@ import time
 import pytest
 from rpiomega import agent
 from rpiomega.errors import NodeError, Stopped
-from rpiomega.ssh import SshError
+from rpiomega.ssh import Settings, SshError, classify
 
 HERE = "127.0.0.1"
 
@@ -91,7 +94,85 @@ def test_a_changed_host_key_stops_everything_and_names_the_file(sshd, pool):
     sshd.start()
     error = refusal(pool(sshd.settings()).remote([HERE]), bound=30)
     assert error.kind == "host key"
-    assert f"ssh-keygen -R 127.0.0.1 -f {sshd.folder}/known_hosts" in error.cure
+    cure = re.search(r"`(ssh-keygen -R .*)`", error.cure)[1]
+    assert f"-f {sshd.folder}/known_hosts" in cure
+    subprocess.run(shlex.split(cure), check=True, capture_output=True)
+    assert pool(sshd.settings()).remote([HERE]).connect(0) == HERE
+
+
+def test_a_board_that_refuses_counts_before_one_that_is_silent_and_both_are_named(sshd, pool):
+    error = refusal(pool(sshd.settings()).remote(["no-such-host.invalid", HERE]))
+    assert error.kind == "refused"
+    assert "127.0.0.1 is up, but no SSH server answers, the name no-such-host.invalid does not resolve" in error.cause
+    assert "switch SSH on" in error.cure
+
+
+def login_with(sshd, pool, monkeypatch, key, agent=""):
+    """Return what is said of a login with a key (None: any of ~/.ssh, where there is none)."""
+    sshd.start()
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    config = sshd.folder / "config"
+    config.write_text(f"IdentityFile {sshd.folder}/none\n")
+    return refusal(pool(sshd.settings(identity=key, config=config)).remote([HERE]))
+
+
+def test_no_key_at_all_says_how_to_make_one(sshd, pool, monkeypatch):
+    error = login_with(sshd, pool, monkeypatch, None)
+    assert "this machine has no SSH key to log in to 127.0.0.1" in error.cause
+    assert "`ssh-keygen -t ed25519` makes one, `ssh-copy-id" in error.cure
+
+
+def test_a_key_that_others_can_read_is_named(sshd, pool, monkeypatch):
+    (sshd.folder / "key").chmod(0o644)
+    error = login_with(sshd, pool, monkeypatch, sshd.folder / "key")
+    assert f"ssh ignores the key {sshd.folder}/key: others can read it" in error.cause
+    assert error.cure == f"chmod 600 {sshd.folder}/key"
+
+
+def test_a_public_key_as_identity_is_named(sshd, pool, monkeypatch):
+    error = login_with(sshd, pool, monkeypatch, sshd.folder / "key.pub")
+    assert f"{sshd.folder}/key.pub is a public key, and no agent has the private one" in error.cause
+    assert error.cure.endswith(f"names the private key, {sshd.folder}/key")
+
+
+def test_what_is_no_key_is_named(sshd, pool, monkeypatch):
+    (sshd.folder / "mine").write_text("no key\n")
+    (sshd.folder / "mine").chmod(0o600)
+    error = login_with(sshd, pool, monkeypatch, sshd.folder / "mine")
+    assert f"ssh cannot use the key {sshd.folder}/mine" in error.cause
+
+
+def test_a_key_with_a_passphrase_wants_the_agent_until_it_knows_the_key(sshd, pool, monkeypatch):
+    key = sshd.folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", key], check=True, capture_output=True)
+    error = login_with(sshd, pool, monkeypatch, key)
+    assert f"the key {key} has a passphrase, and no agent knows it" in error.cause
+    assert f"`ssh-add {key}`" in error.cure
+    socket, told = str(sshd.folder / "agent"), sshd.folder / "secret"
+    told.write_text("#!/bin/sh\necho secret\n")
+    told.chmod(0o700)
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not os.path.exists(socket) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        ask = {**os.environ, "SSH_AUTH_SOCK": socket, "SSH_ASKPASS": str(told), "SSH_ASKPASS_REQUIRE": "force"}
+        subprocess.run(["ssh-add", key], env=ask, check=True, capture_output=True)
+        monkeypatch.setenv("SSH_AUTH_SOCK", socket)
+        assert pool(sshd.settings()).remote([HERE]).connect(0) == HERE
+        error = refusal(pool(sshd.settings(user="nobody-here")).remote([HERE]))
+        assert "refuses the key login of user nobody-here" in error.cause
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_a_server_that_refuses_for_a_while_after_failed_logins_is_told_apart():
+    said = "kex_exchange_identification: Connection closed by remote host\n"  # OpenSSH 10, PerSourcePenalties
+    error = classify(said, HERE, Settings("pi"))
+    assert error.kind == "lost"
+    assert "closes the connection before the login" in error.cause
+    assert "after failed logins" in error.cure
 
 
 def test_a_lost_connection_is_said_to_be_lost(sshd, pool, tmp_path):
