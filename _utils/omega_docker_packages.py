@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass, field
 
 import omega_docker_data
@@ -11,6 +12,8 @@ import omega_files
 APT = ("apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2")
 KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
 BOUND = 1800
+LOCK_BOUND = 120
+LOCKED = "Could not get lock"
 ENGINES = ("docker-ce", "docker.io")
 # Debian leaves it in the data root as docker.io is removed, and purging docker.io then runs it: it deletes all data.
 NUKE = "nuke-graph-directory.sh"
@@ -170,7 +173,7 @@ def foresee(made):
 
     :raises PackageError: it cannot, or something else would have to go
     """
-    done = _run(*APT, "--simulate", *arguments(made))
+    done = _apt("--simulate", *arguments(made))
     if done.returncode:
         raise PackageError(f"apt cannot install Docker: {_said(done)}; see `apt-cache policy {' '.join(made.install)}`")
     gone = set(re.findall(r"^Remv (\S+)", done.stdout, re.MULTILINE)) - set(made.remove)
@@ -182,17 +185,18 @@ def foresee(made):
 def fetch(made):
     """Download what the plan needs, while the engine still runs.
 
-    :raises PackageError: a package source does not answer
+    :raises PackageError: a package source does not answer, or another apt does not end
     """
-    done = _run(*APT, "--download-only", *arguments(made))
+    done = _apt("--download-only", *arguments(made))
     if done.returncode:
-        raise PackageError(f"Docker's packages cannot be fetched: {_said(done)}; check network and clock of this node")
+        cure = "wait for that process to end" if LOCKED in done.stderr else "check network and clock of this node"
+        raise PackageError(f"Docker's packages cannot be fetched: {_said(done)}; {cure}")
 
 
 def carry_out(made):
     """Install and remove; return what went wrong in words, or None."""
     try:
-        done = _run(*APT, *KEEP, *arguments(made))
+        done = _apt(*KEEP, *arguments(made))
     except PackageError as error:
         return f"apt could not finish, and Docker may be off: {error}, then `dpkg --configure -a`"
     finally:
@@ -223,6 +227,16 @@ def words(text):
 
 def _said(done):
     return words(done.stderr) or f"exit code {done.returncode}"
+
+
+def _apt(*options):
+    """Run apt-get once no other does: by itself it waits for dpkg's lock, and not for that of the downloads."""
+    end = time.monotonic() + LOCK_BOUND
+    while True:
+        done = _run(*APT, *options)
+        if LOCKED not in done.stderr or time.monotonic() > end:
+            return done
+        time.sleep(1)
 
 
 def _run(*command):

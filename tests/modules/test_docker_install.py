@@ -1,5 +1,6 @@
 """`docker_engine.installed` with the real apt and dpkg, in a root of its own, from a repository that moves on."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import omega_docker_data
+import omega_docker_packages
 import pytest
 
 PACKAGES = ["docker-ce", "docker-ce-cli", "containerd.io"]
@@ -122,6 +124,55 @@ def test_a_first_installation_outlives_lists_from_yesterday_and_needs_no_library
     done = install()
     assert done["result"] is True, done
     assert installed() == dict.fromkeys(PACKAGES, NEW)
+
+
+class Downloads:
+    """The lock of the downloads, as the daily update of the package lists and apt-get hold it."""
+
+    def __init__(self, folder):
+        self.path, self.file = folder / "cache/archives/lock", None
+
+    def take(self):
+        self.file = self.path.open("w")
+        fcntl.lockf(self.file, fcntl.LOCK_EX)
+
+
+def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
+    repository, install, tmp_path, monkeypatch
+):
+    repository.offer(OLD)
+    update()
+    downloads, run, refused = Downloads(tmp_path), omega_docker_packages._run, []
+
+    def watched(*command):
+        done = run(*command)
+        if "Could not get lock" in done.stderr:
+            refused.append("--download-only" in command)
+            downloads.file.close()
+        elif "--download-only" in command:
+            downloads.take()
+        return done
+
+    monkeypatch.setattr(omega_docker_packages, "_run", watched)
+    downloads.take()
+    done = install()
+    assert done["result"] is True, done
+    assert installed() == dict.fromkeys(PACKAGES, OLD)
+    assert refused == [True, False]
+
+
+def test_another_apt_that_does_not_end_is_named(repository, install, tmp_path, monkeypatch):
+    monkeypatch.setattr(omega_docker_packages, "LOCK_BOUND", 0)
+    repository.offer(OLD)
+    update()
+    downloads = Downloads(tmp_path)
+    downloads.take()
+    answer = install()
+    downloads.file.close()
+    assert (answer["result"], answer["changes"]) == (False, {})
+    assert f"It is held by process {os.getpid()} (" in answer["comment"]
+    assert "wait for that process to end" in answer["comment"]
+    assert installed() == {}
 
 
 def test_an_engine_nobody_offers_is_named_with_where_apt_looked(repository, install):
