@@ -19,10 +19,6 @@ def explain(stderr: str, argv: list[str], at: str, user: str) -> tuple[str, str]
     found = _OPEN.search(stderr)
     if found:
         return f"ssh ignores the key {found[2]}: others can read it (mode {found[1]})", f"chmod 600 {found[2]}"
-    found = _UNREADABLE.search(stderr)
-    if found:
-        cure = "users.identity of the site file names a private key that you can read"
-        return f"ssh cannot use the key {found[1]} ({found[2].strip()})", cure
     settings = _settings(argv)
     files = [Path(name).expanduser() for name in settings.get("identityfile", [])]
     keys = [path for path in files if path.is_file()]
@@ -31,6 +27,10 @@ def explain(stderr: str, argv: list[str], at: str, user: str) -> tuple[str, str]
     if public:
         cure = f"users.identity of the site file names the private key, {public[0].with_suffix('')}"
         return f"{public[0]} is a public key, and no agent has the private one", cure
+    found = _UNREADABLE.search(stderr)
+    if found:
+        cure = "users.identity of the site file names a private key that you can read"
+        return f"ssh cannot use the key {found[1]} ({found[2].strip()})", cure
     closed = [path for path in keys if _closed(path) and not _known(path, agent)]
     if closed and len(closed) == len(keys) and not (agent and settings.get("identitiesonly") != ["yes"]):
         cure = f"`ssh-add {closed[0]}` asks for it (before, if no agent runs: `eval $(ssh-agent)`), then again"
