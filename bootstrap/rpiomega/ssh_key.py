@@ -16,9 +16,6 @@ def explain(stderr: str, argv: list[str], at: str, user: str) -> tuple[str, str]
 
     `stderr`: what ssh said; `argv`: the ssh command line up to the destination's options, for its configuration.
     """
-    found = _OPEN.search(stderr)
-    if found:
-        return f"ssh ignores the key {found[2]}: others can read it (mode {found[1]})", f"chmod 600 {found[2]}"
     settings = _settings(argv)
     files = [Path(name).expanduser() for name in settings.get("identityfile", [])]
     keys = [path for path in files if path.is_file()]
@@ -27,6 +24,9 @@ def explain(stderr: str, argv: list[str], at: str, user: str) -> tuple[str, str]
     if public:
         cure = f"users.identity of the site file names the private key, {public[0].with_suffix('')}"
         return f"{public[0]} is a public key, and no agent has the private one", cure
+    found = _OPEN.search(stderr)
+    if found:
+        return f"ssh ignores the key {found[2]}: others can read it (mode {found[1]})", f"chmod 600 {found[2]}"
     found = _UNREADABLE.search(stderr)
     if found:
         cure = "users.identity of the site file names a private key that you can read"
