@@ -1,6 +1,10 @@
 """The picture of a cluster, and what is called wrong with it."""
 
+import io
+
 import pytest
+from rich.console import Console
+from rpiomega.errors import NodeError
 from rpiomega.site.schema import Site
 from rpiomega.status import judge, picture, render
 
@@ -73,7 +77,7 @@ def lose(facts, *names):
             for node in fact["nodes"]:
                 if node["name"] == name:
                     node.update(state="down", reachable=False, leader=False)
-    return dict.fromkeys(names, "no answer")
+    return dict.fromkeys(names, NodeError("no answer", "switch it on"))
 
 
 def test_a_healthy_cluster_has_leaders_and_no_findings(site, facts):
@@ -81,6 +85,19 @@ def test_a_healthy_cluster_has_leaders_and_no_findings(site, facts):
     assert found == {}
     assert (seen.swarm_leader, seen.consul_leader) == ("a", "b")
     assert (seen.swarm.to_lose, seen.consul.to_lose) == (1, 1)
+
+
+def test_a_node_that_is_not_reached_has_the_cure_of_what_failed(site, facts):
+    _, found = look(site, facts, lose(facts, "w"))
+    assert found["w", "reach"].cure == "switch it on"
+
+
+def test_nothing_is_claimed_of_a_cluster_where_no_node_was_reached(site, facts):
+    seen, findings = look(site, {}, lose(facts, *NAMES))
+    out = io.StringIO()
+    render.text(Console(file=out, width=200), seen, list(findings.values()))
+    assert "swarm: unknown, no node was reached\nConsul: unknown, no node was reached\n" in out.getvalue()
+    assert {row["consul"] for row in render.rows(seen)} == {"unknown"}
 
 
 def test_one_manager_lost_leaves_nothing_to_lose(site, facts):
@@ -196,7 +213,7 @@ def test_a_stopped_minion_and_a_failed_agent_are_named(site, facts):
 
 
 def test_nothing_answers_at_all(site):
-    seen, found = look(site, {}, dict.fromkeys(NAMES, "no route"))
+    seen, found = look(site, {}, dict.fromkeys(NAMES, NodeError("no route", "check")))
     assert {check for _, check in found} == {"reach"}
     assert not seen.swarm.holds
 

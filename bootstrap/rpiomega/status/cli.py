@@ -37,7 +37,7 @@ def command(over_ssh, ready) -> click.Command:
         with pool:
             finished = gather(pool, bulk, site, facts, wait)
         bulk.close()
-        unreached = {row.name: row.error.cause if row.error else "unknown" for row in bulk.failed()}
+        unreached = {row.name: row.error for row in bulk.failed() if row.error}
         seen = picture.compose(site, facts, unreached)
         findings = judge.judge(seen)
         if as_json:

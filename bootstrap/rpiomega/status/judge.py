@@ -19,8 +19,8 @@ def judge(picture: Picture) -> list[Finding]:
 
 
 def _reach(picture: Picture) -> Iterator[Finding]:
-    for name, cause in picture.unreached.items():
-        yield Finding(name, "reach", "error", cause, "nothing is known of this node", f"rpiomega doctor {name}")
+    for name, error in picture.unreached.items():
+        yield Finding(name, "reach", "error", error.cause, "nothing is known of this node", error.cure)
 
 
 def _one_swarm(picture: Picture) -> Iterator[Finding]:

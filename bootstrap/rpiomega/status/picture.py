@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from rpiomega.errors import NodeError
 from rpiomega.site import Site
 
 
@@ -33,11 +34,11 @@ class Quorum:
 
 @dataclass
 class Picture:
-    """The cluster. `facts` holds what each node said, `unreached` why a node said nothing."""
+    """The cluster. `facts` holds what each node said, `unreached` why others said nothing."""
 
     site: Site
     facts: dict[str, dict]
-    unreached: dict[str, str]
+    unreached: dict[str, NodeError]
     cluster_id: str = ""
     cluster_ids: dict[str, list[str]] = field(default_factory=dict)
     swarm_leader: str = ""
@@ -54,10 +55,10 @@ class Picture:
         return bool(self.members) and not self.consul_leader
 
 
-def compose(site: Site, facts: dict[str, dict], unreached: dict[str, str]) -> Picture:
+def compose(site: Site, facts: dict[str, dict], unreached: dict[str, NodeError]) -> Picture:
     """Return the picture.
 
-    `facts`: node -> data of the step `cluster_status`; `unreached`: node -> cause.
+    `facts`: node -> data of the step `cluster_status`; `unreached`: node -> what its answer failed with.
     """
     picture = Picture(site, facts, unreached)
     _swarm(picture)

@@ -46,7 +46,7 @@ def _swarm(picture: Picture, name: str, swarm: dict) -> str:
 def _consul(picture: Picture, name: str) -> str:
     member = picture.members.get(name)
     if not member:
-        return "absent"
+        return "absent" if name in picture.facts or picture.members else "unknown"
     kind = "leader" if name == picture.consul_leader else "server" if member["server"] else "client"
     return f"{member['state']}, {kind}"
 
@@ -68,18 +68,19 @@ def text(out: Console, picture: Picture, findings: list[Finding]) -> None:
             str(row["containers"] or ""),
         )
     out.print(table)
-    out.print(f"swarm {picture.cluster_id or '(none)'}: {_words(picture.swarm, picture.swarm_leader)}", highlight=False)
+    swarm = f"swarm {picture.cluster_id}".strip()
+    out.print(f"{swarm}: {_words(picture, picture.swarm, picture.swarm_leader)}", highlight=False)
     stale = " (stale: what the agents remember)" if picture.consul_stale else ""
-    out.print(f"Consul: {_words(picture.consul, picture.consul_leader)}{stale}", highlight=False)
+    out.print(f"Consul: {_words(picture, picture.consul, picture.consul_leader)}{stale}", highlight=False)
     for found in findings:
         out.print(f"[{STYLES[found.severity]}]{found.severity}[/] [bold]{found.node}[/]: ", end="", highlight=False)
         out.print(f"{found.what}; {found.why}", markup=False, highlight=False, soft_wrap=True)
         out.print(f"  cure: {found.cure}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _words(quorum: Quorum, leader: str) -> str:
+def _words(picture: Picture, quorum: Quorum, leader: str) -> str:
     if not quorum.total:
-        return "not there yet"
+        return "not there yet" if picture.facts else "unknown, no node was reached"
     state = f"leader {leader}" if leader else "no leader"
     return f"{state}, {quorum.up} of {quorum.total} voters answer, {quorum.to_lose} more may fail"
 
