@@ -224,11 +224,10 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
     try:
         store = Store(omega_removal.clients(__opts__, __pillar__), _node(node))
         leaver = omega_swarm_absent.Leaver(_engine(base_url), store, drain_timeout, demote_timeout)
-        if __opts__["test"]:
-            ret["result"], ret["comment"] = leaver.predict()
-        else:
-            ret["result"], ret["comment"] = leaver.run()
-        ret["changes"] = leaver.changes
+        try:
+            ret["result"], ret["comment"] = leaver.predict() if __opts__["test"] else leaver.run()
+        finally:
+            ret["changes"] = leaver.changes
     except (SwarmError, ConsulError) as error:
         return _failed(ret, _node(node), error)
     return ret

@@ -21,6 +21,7 @@ from omega_swarm_stack_tasks import unfinished
 
 CLI_BOUND = 300  # seconds; asking a registry for digests may take long
 RESOLVE = ("always", "changed", "never")
+_GONE = {"old": "present", "new": "absent"}
 RUNNING = ("pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 
 
@@ -194,12 +195,10 @@ class Absent(Stack):
         there = self._there()
         if not there:
             return True, f"there is no stack {self.name}"
-        named = {name: {"old": "present", "new": "absent"} for name in there}
         if test:
-            self.changes = named
+            self.changes = dict.fromkeys(there, _GONE)
             return None, f"stack {self.name} would be removed"
         with self._lock():
-            self.changes = named
             self._until(self._remove, "still there")
         return True, f"stack {self.name} was removed"
 
@@ -218,6 +217,7 @@ class Absent(Stack):
         for name, (kind, identity) in self._there().items():
             try:
                 self.engine.remove(kind, identity)
+                self.changes[name] = _GONE
             except SwarmError as error:
                 if error.kind != "not_found":
                     left.append(f"{name} ({error})")

@@ -468,6 +468,13 @@ def test_f30_a_manager_that_is_needed_for_the_quorum_does_not_even_begin_to_leav
         until(lambda: Engine(pi_url(site)).find("pi2").reachable, 60, "pi2 to be back")
 
 
+def test_a_manager_whose_tasks_stay_does_not_leave_and_tells_that_it_is_drained(site, monkeypatch):
+    monkeypatch.setattr(Engine, "running_tasks", lambda self, node_id: ["stubborn"])
+    result = Minion(site, "pi3").state("swarm.absent", "omega", drain_timeout=0.1)
+    assert (result["result"], "for the tasks on this node to move away" in result["comment"]) == (False, True), result
+    assert result["changes"] == {"availability": {"old": "active", "new": "drain"}}
+
+
 @pytest.mark.long
 def test_f30_a_manager_and_a_worker_leave_in_order_and_the_managers_drop_their_entries(site, kv):
     old = {name: published(kv, name)["node_id"] for name in ("pi3", "pi4")}
