@@ -52,6 +52,18 @@ def test_nodes_are_chosen_by_name_or_pattern(run, arguments):
     assert sorted(ends) == ["pi-2", "pi-master"]
 
 
+@pytest.mark.parametrize(
+    ("only", "said"), [("nonsense", "no check is named nonsense"), ("docker swarm", "Wrong expression passed to '-k'")]
+)
+def test_a_check_that_there_is_not_is_said_before_any_node_is_asked(run, tmp_path, only, said):
+    site = ["--site", str(tmp_path / "site.sls"), "--log-dir", str(tmp_path)]
+    result = CliRunner().invoke(cli.main, ["verify", *site, "--only", only])
+    assert result.exit_code == 2
+    assert f"--only: {said}" in result.stderr
+    assert "rpiomega verify --list" in result.stderr
+    assert "pi-master" not in result.stderr
+
+
 def test_a_name_that_fits_nothing_is_refused(run):
     result = run("--limit", "pi-3")
     assert result.exit_code == 2

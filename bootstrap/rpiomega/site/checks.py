@@ -11,8 +11,8 @@ from rpiomega.site.errors import Problem
 from rpiomega.site.schema import Site
 
 MINUTES_OF_A_DAY = 24 * 60
-# this network, loopback, multicast and reserved: RFC 6890
-NO_BOARDS = [ipaddress.ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")]
+# this network, multicast and reserved: RFC 6890
+NO_BOARDS = [ipaddress.ip_network(text) for text in ("0.0.0.0/8", "224.0.0.0/3")]
 PACKAGES_PORT = 3142  # cache.packages_port of salt/rpiomega/defaults.yaml
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -75,9 +76,12 @@ class Found:
         return bool(self.passed) and not self.failed and not self.error
 
 
-def listed() -> list[Check]:
-    """Return all checks there are, without a result."""
-    done, rows = _pytest(["--collect-only"])
+def listed(only: str = "") -> list[Check]:
+    """Return all checks there are (`only`: of these names), without a result. Raise NodeError if there are none."""
+    done, rows = _pytest(["--collect-only", *(["-k", only] if only else [])])
+    if only and not rows:
+        cause = _last(done).removeprefix("ERROR: ") if done.returncode not in RAN else f"no check is named {only}"
+        raise NodeError(cause, "rpiomega verify --list")
     if done.returncode:
         raise NodeError(f"the checks cannot be read: {_last(done)}", f"pytest --collect-only {FOLDER}")
     return rows
@@ -117,7 +121,7 @@ def through_salt(site: Site, remote: Remote, names: list[str], only: str = "", i
 
     `install`: bring pytest and testinfra there if they are missing. Raise NodeError if the checks could not run.
     """
-    options = [*OPTIONS, *(["-k", f"'{only}'"] if only else [])]
+    options = [*OPTIONS, *(["-k", shlex.quote(only)] if only else [])]
     everybody = set(names) == set(site.nodes)
     script = THROUGH_SALT.format(
         pythons=" ".join(PYTHONS),

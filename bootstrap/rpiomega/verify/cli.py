@@ -35,6 +35,11 @@ def command(over_ssh, ready) -> click.Command:
         if as_list:
             click.echo(report.table(checks.listed()))
             return
+        try:
+            if only:
+                checks.listed(only)
+        except NodeError as error:
+            raise click.UsageError(f"--only: {error}") from None
         site, pool, bulk = ready(site_file, nodes, ssh_config, log_dir, jobs)
         out, names = bulk.console, list(bulk.rows)
         bulk = bulk.aside([site.master.name] if salt else names, jobs)
@@ -71,9 +76,7 @@ def _explain_silence(found: dict[str, Found], only: str) -> None:
     """Give every node without an answer an error that says so: no news is not good news."""
     for node in found.values():
         if not node.error and not any(check.result in ("ok", "failed") for check in node.checks):
-            if only and node.checks:
+            if only:
                 node.error = NodeError(f"no check named {only} is for this node", "rpiomega verify --list")
-            elif only:
-                node.error = NodeError(f"no check is named {only}", "rpiomega verify --list")
             else:
                 node.error = NodeError("no check ran: its minion did not answer", "rpiomega status")
