@@ -79,8 +79,8 @@ class Found:
 def listed(only: str = "") -> list[Check]:
     """Return all checks there are (`only`: of these names), without a result. Raise NodeError if there are none."""
     done, rows = _pytest(["--collect-only", *(["-k", only] if only else [])])
-    if only and not rows:
-        cause = _last(done).removeprefix("ERROR: ") if done.returncode not in RAN else f"no check is named {only}"
+    if only and done.returncode:
+        cause = f"no check is named {only}" if done.returncode in RAN else _last(done).removeprefix("ERROR: ")
         raise NodeError(cause, "rpiomega verify --list")
     if done.returncode:
         raise NodeError(f"the checks cannot be read: {_last(done)}", f"pytest --collect-only {FOLDER}")
