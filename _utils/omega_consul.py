@@ -100,7 +100,7 @@ class Entry(NamedTuple):
         """The value parsed as JSON; ConsulError("bad_request") naming the key if it is not JSON."""
         try:
             return jsonlib.loads(self.value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConsulError("bad_request", f"Consul key {self.key}: not JSON ({error})") from None
 
 

@@ -111,6 +111,8 @@ def _record(entry):
     data = _parse(entry)
     if data.get("state") not in (INITIALIZING, READY, VACANT):
         raise ConsulError("bad_request", f"Consul key {entry.key}: unknown state {data.get('state')!r}")
+    if data["state"] == INITIALIZING and not data.get("by"):
+        raise ConsulError("bad_request", f"Consul key {entry.key}: initializing without the node (`by`)")
     if data["state"] == READY and not data.get("cluster_id"):
         raise ConsulError("bad_request", f"Consul key {entry.key}: ready without a cluster_id")
     return Record(
@@ -125,17 +127,17 @@ def _record(entry):
 
 
 def _published(entry):
-    data = _parse(entry)
-    return Published(
-        data.get("node_id") or "",
-        data.get("cluster_id") or "",
-        data.get("address") or "",
-        data.get("role_now") or "",
-        tuple(data.get("previous") or ()),
-        bool(entry.session),
-        data.get("problem") or "",
-        data.get("wish") or "",
-    )
+    """What is none of our entries counts as empty: each node writes its own, and must not stop all others by it."""
+    try:
+        data = _parse(entry)
+    except ConsulError as error:
+        log.warning("%s; `swarm.member` on that node writes it anew", error)
+        data = {}
+    names = ("node_id", "cluster_id", "address", "role_now", "problem", "wish")
+    said = {name: data[name] for name in names if isinstance(data.get(name), str)}
+    former = data.get("previous") if isinstance(data.get("previous"), list) else []
+    previous = tuple(node_id for node_id in former if isinstance(node_id, str))
+    return Published(**said, previous=previous, present=bool(entry.session))
 
 
 def snapshot_of(entries, stale=False):

@@ -402,6 +402,21 @@ def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv, monkeypatch)
         until(lambda: all(node.ready for node in Engine(pi_url(site)).nodes()), 90, "all nodes to be back")
 
 
+def test_f38_what_a_node_writes_into_its_own_key_stops_no_other_node(site, kv):
+    key, own = NODES + "pi4", omega_consul.connect(site.consul_url, site.tokens["pi4"])
+    before = published(kv, "pi4")
+    odd = {**before, "node_id": {"a": 1}, "address": 5, "role_now": "manager", "previous": [{}, 5], "wish": ["x"]}
+    for junk in (b"\xff", b"[]", b"[" * 20000, odd):
+        own.put(key, junk)
+        for name, state in (("pi1", "swarm.tended"), ("pi2", "swarm.member")):
+            result = Minion(site, name).state(state, "omega")
+            assert (result["result"], result["changes"]) == (True, {}), result
+    assert Minion(site, "pi4").state("swarm.member", "omega")["changes"] == {
+        "published": {"old": "manager", "new": "worker"}
+    }
+    assert published(kv, "pi4") == before
+
+
 # -- boards made anew ---------------------------------------------------------------------------------------
 
 
