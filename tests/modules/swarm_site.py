@@ -17,7 +17,7 @@ import omega_swarm
 import yaml
 from dockerds import Daemon, Dockerds
 from omega_swarm_docker import Engine, SwarmError
-from omega_swarm_record import Store
+from omega_swarm_record import PREFIX, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 CALL_BOUND = 400.0  # seconds; above every bound of the states that tests use
@@ -78,6 +78,7 @@ class Site:
                 "nodes": {name: {"address": dockerds[name].address, "roles": [role]} for name, role in roles.items()},
             }
         }
+        consul.client().delete(PREFIX, recurse=True)  # what other tests left in the server that all share
         self.tokens = {name: self._token(consul, name) for name in roles}
         self.consul_url = consul.url
         for name in roles:

@@ -210,7 +210,8 @@ def site_clients(consul_server):
         clients[node] = consul_server.client(chosen)
     management.put(LOCK, b"")
     management.put("rpiomega/swarm/worker-token", {"token": "x"})
-    return clients
+    yield clients
+    management.delete("rpiomega/", recurse=True)
 
 
 def test_manager_may_hold_the_election_lock_and_write_the_record(site_clients):
