@@ -5,10 +5,14 @@ import logging
 import pathlib
 import sys
 
+import commands
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "_utils"))
+
+
+pytest_runtest_makereport = commands.pytest_runtest_makereport
 
 
 def pytest_unconfigure():

@@ -1,12 +1,14 @@
 """`omega_consul` against a real server: keys, transactions, sessions, errors, which library it takes."""
 
 import contextlib
+import http.server
 import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 
@@ -100,6 +102,10 @@ def test_transaction_returns_the_entries_in_order(client, prefix):
     assert second.json() == {"x": 1}
 
 
+def test_transaction_of_something_else_than_operations_is_named(client):
+    assert "'job' is no mapping" in str(error_of(client.txn, ["job"]))
+
+
 def test_transaction_with_a_word_consul_does_not_know_is_not_sent(client, prefix):
     assert error_of(client.txn, [{"verb": "set", "key": prefix, "valeu": b""}]).kind == "bad_request"
 
@@ -190,7 +196,43 @@ def test_connection_that_is_never_accepted_is_left_within_the_bound():
         assert error.kind == "unreachable"
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http:///v1"])
+def test_an_agent_at_an_ipv6_address_is_asked_there():
+    class Agent(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f'"{self.path} of {self.headers["Host"]}"'.encode())
+
+        def log_message(self, *arguments):
+            """Nothing."""
+
+    class Server(http.server.ThreadingHTTPServer):
+        address_family = socket.AF_INET6
+
+    try:
+        server = Server(("::1", 0), Agent)
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        client = omega_consul.connect(f"http://[::1]:{server.server_port}")
+        assert client.leader() == f"/v1/status/leader of [::1]:{server.server_port}"
+        assert client.clone().url == client.url
+        server.shutdown()
+
+
+def test_too_many_requests_at_once_are_worth_another_try(client):
+    assert client.failure("reading", 429, "Your IP is issuing too many concurrent connections").transient
+
+
+@pytest.mark.parametrize("timeout", ["3s", -1, "nan", [3]])
+def test_a_time_out_that_is_none_is_named(client, timeout):
+    for call in (lambda: omega_consul.from_salt({"consul.timeout": timeout}, {}), lambda: client.clone(timeout)):
+        error = error_of(call)
+        assert (error.kind, repr(timeout) in str(error)) == ("bad_request", True)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http:///v1", "http://127.0.0.1:99999", "http://[::1"])
 def test_bad_url_is_named(url):
     error = error_of(omega_consul.connect, url)
     assert error.kind == "bad_request"
@@ -204,7 +246,7 @@ def test_wait_ready_reports_the_last_thing_it_saw(consul_server):
     assert time.monotonic() - start < 3
     error = error_of(consul_server.client(NO_SUCH_TOKEN).wait_ready, 1)
     assert error.kind == "denied"
-    consul_server.client().wait_ready(5)
+    consul_server.client().wait_ready(60)
 
 
 def test_settings_arguments_before_configuration_before_pillar():

@@ -47,19 +47,20 @@ def outcomes(server, calls=CALLS):
         return dict(zip(calls, pool.map(timed, calls)))
 
 
-def seconds_until_lost(lock, start, bound):
-    """Seconds from `start` until the lock says that it is lost."""
-    while time.monotonic() - start < bound:
+def age_when_lost(lock, bound):
+    """Seconds from the lock's last renewal until it says that it is lost."""
+    end = time.monotonic() + bound
+    while time.monotonic() < end:
         try:
             lock.check()
         except ConsulError as error:
             assert error.kind == "lost"
-            return time.monotonic() - start
+            return omega_lock._now() - lock._good
         time.sleep(0.02)
     raise AssertionError(f"not reported as lost within {bound} s")
 
 
-def until(condition, name, bound=20):
+def until(condition, name, bound=60):
     """Wait for a condition, with a bound."""
     deadline = time.monotonic() + bound
     while not condition():
@@ -87,9 +88,8 @@ def test_frozen_agent_holds_nobody_and_the_holder_gives_up_in_time(own_server, l
     assert salt["consul.status_leader"]()["res"]
     with omega_lock.hold(client, "test/lock", "pi1", ttl=TTL, renew=2, wait=10) as lock:
         lock.verify()
-        start = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(1) as watch, own_server.frozen():
-            losing = watch.submit(seconds_until_lost, lock, start, TTL)
+            losing = watch.submit(age_when_lost, lock, 2 * TTL)
             seen = outcomes(own_server)
             assert {kind for _, kind in seen.values()} == {"timeout"}, seen
             assert max(seconds for seconds, _ in seen.values()) < CALL_BOUND, seen
@@ -103,8 +103,8 @@ def test_frozen_agent_holds_nobody_and_the_holder_gives_up_in_time(own_server, l
                 lock.write("test/out", b"late", 0)
             assert time.monotonic() - began < 2, "a lost lock must not even ask"
         assert caught.value.kind == "lost"
-        # Consul ends the session `TTL` after its last renewal at the earliest; the renewal was up to 2 s old.
-        assert TTL - client.timeout - 2.5 <= lost <= TTL - client.timeout + 0.9
+        # Consul ends the session `TTL` after its last renewal at the earliest.
+        assert TTL - client.timeout <= lost < TTL
     own_server.wait_ready()
     assert client.get("test/out") is None
 
@@ -115,7 +115,7 @@ def test_write_during_a_freeze_ends_at_the_fence_deadline(own_server):
         start = time.monotonic()
         with pytest.raises(ConsulError) as caught:
             lock.write("test/out", b"x", 0)
-        assert time.monotonic() - start < TTL + 0.5
+        assert time.monotonic() - start < lock.fence_after + CALL_BOUND
         assert caught.value.kind == "lost"
         assert "last:" in str(caught.value)
 
@@ -147,7 +147,7 @@ def test_quorum_lost_is_said_and_stale_reads_still_work(cluster, load_modules):
         client.wait_ready(2)
     assert caught.value.kind == "no_leader"
     leader.start()
-    client.wait_ready(30)
+    client.wait_ready(60)
     assert client.get("test/kept").value == b"1"
 
 
@@ -205,8 +205,7 @@ def test_stray_write_of_the_lock_key_stops_the_holder(consul_server, stray):
         with pytest.raises(ConsulError) as caught:
             lock.write(f"{key}-out", b"x", 0)
         assert caught.value.kind == "lost"
-        start = time.monotonic()
-        assert seconds_until_lost(lock, start, 20) < 20
+        age_when_lost(lock, 20)
     assert client.get(f"{key}-out") is None
     with omega_lock.hold(client, key, "pi2", ttl=TTL, wait=20) as lock:
         assert lock.fence > fence

@@ -26,15 +26,15 @@ FEEDER = str(Path(__file__).resolve().parents[2] / "salt/consul/files/consul_hea
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 SERVERS = ("pi1", "pi2", "pi3")
 MASTER, MANAGER, WORKER = ["master", "manager"], ["manager"], ["worker"]
-# One election with raft_multiplier 1: 2.6 to 4.1 s after a kill, less after an orderly end.
-ELECTION = 8.0
+# One election with raft_multiplier 1: 2.6 to 4.1 s after a kill, less after an orderly end; more on a busy machine.
+ELECTION = 20.0
 
 # A DNS query by hand, run inside the node's network: name and type in, answer's records out.
 DIG = """
 import socket, struct, sys
 name = b"".join(bytes([len(part)]) + part.encode() for part in sys.argv[1].split(".")) + b"\\0"
 ask = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-ask.settimeout(3)
+ask.settimeout(10)
 ask.sendto(struct.pack(">6H", 7, 256, 1, 0, 0, 0) + name + struct.pack(">2H", 1, 1), ("127.0.0.1", 8600))
 answer = ask.recv(4096)
 count = struct.unpack(">H", answer[6:8])[0]
@@ -65,7 +65,7 @@ def feeder():
 
 
 def dig(agent, name):
-    """The addresses that the agent of this node answers; none if it does not answer within 3 s."""
+    """The addresses that the agent of this node answers; none if it does not answer within 10 s."""
     try:
         return set(agent.run("python3", "-c", DIG, name).split())
     except RuntimeError as error:
@@ -200,7 +200,7 @@ def test_checks_are_critical_until_fed_and_again_when_the_feeder_falls_silent(si
         return status_of(agent, "docker")["pi3"] == "passing"
 
     until(fed, "it is passing")
-    until(lambda: status_of(agent, "docker")["pi3"] == "critical", "silence is critical", 15)
+    until(lambda: status_of(agent, "docker")["pi3"] == "critical", "silence is critical")
 
 
 def test_the_feeder_sees_an_engine_that_is_stopped_frozen_or_well(feeder, monkeypatch, tmp_path):
@@ -282,7 +282,7 @@ def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(sit
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             run = pool.submit(agent.in_turn)
-            assert refused.wait(30)
+            assert refused.wait(120)
             assert agent.starts == starts
             omega_consul_acl.ensure_policy(management, name, rules)
             assert run.result(200)[0] is None
@@ -366,7 +366,7 @@ def test_a_rotated_token_ends_the_old_one_and_the_node_takes_the_new_one(site, l
     assert "unknown to Consul" in str(caught.value)
     agent.write()
     agent.restart()
-    agent.client().wait_ready(30)
+    agent.client().wait_ready(120)
     until(lambda: "docker" in _checks_of(site, "pi4"), "the agent registers with its new token")
     assert omega_consul_cluster.tokens(site["pi1"].management(), site.site, site["pi1"].secrets()["node_tokens"]) == {}
 
@@ -386,4 +386,4 @@ def test_a_token_with_another_accessor_is_moved_to_its_nodes_own(site):
     assert omega_consul_cluster.node_token(management, site.site, node, secret, test=True) == ["token"]
     assert omega_consul_cluster.node_token(management, site.site, node, secret) == ["token"]
     assert omega_consul_cluster.node_token(management, site.site, node, secret) == []
-    site[node].client().wait_ready(10)
+    site[node].client().wait_ready(120)

@@ -23,9 +23,8 @@ def site(consul_server, tmp_path_factory):
     with Dockerds(list(NAMES)) as nodes:
         made = Site(nodes, dict.fromkeys(NAMES, "manager"), consul_server, tmp_path_factory.mktemp("site"))
         made.form()
-        client = nodes["pi1"].client()
-        client.swarm.update(dispatcher_heartbeat_period=2 * 10**9)  # a node is down after three
-        client.close()
+        beat = {"Dispatcher": {"HeartbeatPeriod": 2 * 10**9}}  # a node is down after three
+        Engine(nodes["pi1"].base_url).update_swarm(lambda spec: {**spec, **beat})
         yield made
 
 
@@ -93,7 +92,7 @@ def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):
             assert called == []
             assert f"would lose its quorum, because {name} cannot be reached" in problem
     finally:
-        leader.nodes.get(former).update({"Role": "worker", "Availability": "active"})
+        Engine(site.dockerds[manager].base_url).update_node(former, lambda spec: {**spec, "Role": "worker"})
         leader.api.remove_node(former, force=True)
         leader.close()
         anew.close()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import commands
 import pytest
 import yaml
 from rpiomega.site import load
@@ -45,8 +46,8 @@ def lay_out(suite, root):
 
 def call(root, *arguments):
     command = [SALT_CALL, "--local", "-c", root / "etc", "--out=json", "--log-level=quiet", *arguments]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=60)
-    return json.loads(done.stdout)["local"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=commands.BOUND)
+    return commands.parsed(done)["local"]
 
 
 def test_the_container_has_our_states_and_its_secrets(tmp_path):
@@ -89,5 +90,5 @@ def test_a_suites_verifier_finds_its_checks(suite, tmp_path):
     done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     files = {line.split("::")[0].rpartition("/")[2] for line in done.stdout.splitlines() if "::" in line}
     states = suite["provisioner"]["state_top"]["base"]["*"]
-    assert files == {f"test_{name}.py" for name in states}
+    assert files == {f"test_{name}.py" for name in states}, done.stdout + done.stderr
     assert ("every_node" in done.stdout) is (suite["name"] == "single")

@@ -1,6 +1,5 @@
 """`salt-call` from a checkout, with its Saltfile: one node without a master."""
 
-import json
 import os
 import pathlib
 import re
@@ -8,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import commands
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,14 +32,14 @@ def call(tmp_path):
         assert ("ext_pillar" in settings) == told
         minion.write_text(f"{settings}id: {minion_id}\n")
         command = [SALT_CALL, "--out=json", "--log-level=quiet", *arguments]
-        return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=commands.BOUND)
 
     call.tree = tree
     return call
 
 
 def answer(done):
-    return json.loads(done.stdout)["local"]
+    return commands.parsed(done)["local"]
 
 
 @pytest.mark.parametrize("minion_id", ["rpiomega-master", "rpiomega-4"])

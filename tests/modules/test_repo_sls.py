@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 
+import commands
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(sys.executable).parent
 SIGNERS = ["p@example.com ssh-ed25519 AAAA"]
 FORMULA = {"remote": "https://example.com/x.git", "branch": "v1", "signers": SIGNERS, "every": 7}
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def config(tmp_path, root):
 def call(config):
     def call(*arguments):
         command = [BIN / "salt-call", "-c", config, "--out=json", "--log-level=quiet", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        return json.loads(done.stdout)["local"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=commands.BOUND)
+        return commands.parsed(done)["local"]
 
     return call
 

@@ -168,8 +168,8 @@ def test_f02_holder_killed_before_its_intent(site, kv):
     fence = kv.get(LOCK).modify_index
     start = time.monotonic()
     runs = {name: site.member(name) for name in ("pi2", "pi3")}
-    # The session's end (twice its TTL) and the lock-delay are 45 s.
-    until(lambda: state_recorded(kv) == "ready", 60 - (time.monotonic() - start), "another manager's swarm on record")
+    # The session's end (twice its TTL) and the lock-delay are 45 s; the bound of 60 s is for boards of their own.
+    until(lambda: state_recorded(kv) == "ready", 80 - (time.monotonic() - start), "another manager's swarm on record")
     site.catalog.set("pi1", "critical")  # else it is waited for
     results = {name: run.result() for name, run in runs.items()}
     assert [result["result"] for result in results.values()] == [True, True], comments(results)
@@ -201,7 +201,7 @@ def test_a_node_lost_after_its_intent_is_given_up_only_by_name(site, kv):
     kv.put(RECORD, {"state": "initializing", "by": "pi1", "fence": 1, "cluster_id": None, "at": ""})
     site.catalog.set("pi1", "critical")
     refused = site.apply("pi2")["pi2"]
-    assert (refused["result"], refused["seconds"] < 20) == (False, True)
+    assert (refused["result"], refused["seconds"] < 20) == (False, True), refused
     assert "pi1 may hold a swarm" in refused["comment"]
     wrong = site.call("pi2", "swarm.bootstrap_takeover", "pi3")
     with pytest.raises(AssertionError, match="the open attempt is of pi1, not of pi3"):
@@ -280,9 +280,10 @@ def test_f28_a_worker_of_another_swarm_is_told_too(formed):
 
 def test_f29_locked_error_and_pending_are_told_apart(formed):
     pi3, pi4 = formed.dockerds["pi3"], formed.dockerds["pi4"]
-    swarm = pi3.client().swarm
-    spec = {**swarm.attrs["Spec"], "EncryptionConfig": {"AutoLockManagers": True}}
-    pi3.client().api.update_swarm(swarm.attrs["Version"]["Index"], spec)
+    locked = {"EncryptionConfig": {"AutoLockManagers": True}}
+    Engine(pi3.base_url).update_swarm(lambda spec: {**spec, **locked})
+    key = pi3.root / "data/swarm/certificates/swarm-node.key"
+    until(lambda: "ENCRYPTED" in key.read_text(), 30, "pi3 to encrypt its key")
     pi3.restart()
     before = writes(formed)
     assert "docker swarm unlock" in formed.apply("pi3")["pi3"]["comment"]
@@ -367,7 +368,7 @@ def test_f41_daemon_restarted_in_the_middle_of_a_join(formed, tmp_path):
 def test_no_daemon_is_one_clear_line_within_the_bound(site):
     site.dockerds["pi4"].stop()
     result = site.apply("pi4", engine_timeout=2)["pi4"]
-    assert (result["result"], result["seconds"] < 20) == (False, True)
+    assert (result["result"], result["seconds"] < 20) == (False, True), result
     assert "no Docker Engine answers" in result["comment"]
     assert "journalctl -u docker" in result["comment"]
 
@@ -375,7 +376,7 @@ def test_no_daemon_is_one_clear_line_within_the_bound(site):
 def test_no_consul_is_one_clear_line_within_the_bound(site, consul):
     with consul.frozen():
         result = site.apply("pi4", consul_timeout=4)["pi4"]
-    assert (result["result"], result["seconds"] < 20) == (False, True)
+    assert (result["result"], result["seconds"] < 14) == (False, True), result
     assert "Consul" in result["comment"]
 
 

@@ -285,7 +285,8 @@ def lock(site, name):
     """Autolock on, and the node's engine restarted; returns the unlock key."""
     seen = engine(site, name)
     seen.update_swarm(lambda spec: {**spec, "EncryptionConfig": {"AutoLockManagers": True}})
-    key = seen.unlock_key()
+    key, file = seen.unlock_key(), site.dockerds[name].root / "data/swarm/certificates/swarm-node.key"
+    until(lambda: "ENCRYPTED" in file.read_text(), 60, f"{name} to encrypt its key")
     site.dockerds[name].restart()
     assert site.dockerds[name].info()["LocalNodeState"] == "locked"
     return key

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 from rpiomega import agent
 
@@ -193,8 +194,9 @@ def test_an_old_python_gets_a_sentence():
 def test_a_workstation_that_is_gone_ends_the_job_between_two_steps(board, tmp_path):
     program = tmp_path / "node.pyz"
     program.write_bytes(agent.zipapp())
-    job = {"root": str(board), "steps": STEPS * 50, "dry_run": True}
+    job = {"root": str(board), "steps": STEPS * 500, "dry_run": True}
     command = [sys.executable, "-I", "-S", program]
-    process = subprocess.run(command, input=json.dumps(job) + "\n", capture_output=True, text=True, timeout=60)
+    options = {"capture_output": True, "text": True, "timeout": commands.BOUND}
+    process = subprocess.run(command, input=json.dumps(job) + "\n", **options)
     assert process.returncode == 1
     assert json.loads(process.stdout.splitlines()[-1])["event"] == "cancelled"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 from rpiomega.node.network import guard
 
@@ -37,7 +38,11 @@ def armed(tmp_path):
             "activate": [["true"]], "restore": [["touch", str(etc / "restored")]], "boot": [], "restart": [],
         } | overrides  # fmt: skip
         (folder / "pending.json").write_text(json.dumps(pending))
-        return etc, folder, lambda mode: subprocess.run([sys.executable, "-I", program, mode], check=True, timeout=60)
+
+        def run(mode):
+            subprocess.run([sys.executable, "-I", program, mode], check=True, timeout=commands.BOUND)
+
+        return etc, folder, run
 
     return arm
 

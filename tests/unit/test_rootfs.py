@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 
+import commands
 import pytest
 from rpiomega.node import disk
 from rpiomega.node.board import Board
@@ -69,7 +70,7 @@ def card(tmp_path, own_mounts):
 def run(*command, text=None):
     """Run a command that has to succeed, give its output."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, input=text, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=False, timeout=commands.BOUND)
     assert done.returncode == 0, (words, done.stderr)
     return done.stdout
 

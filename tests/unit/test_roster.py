@@ -1,12 +1,12 @@
 """`rpiomega roster`: what salt-ssh makes of it, with a real SSH server."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -53,8 +53,8 @@ def test_salt_ssh_runs_our_states_by_it(sshd, tmp_path):
     with (folder / "masterless/master").open("a") as config:
         config.write(f"root_dir: {tmp_path}/root\n")
     command = [SALT_SSH, "--roster-file=roster", "--out=json", "here", "state.apply", "packages,docker", "test=True"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    results = json.loads(done.stdout)["here"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=2 * commands.BOUND)
+    results = commands.parsed(done)["here"]
     assert "stderr" not in results, results
     assert "docker.repository" in {state["__id__"] for state in results.values()}
     # A machine without systemd, as in a container, has no services to look at.

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import commands
 import pytest
 import salt.config
 import salt.loader
@@ -73,7 +74,8 @@ def checked(tmp_path):
         folder = ROOT / "tests/verify"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}"]
         command += [str(folder / f"test_{state}.py"), "-k", check, "--hosts=local://", f"--site={path}"]
-        done = subprocess.run([*command, f"--report={report}"], capture_output=True, text=True, timeout=60, check=False)
+        command.append(f"--report={report}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=commands.BOUND, check=False)
         assert report.exists(), done.stdout + done.stderr
         return [json.loads(line) for line in report.read_text().splitlines()]
 
