@@ -151,8 +151,9 @@ def connect(url=None, token=None, timeout=DEFAULT_TIMEOUT, verify=True):
     :param token: SecretID, or None for the anonymous token
     :param timeout: seconds until a call gives up
     :param verify: for https: True, False or the path of a CA file
+    :raises ConsulError: "bad_request" for an address or a time-out that is none, "missing" without py-consul
     """
-    return Client(url or DEFAULT_URL, token or None, float(timeout), verify)
+    return Client(url or DEFAULT_URL, token or None, timeout, verify)
 
 
 def from_salt(opts, pillar, url=None, token=None, timeout=None):
@@ -183,6 +184,28 @@ def _own_token(pillar):
     return (secrets.get("consul") or {}).get("token")
 
 
+def _address(url):
+    """(scheme, host as a URL has it, port) of the agent."""
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        scheme, host, port = parts.scheme, parts.hostname, parts.port or 8500
+    except ValueError:  # no port has that number, or a bracket is missing
+        scheme, host = "", None
+    if scheme not in ("http", "https") or not host:
+        raise ConsulError("bad_request", f"Consul URL {url!r}: expected http://HOST:PORT")
+    return scheme, f"[{host}]" if ":" in host else host, port
+
+
+def _bound_of(timeout):
+    try:
+        seconds = float(timeout)
+    except (TypeError, ValueError):
+        seconds = 0
+    if not seconds > 0:
+        raise ConsulError("bad_request", f"Consul time-out {timeout!r}: expected seconds above 0, such as 3")
+    return seconds
+
+
 class Client:
     """Made by `connect`. Not for two threads at once: each takes its own `clone`."""
 
@@ -190,14 +213,12 @@ class Client:
         library = load_library()
         import requests  # py-consul depends on it
 
-        parts = urlsplit(url if "//" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConsulError("bad_request", f"Consul URL {url!r}: expected http://HOST:PORT")
-        self.url = f"{parts.scheme}://{parts.hostname}:{parts.port or 8500}"
-        self.timeout, self._verify, self._token = timeout, verify, token
+        scheme, host, port = _address(url)
+        self.url = f"{scheme}://{host}:{port}"
+        self.timeout, self._verify, self._token = _bound_of(timeout), verify, token
         self.name = None  # of this node, for those who want to tell others
         self._requests, self._errors = requests, importlib.import_module("consul.exceptions")
-        self.api = library.Consul(parts.hostname, parts.port or 8500, None, parts.scheme, verify=verify)
+        self.api = library.Consul(host, port, None, scheme, verify=verify)
         self.api.token = token
         self._bound(self.timeout)
 
@@ -291,7 +312,8 @@ class Client:
             return self._error("not_found", what, body or "not found")
         if code == 409:
             return self._error("conflict", what, body)
-        if code < 500 or any(text in body for text in MISTAKES):
+        # 429: too many requests at once (developer.hashicorp.com/consul/docs/agent/limits)
+        if (code < 500 and code != 429) or any(text in body for text in MISTAKES):
             return self._error("bad_request", what, f"HTTP {code}: {body}")
         if any(text in body for text in NO_LEADER):
             return self._error("no_leader", what, "Consul has no leader")
@@ -377,9 +399,7 @@ class Client:
         409 answer too (not as 403, except for an unknown token): it becomes "denied".
         """
         body = [{"KV": _operation(op)} for op in ops]
-        params = [
-            ("consistent", "1")
-        ]  # one of checks and gets alone is a read for Consul (agent/txn_endpoint.go)
+        params = [("consistent", "1")]  # one of checks and gets alone is a read for Consul (agent/txn_endpoint.go)
         what = "transaction on " + ", ".join(sorted({op["key"] for op in ops}))
         code, answer = self.request("put", "/v1/txn", params, body, what, accept=(200, 409))
         if code == 200:
@@ -468,11 +488,11 @@ class Client:
 def _operation(op):
     """Consul's spelling of one transaction operation."""
     names = {"verb": "Verb", "key": "Key", "index": "Index", "session": "Session", "flags": "Flags"}
+    if not isinstance(op, dict):
+        raise ConsulError("bad_request", f"Consul transaction: {op!r} is no mapping with verb and key")
     unknown = set(op) - set(names) - {"value"}
     if unknown or not op.get("verb") or not op.get("key"):
-        raise ConsulError(
-            "bad_request", f"Consul transaction: verb and key needed; unknown {sorted(unknown)}"
-        )
+        raise ConsulError("bad_request", f"Consul transaction: verb and key needed; unknown {sorted(unknown)}")
     out = {names[name]: value for name, value in op.items() if name in names}
     if "value" in op:
         out["Value"] = base64.b64encode(encode(op["value"])).decode()
