@@ -15,6 +15,7 @@ along (``pillar=`` of a salt-call): root on a worker could call itself the maste
 
 import os
 
+import omega_modules
 import omega_secrets
 import omega_site
 import omega_site_check
@@ -30,7 +31,7 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
     :param minion_id: the minion's ID, proved by its accepted key
     :param pillar: what pillar/top.sls gave it, and what the minion sent along: says nothing about who it is
     :param secrets: the folder that holds the secrets, readable by its owner only
-    :return: ``{"rpiomega_secrets": {...}}``, or an empty dict for an unknown minion
+    :return: ``{"rpiomega_secrets": {...}, "rpiomega_modules": digest}``, or an empty dict for an unknown minion
     :raises SaltRenderError: one line for each wrong key of the site file
     """
     site = _site()
@@ -48,7 +49,8 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
         found["b2"] = account
     if omega_site.master(site) == minion_id:
         found.update(store.consul_management(site))
-    return {"rpiomega_secrets": found}
+    roots = (__opts__.get("file_roots") or {}).get("base") or []
+    return {"rpiomega_secrets": found, "rpiomega_modules": omega_modules.served(roots)}
 
 
 def _site():

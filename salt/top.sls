@@ -2,6 +2,7 @@
 {% from 'rpiomega/map.jinja' import omega, roles with context %}
 base:
   '*':
+    - rpiomega.modules
     - packages
     - time
     - journal
