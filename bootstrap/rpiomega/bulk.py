@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -93,19 +94,23 @@ class Bulk:
         self.rows = {name: Row(name, log_folder / f"{name}.log", self._line, self._tell) for name in names}
         self.jobs = jobs
         self._lock = threading.Lock()
+        self._unheard = False
 
     def run(self, work: Callable[[Row], None], on_interrupt: Callable[[], None]) -> bool:
         """Call `work(row)` for every node, `jobs` at a time, in the order given; return False if interrupted.
 
-        NodeError ends that node alone. Ctrl-C calls `on_interrupt` and waits until all workers have ended.
+        NodeError ends that node alone. Ctrl-C, or a reader of the output that goes away (``| head``), calls
+        `on_interrupt` and waits until all workers have ended.
         """
         with ThreadPoolExecutor(max_workers=self.jobs) as workers:
-            futures = [workers.submit(self._one, work, row) for row in self.rows.values()]
+            futures = []
             try:
+                for row in self.rows.values():
+                    futures.append(workers.submit(self._one, work, row))
                 with self._display():
                     wait(futures)
             except KeyboardInterrupt:
-                self.console.print("interrupted: the boards end what must not be cut short")
+                self._out(self.console.print, "interrupted: the boards end what must not be cut short")
                 on_interrupt()
                 for future in futures:
                     future.cancel()
@@ -163,13 +168,21 @@ class Bulk:
     def _tell(self, event: dict) -> None:
         """Give an event to whoever asked for events; log lines of commands are for the log alone."""
         if self.on_event and event["event"] != "log":
-            with self._lock:
-                self.on_event({"time": round(time.time(), 3), **event})
+            self._out(self.on_event, {"time": round(time.time(), 3), **event})
 
     def _line(self, text: str) -> None:
         if not self.live:
-            with self._lock:
-                self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._out(self.console.print, text, markup=False, highlight=False, soft_wrap=True)
+
+    def _out(self, write: Callable, *what, **how) -> None:
+        with self._lock:
+            if self._unheard:
+                return
+            try:
+                write(*what, **how)
+            except (BrokenPipeError, SystemExit):  # rich makes the one into the other
+                self._unheard = True
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     def _display(self):
         if not self.live:

@@ -1,0 +1,41 @@
+"""Many nodes side by side: what ends them all, and in which order."""
+
+import os
+import threading
+
+import click
+import pytest
+from rich.console import Console
+from rpiomega.bulk import Bulk
+from rpiomega.errors import Stopped
+
+DONE = {"event": "done", "step": "hostname", "status": "changed", "seconds": 0, "diff": [], "notes": []}
+
+
+@pytest.fixture
+def unread():
+    """A file that nobody reads any more."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w", encoding="utf-8") as file:
+        os.close(reader)
+        yield file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_reader_that_goes_away_ends_the_run_in_order_as_ctrl_c_does(tmp_path, unread, as_json):
+    stop, both = threading.Event(), threading.Barrier(2)
+
+    def work(row):
+        both.wait(20)
+        row.event(DONE)
+        assert stop.wait(20), "nobody ended this node"
+        raise Stopped
+
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        bulk = Bulk(["a", "b"], tmp_path, 2, Console(file=nowhere if as_json else unread, force_terminal=False))
+        if as_json:
+            bulk.on_event = lambda event: click.echo("{}", file=unread)
+        assert bulk.run(work, stop.set) is False
+        bulk.close()
+    assert {name: (row.state, row.error) for name, row in bulk.rows.items()} == dict.fromkeys("ab", ("stopped", None))
