@@ -61,7 +61,7 @@ class Cluster:
         self.times = {}
         self.bootstrap = self.rpiomega("bootstrap", bound=1800)
 
-    def rpiomega(self, *arguments, bound=120):
+    def rpiomega(self, *arguments, bound=300):
         """Run `rpiomega ARGUMENTS --site SITE` on this machine; return the finished process."""
         command = [sys.executable, "-m", "rpiomega", *arguments, "--site", str(self.lab.site_file)]
         start = time.monotonic()

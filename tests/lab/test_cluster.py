@@ -2,6 +2,7 @@
 
 import json
 
+import commands
 from rpiomega.lab import demo, remote, smoke
 
 
@@ -27,7 +28,7 @@ def failed(returned):
 
 def status(cluster):
     """Return what `rpiomega status` says."""
-    return json.loads(cluster.rpiomega("status", "--json").stdout)
+    return commands.parsed(cluster.rpiomega("status", "--json"))
 
 
 def nothing(cluster):
@@ -54,7 +55,7 @@ def test_one_apply_succeeds_on_all_nodes_at_once(applied):
 
 def test_every_promise_is_kept_on_every_node(applied):
     done = applied.rpiomega("verify", "--json", bound=600)
-    report = json.loads(done.stdout)
+    report = commands.parsed(done)
     broken = {
         name: [check for check in node["checks"] if check["result"] == "failed"]
         for name, node in report["nodes"].items()

@@ -1,8 +1,10 @@
 """Blank cards: what `rpiomega firstboot` writes brings a virtual Pi up with user, key, name and address."""
 
+import shlex
 import subprocess
 import sys
 
+import commands
 import pytest
 import yaml
 from rpiomega.lab import engine, lifecycle, pi, state
@@ -30,7 +32,7 @@ def blank(docker, tmp_path, request):
 def firstboot(site, folder, *arguments):
     """Run `rpiomega firstboot kitchen`; give the finished process."""
     command = [sys.executable, "-m", "rpiomega", "firstboot", "kitchen", "--site", str(site), "-o", str(folder)]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=commands.BOUND, check=False)
 
 
 def place(container, folder, skip=()):
@@ -41,29 +43,43 @@ def place(container, folder, skip=()):
             subprocess.run(["docker", "cp", str(path), target], check=True, capture_output=True)
 
 
-def login(lab, command):
-    """Run a command as the new user at the new address, with the owner's key; give its output, None if no login."""
+def login(lab, command, patience=8):
+    """Run a command as the new user at the new address, with the owner's key; give the finished process."""
     options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-    line = ["ssh", "-F", "none", "-i", str(lab.key), *options, "-o", "ConnectTimeout=8", "-o", "LogLevel=ERROR"]
-    line += [f"omega@{lab.address(77)}", command]
-    try:
-        done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
-    except subprocess.TimeoutExpired:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    options += ["-o", f"ConnectTimeout={patience}", "-o", "LogLevel=ERROR"]
+    line = ["ssh", "-F", "none", "-i", str(lab.key), *options, f"omega@{lab.address(77)}", command]
+    return subprocess.run(line, capture_output=True, text=True, timeout=commands.BOUND, check=False)
+
+
+def reboot(lab, container, wait, command):
+    """Reboot, and wait until the board runs the command at its new address."""
+    engine.run(container, "touch /run/before; systemctl reboot", check=False)
+
+    def up():
+        done = login(lab, f"test ! -e /run/before && timeout 60 sh -c {shlex.quote(command)}")
+        return done.returncode == 0 or print(done.returncode, done.stdout, done.stderr)
+
+    wait("the board at its new address", 180, up)
+
+
+def on_board(lab, command):
+    """Run a command that has to succeed; give its output."""
+    done = login(lab, command, patience=60)
+    assert done.returncode == 0, (command, done.returncode, done.stdout, done.stderr)
+    return done.stdout.strip()
 
 
 def check_board(lab):
     """What every kind of first boot must have brought about."""
-    assert login(lab, "hostname") == login(lab, "cat /etc/hostname") == "kitchen"
-    assert login(lab, "sudo -n id -un") == "root"
-    assert login(lab, "getent hosts kitchen").split()[0] in ("127.0.1.1", "::1")
-    assert login(lab, "readlink /etc/localtime").endswith("Europe/Berlin")
-    assert login(lab, "sudo passwd -S omega").split()[1] in ("L", "P", "NP")
-    assert login(lab, "sudo getent shadow omega").split(":")[1] in ("!", "*", "!*")
-    assert "passwordauthentication no" in login(lab, "sudo sshd -T")
-    assert f"via {lab.address(1)}" in login(lab, "ip route show default")
-    assert "nameserver" in login(lab, "cat /etc/resolv.conf")
+    assert on_board(lab, "hostname") == on_board(lab, "cat /etc/hostname") == "kitchen"
+    assert on_board(lab, "sudo -n id -un") == "root"
+    assert on_board(lab, "getent hosts kitchen").split()[0] in ("127.0.1.1", "::1")
+    assert on_board(lab, "readlink /etc/localtime").endswith("Europe/Berlin")
+    assert on_board(lab, "sudo passwd -S omega").split()[1] in ("L", "P", "NP")
+    assert on_board(lab, "sudo getent shadow omega").split(":")[1] in ("!", "*", "!*")
+    assert "passwordauthentication no" in on_board(lab, "sudo sshd -T")
+    assert f"via {lab.address(1)}" in on_board(lab, "ip route show default")
+    assert "nameserver" in on_board(lab, "cat /etc/resolv.conf")
 
 
 @pytest.mark.parametrize("blank", ["netplan-nm"], indirect=True)
@@ -76,10 +92,9 @@ def test_cloud_init_takes_the_files_and_the_board_comes_up_as_the_site_says(blan
         assert "Valid schema" in engine.run(container, f"cloud-init schema -t {kind} -c /boot/firmware/{name}")
     # The image leaves the network to cloud-init; the lab's does not.
     engine.run(container, "sed -i '/^network:/d' /etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg; cloud-init clean --logs")
-    engine.run(container, "systemctl reboot", check=False)
-    wait("the board at its new address", 180, lambda: login(lab, "cloud-init status --wait >/dev/null; hostname"))
+    reboot(lab, container, wait, "cloud-init status --wait >/dev/null; hostname")
     check_board(lab)
-    assert login(lab, "cloud-init status") == "status: done"
+    assert on_board(lab, "cloud-init status") == "status: done"
 
 
 @pytest.mark.parametrize("blank", ["networkmanager"], indirect=True)
@@ -99,11 +114,9 @@ def test_the_script_that_runs_once_prepares_the_board_and_takes_itself_out(blank
         "systemctl stop user-1000.slice; rm -f /etc/cloud/cloud.cfg.d/*; touch /etc/cloud/cloud-init.disabled",
     )
     engine.run(container, "systemd-run --quiet --wait bash /boot/firmware/firstrun.sh")
-    engine.run(container, "systemctl reboot", check=False)
-    wait("the board at its new address", 180, lambda: login(lab, "hostname"))
+    reboot(lab, container, wait, "hostname")
     check_board(lab)
-    assert (
-        login(lab, "sudo cat /boot/firmware/cmdline.txt") == (card / "cmdline.txt.before-rpiomega").read_text().strip()
-    )
-    assert login(lab, "ls /boot/firmware/firstrun.sh 2>&1 || true").startswith("ls: cannot access")
-    assert login(lab, "id -u") == "1000"
+    before = (card / "cmdline.txt.before-rpiomega").read_text().strip()
+    assert on_board(lab, "sudo cat /boot/firmware/cmdline.txt") == before
+    assert on_board(lab, "ls /boot/firmware/firstrun.sh 2>&1 || true").startswith("ls: cannot access")
+    assert on_board(lab, "id -u") == "1000"

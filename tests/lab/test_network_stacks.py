@@ -191,7 +191,7 @@ def test_a_second_run_changes_nothing(board):
     began = time.monotonic()
     code, output = board.run()
     assert code == 0 and "changed" not in output, output
-    assert time.monotonic() - began < 45
+    assert time.monotonic() - began < 120
     assert board.files() == before
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import commands
 import pytest
 import yaml
 from rpiomega import agent, prepare
@@ -136,7 +137,7 @@ def test_a_dry_run_tells_all_of_it_and_changes_nothing(lab):
     path.write_text(yaml.safe_dump(site))
     before = remote.run(lab, "rpiomega-2", "readlink /etc/localtime; ls /etc/ssh/sshd_config.d")
     command = [sys.executable, "-m", "rpiomega", "bootstrap", "--dry-run", "--site", str(path), "rpiomega-2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=commands.BOUND, check=False)
     assert "-> Asia/Tokyo" in done.stdout, done.stdout + done.stderr
     assert "+PasswordAuthentication no" in done.stdout
     assert remote.run(lab, "rpiomega-2", "readlink /etc/localtime; ls /etc/ssh/sshd_config.d") == before
