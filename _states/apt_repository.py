@@ -110,7 +110,7 @@ def _put_back(path, text):
 def _is_key(path, fingerprint):
     text = omega_files.read(path)
     try:
-        return text is not None and omega_openpgp.primary_fingerprints(text.encode()) == [fingerprint]
+        return text is not None and omega_openpgp.primary_fingerprints(os.fsencode(text)) == [fingerprint]
     except omega_openpgp.KeyFileError:
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
@@ -15,8 +16,10 @@ FLAG = "consul_retire"
 
 
 def is_server(text):
-    """Whether the text of a consul.json (or None) is a server's."""
-    return text is not None and json.loads(text).get("server", False)
+    """Whether the text of a consul.json is a server's; None, or half a file, is nobody's."""
+    with contextlib.suppress(TypeError, ValueError, AttributeError):
+        return bool(json.loads(text).get("server"))
+    return False
 
 
 def refusal(client, node, flag):

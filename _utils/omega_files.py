@@ -6,9 +6,12 @@ import tempfile
 
 
 def read(path):
-    """Return the text of ``path``, or None if there is no such file."""
+    """Return the text of ``path``, or None if there is no such file.
+
+    A worn card gives back bytes that are no text: they differ from any, and `write` gives them back as they were.
+    """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
     except FileNotFoundError:
         return None
@@ -34,7 +37,7 @@ def write(path, text, mode=0o644):
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".rpiomega-")
     try:
-        with open(handle, "w", encoding="utf-8") as file:
+        with open(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fchmod(file.fileno(), mode)
@@ -44,8 +47,13 @@ def write(path, text, mode=0o644):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    folder_handle = os.open(folder, os.O_RDONLY)
+    sync_folder(folder)
+
+
+def sync_folder(path):
+    """Bring the names in the folder ``path`` to the disk: after a power cut, too, a file has the one it was given."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder_handle)
+        os.fsync(handle)
     finally:
-        os.close(folder_handle)
+        os.close(handle)

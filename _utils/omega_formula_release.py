@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 
+import omega_files
 import omega_formula_git as git
 
 EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
@@ -109,7 +110,7 @@ class Releases:
             os.rename(link, kept)
         else:
             os.replace(link, self.tree)
-        _sync_folder(os.path.dirname(self.tree))
+        omega_files.sync_folder(os.path.dirname(self.tree))
         git.run(self.store, "update-ref", REF, commit)
         git.run(self.store, "config", CONFIG, rev)
         self._prune({path, before})
@@ -146,11 +147,3 @@ def _free_name(path):
     while os.path.lexists(name):
         number, name = number + 1, f"{path}-{number + 1}"
     return name
-
-
-def _sync_folder(path):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -99,12 +99,15 @@ def new_certificate(ca_pem, ca_key_pem, common_name, dns_names, addresses):
 
 
 def still_good(certificate_pem, ca_pem, dns_names, addresses):
-    """Say whether a certificate is of this CA, names exactly these names, and lives for another year."""
-    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    """Say whether a certificate is whole, is of this CA, names exactly these names, and lives for another year."""
     ca = x509.load_pem_x509_certificate(ca_pem)
-    issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     ours = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return False
     left = _expiry(certificate) - _utcnow()
     return (
         issuer.key_identifier == ours.key_identifier

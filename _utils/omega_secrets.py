@@ -19,6 +19,7 @@ import time
 import uuid
 
 import omega_b2_files
+import omega_files
 import omega_pki
 import omega_site
 
@@ -59,10 +60,11 @@ class Store:
         """Return the Consul secrets of node ``name`` of ``site`` (the pillar's ``rpiomega``).
 
         :return: dict of str: gossip_key, ca, cert, key (PEM), token (SecretID of the node's ACL token)
+        :raises FileNotFoundError: a part of the certificate authority is gone, and nodes have certificates of it
         """
         cluster = site.get("cluster", "omega")
         with self.locked():
-            ca, ca_key = self._pair("consul/ca.pem", "consul/ca-key.pem", lambda: omega_pki.new_ca(cluster))
+            ca, ca_key = self._authority(cluster)
             names, addresses = self._subject(site, name, cluster)
             cert, key = self._certificate(f"consul/nodes/{name}", ca, ca_key, name, names, addresses)
             return {
@@ -109,6 +111,15 @@ class Store:
             return omega_b2_files.read(self.root / "b2" / file)
         except omega_b2_files.KeyFileError as error:
             return {"problem": f"on the master, {error}"}
+
+    def _authority(self, cluster):
+        """The cluster's CA. Another one in its place would part every node from all others."""
+        names = ("consul/ca.pem", "consul/ca-key.pem")
+        missing = [name for name in names if not (self.root / name).exists()]
+        if missing and (self.root / "consul/nodes").exists():
+            cause = f"{self.root / missing[0]} is missing, and nodes have certificates of that authority"
+            raise FileNotFoundError(f"{cause}: put it back from the copy of {self.root} (docs/operations.md)")
+        return self._pair(*names, lambda: omega_pki.new_ca(cluster))
 
     @staticmethod
     def _subject(site, name, cluster):
@@ -167,6 +178,7 @@ def _write(path, content):
     except BaseException:
         os.unlink(temporary)
         raise
+    omega_files.sync_folder(path.parent)  # others may have it in a moment: it must not be made once more
 
 
 def _folder(path):

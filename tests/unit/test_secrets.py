@@ -4,6 +4,7 @@ import concurrent.futures
 import datetime
 import fcntl
 import os
+import pathlib
 import socket
 import ssl
 import threading
@@ -96,6 +97,43 @@ def test_a_certificate_near_its_end_is_replaced(store, monkeypatch):
     later = omega_pki._utcnow() + datetime.timedelta(days=omega_pki.NODE_DAYS - omega_pki.RENEW_DAYS + 1)
     monkeypatch.setattr(omega_pki, "_utcnow", lambda: later)
     assert store.consul_for(SITE, "w")["cert"] != before["cert"]
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff\x00", b"-----BEGIN CERTIFICATE-----\nAAAA"])
+def test_a_certificate_that_the_card_lost_is_made_anew(store, junk):
+    before = store.consul_for(SITE, "a")
+    (store.root / "consul/nodes/a/cert.pem").write_bytes(junk)
+    after = store.consul_for(SITE, "a")
+    assert after["cert"] != before["cert"]
+    assert (after["ca"], after["token"]) == (before["ca"], before["token"])
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "ca-key.pem"])
+def test_an_authority_that_nodes_have_certificates_of_is_not_replaced(store, name):
+    store.consul_for(SITE, "a")
+    files = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+    files.pop(store.root / "consul" / name)
+    (store.root / "consul" / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"consul/{name} is missing.*from the copy"):
+        store.consul_for(SITE, "b")
+    assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == files
+
+
+def test_a_secret_has_its_name_on_the_disk_before_anybody_gets_it(store, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def spy(handle):
+        place = pathlib.Path(os.readlink(f"/proc/self/fd/{handle}"))
+        synced.update(place.iterdir() if place.is_dir() else ())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    store.consul_management(SITE)
+    store.root = store.root.with_name("other")
+    store.consul_for(SITE, "a")
+    made = {path for path in store.root.parent.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert len(made) > len(SITE["nodes"]) + 5
+    assert made <= synced
 
 
 def test_two_nodes_can_talk_tls_and_a_stranger_cannot(store, tmp_path):
