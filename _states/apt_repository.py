@@ -1,8 +1,8 @@
 """A package repository of a vendor, trusted for one signing key whose fingerprint the site knows."""
 
+import http.client
 import os
 import ssl
-import urllib.error
 import urllib.request
 
 import omega_files
@@ -22,8 +22,8 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     """Have a deb822 source signed by exactly one key.
 
     The key is fetched only when it is not there yet or is another one, and is written only if its fingerprint is
-    the pinned one. A source that apt refuses or does not reach is taken back, because with it every later
-    `apt-get update` of this node would fail.
+    the pinned one. A source that apt refuses or does not reach is taken back with its key, because with it every
+    later `apt-get update` of this node would fail.
 
     :param name: base name of the source and key files
     :param uri: the repository
@@ -49,16 +49,16 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"would write {', '.join(ret['changes'])}"}
+    before = {path: omega_files.read(path) for path in (key_file, source_file)}
     if key_file in ret["changes"]:
         problem = _fetch_key(key_url, key_file, fingerprint)
         if problem:
             return {**ret, "result": False, "changes": {}, "comment": f"{name}: {problem}"}
-    before = omega_files.read(source_file)
     omega_files.write(source_file, source)
     refused = _refresh() if refresh else []
     ours = [line for line in refused if uri.rstrip("/") in line]
     if ours:
-        _put_back(source_file, before)
+        _put_back(before)
         cure = f"check {name}.repository.uri of the site file, and network and clock of this node"
         comment = f"{name}: apt refuses {uri} {suite}: {ours[0]}; {cure}"
         return {**ret, "result": False, "changes": {}, "comment": comment}
@@ -98,11 +98,13 @@ def _others(refused):
     return f", but apt refuses another source: {refused[0]}" if refused else ""
 
 
-def _put_back(path, text):
-    if text is None:
-        omega_files.remove(path)
-    else:
-        omega_files.write(path, text)
+def _put_back(files):
+    """Give files ({path: text, None: none}) back what was there before."""
+    for path, text in files.items():
+        if text is None:
+            omega_files.remove(path)
+        else:
+            omega_files.write(path, text)
     # apt has dropped the lists of what was there before.
     _refresh()
 
@@ -120,7 +122,7 @@ def _fetch_key(url, path, fingerprint):
         with urllib.request.urlopen(url, timeout=SECONDS, context=ssl.create_default_context()) as answer:
             data = answer.read(1 << 20)
         found = omega_openpgp.primary_fingerprints(data)
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return f"the signing key cannot be fetched from {url} ({error}); check DNS, clock and proxy of this node"
     except omega_openpgp.KeyFileError as error:
         return f"{url} holds {error}; a captive portal or proxy may have answered instead"

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import pathlib
+import socket
 import subprocess
 import threading
 
@@ -82,9 +83,26 @@ def test_an_unreachable_key_names_its_address(present):
     assert "http://127.0.0.1:9/key.asc" in answer["comment"]
 
 
-def test_a_key_somebody_exchanged_is_put_right(present, server, tmp_path):
+def test_an_answer_that_is_no_http_is_named(present):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/key.asc"
+        answer = present(url)
+    assert answer["result"] is False
+    assert f"the signing key cannot be fetched from {url} (SSH-2.0-OpenSSH_9.9" in answer["comment"]
+
+
+@pytest.mark.parametrize("other", [b"something else", b"\x99\xff\x00 is binary"])
+def test_a_key_somebody_exchanged_is_put_right(present, server, tmp_path, other):
     present(f"{server}/key.asc")
-    (tmp_path / "keyrings/vendor.asc").write_text("something else")
+    (tmp_path / "keyrings/vendor.asc").write_bytes(other)
     assert list(present(f"{server}/key.asc")["changes"]) == [f"{tmp_path}/keyrings/vendor.asc"]
 
 
@@ -173,6 +191,18 @@ def test_a_former_source_comes_back_with_its_lists(apt, server, tmp_path):
         assert f"apt refuses {uri} {suite}" in answer["comment"]
         assert (tmp_path / "sources/vendor.sources").read_text() == before
         assert [path.name for path in lists.glob("*InRelease")] == have
+
+
+def test_a_key_with_which_apt_refuses_the_source_is_taken_back_as_well(apt, present, server, tmp_path):
+    assert apt(server, "trixie")["result"] is True
+    key = tmp_path / "keyrings/vendor.asc"
+    before = key.read_text()
+    arguments = ("vendor", server, "trixie", ["stable"], f"{server}/key.asc", FINGERPRINT)
+    for _ in range(2):
+        answer = present.call("apt_repository.present", *arguments, refresh=True)
+        assert (answer["result"], answer["changes"]) == (False, {}), answer
+        assert f"apt refuses {server} trixie" in answer["comment"]
+        assert key.read_text() == before
 
 
 def test_a_source_is_not_blamed_for_another(apt, server, tmp_path):
