@@ -38,12 +38,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def alone(report: Callable[[str], None], bound: float = 1800) -> Iterator[None]:
-    """Keep other labs of this user from making images or moving the cache meanwhile.
+def alone(
+    report: Callable[[str], None], bound: float = 1800, name: str = "lock", who: str = "`lab up` or `lab down`"
+) -> Iterator[None]:
+    """Keep other labs of this user from making images or moving the cache meanwhile; `name` and `who`: or others.
 
     Raises LabError if another one takes longer than `bound` seconds.
     """
-    with (cache_folder() / "lock").open("w") as file:
+    with (cache_folder() / name).open("w") as file:
         deadline = time.monotonic() + bound
         said = False
         while True:
@@ -52,10 +54,10 @@ def alone(report: Callable[[str], None], bound: float = 1800) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if not said:
-                    report("waiting for another `lab up` or `lab down` on this machine")
+                    report(f"waiting for another {who} on this machine")
                     said = True
                 if time.monotonic() > deadline:
-                    raise LabError(f"another `lab up` or `lab down` holds {file.name} for {bound:.0f} s") from None
+                    raise LabError(f"another {who} holds {file.name} for {bound:.0f} s") from None
                 time.sleep(0.2)
         yield
 

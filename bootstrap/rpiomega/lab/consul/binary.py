@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rpiomega.lab import image
 from rpiomega.lab.engine import LabError
-from rpiomega.lab.folders import cache_folder, whole_file
+from rpiomega.lab.folders import alone, cache_folder, whole_file
 
 PACKAGED = "1.8.7"
 _DEB = "pool/main/c/consul/consul_1.8.7+dfsg1-2+b3_{}.deb"
@@ -111,6 +111,13 @@ def _built(version: str) -> Binary:
         return Binary(path, version)
     if not shutil.which("go"):
         raise LabError("RPIOMEGA_CONSUL_FROM_SOURCE is set but there is no `go`: install Go, or unset it")
+    with alone(lambda line: None, 2 * _BUILD_BOUND, "consul-source.lock", "build of Consul"):
+        if not path.exists():  # nobody else has built it meanwhile
+            _build(version, path)
+    return Binary(path, version)
+
+
+def _build(version: str, path: Path) -> None:
     work = cache_folder() / "consul-source"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(_MODULE, work)
@@ -132,7 +139,6 @@ def _built(version: str) -> Binary:
             if done.returncode:
                 cause = _first_error(done.stderr)
                 raise LabError(f"`{' '.join(command[:2])}` of Consul {version} failed: {cause}; unset the variable")
-    return Binary(path, version)
 
 
 def _first_error(text: str) -> str:
