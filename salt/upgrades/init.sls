@@ -10,6 +10,10 @@
 {% set decided = 'APT::Periodic' in known %}
 {% set present = 'was there before' in known if decided else salt['file.file_exists']('/usr/bin/unattended-upgrade') %}
 {% set periodic = '1' if upgrades.security else '0' if decided and not present else '' %}
+{#- Updates that another time of day makes overdue would begin as systemd learns of it, beside this very apply: it is told
+    that they have just been (systemd.timer, `Persistent=`), while the timer is off. #}
+{% set updates = 'apt-daily-upgrade.timer' %}
+{% set stop = 'systemctl stop ' ~ updates ~ '; touch /var/lib/systemd/timers/stamp-' ~ updates %}
 {% set reboot = {'at': time_of_day(begins + upgrades.gap // 2), 'probe': '/usr/local/lib/rpiomega/can-reboot'} %}
 
 {#- Before the package: what is held out is so from its first run. -#}
@@ -40,8 +44,14 @@ upgrades.time:
         OnCalendar=*-*-* {{ time_of_day(begins) }}
         RandomizedDelaySec=0
 
+upgrades.overdue:
+  cmd.run:
+    - name: {{ stop }}
+    - onchanges:
+      - file: upgrades.time
+
 {#- The first fetches the package lists, the second upgrades. -#}
-{% for timer in ('apt-daily.timer', 'apt-daily-upgrade.timer') %}
+{% for timer in ('apt-daily.timer', updates) %}
 upgrades.{{ timer }}.unmasked:
   service.unmasked:
     - name: {{ timer }}
@@ -52,8 +62,6 @@ upgrades.{{ timer }}:
     - enable: True
     - require:
       - service: upgrades.{{ timer }}.unmasked
-    - watch:
-      - file: upgrades.time
 {% endfor %}
 {% else %}
 upgrades.time:
@@ -62,7 +70,10 @@ upgrades.time:
 
 upgrades.timer:
   cmd.run:
-    - name: systemctl daemon-reload && systemctl try-restart apt-daily-upgrade.timer
+    - name: >-
+        if systemctl --quiet is-active {{ updates }}; then
+        {{ stop }}; systemctl daemon-reload && systemctl start {{ updates }};
+        else systemctl daemon-reload; fi
     - onchanges:
       - file: upgrades.time
 {% endif %}

@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 
 import pytest
 import yaml
@@ -22,6 +23,7 @@ TAKEN_AWAY = "updates_that_the_site_took_away_are_off"
 DISK = "/mnt/disk"
 # What the node keeps when the site is without options again: its engine does not leave the disk unasked.
 KEPT = ("docker", "consul")
+LAST_UPDATES = "/var/lib/systemd/timers/stamp-apt-daily-upgrade.timer"
 APPLY = "sudo salt-call --out=json state.apply"
 
 
@@ -89,6 +91,8 @@ def node(make_cluster):
     node.site(**options(node.lab))
     node.bootstrap()
     node.cluster.on_master(f"sudo mkdir {DISK} && sudo mount -t tmpfs none {DISK}")
+    stamps = os.path.dirname(LAST_UPDATES)
+    node.cluster.on_master(f"sudo mkdir -p {stamps} && sudo touch --date '2 days ago' {LAST_UPDATES}")
     demo.accept(node.lab)
     failed, _ = node.apply()
     assert failed == {}
@@ -99,6 +103,13 @@ def test_with_every_option_on_all_checks_hold(node):
     found = node.verified()
     assert {check: result for check, result in found.items() if result not in ("ok", "skipped")} == {}
     assert {check for check, result in found.items() if result == "skipped"} == NOT_HERE | {TAKEN_AWAY}
+
+
+def test_updates_begin_at_their_time_and_not_beside_the_apply_that_brings_it(node):
+    """Two days old, they are overdue by any time of day."""
+    begun = node.cluster.on_master("systemctl show -P ActiveEnterTimestamp apt-daily-upgrade.timer")
+    assert begun.strip(), "the timer does not run"
+    assert node.cluster.on_master("systemctl show -P ExecMainStartTimestamp apt-daily-upgrade.service").strip() == ""
 
 
 def test_a_second_apply_has_nothing_to_do(node):
