@@ -18,6 +18,7 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "apt_repository: this system has no apt")
 
 
+@omega_files.told
 def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     """Have a deb822 source signed by exactly one key.
 
@@ -65,6 +66,7 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     return {**ret, "comment": f"{name} configured{_others(refused)}"}
 
 
+@omega_files.told
 def absent(name, refresh=True):
     """Have neither the source nor the key of a repository.
 

@@ -42,6 +42,7 @@ def _before_the_command(ret, changes):
     return None
 
 
+@omega_files.told
 def authorized(name, env_file="/etc/rpiomega/b2.env"):
     """Have the node's B2 account at hand for a user's ``b2`` command, and in a file for root's services.
 
@@ -87,6 +88,7 @@ def _remembered(user):
     return __salt__["b2.remembered"](user)
 
 
+@omega_files.told
 def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
     """Take away what `authorized` gave. An account file of another key, made by the user, stays.
 

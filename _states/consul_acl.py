@@ -14,6 +14,7 @@ import omega_files
 import omega_site
 
 
+@omega_files.told
 def cluster_tokens(name, marker, config_dir, timeout=120):
     """Have a policy and a token for every node of the site, and one policy for who has none. Only on the master.
 

@@ -20,6 +20,7 @@ import omega_site
 STALE = "rpiomega.consul_agent.stale"
 
 
+@omega_files.told
 def configured(name, image, marker, raft_multiplier=5):
     """Have the agent's configuration folder as the site and this node's secrets say.
 

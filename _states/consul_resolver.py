@@ -10,6 +10,7 @@ DROP_IN = f"# Managed by Salt, salt/consul/resolver.sls.\n[Resolve]\nDNS=127.0.0
 SERVICE = "systemd-resolved"
 
 
+@omega_files.told
 def forwarded(name):
     """Have systemd-resolved ask the Consul agent for ``*.consul``.
 
@@ -27,6 +28,7 @@ def forwarded(name):
     return _have(ret, DROP_IN)
 
 
+@omega_files.told
 def absent(name):
     """Have no such drop-in.
 

@@ -1,6 +1,7 @@
 """Whole-file writes: a reader sees the old text or the new one, never half of it."""
 
 import contextlib
+import functools
 import os
 import tempfile
 
@@ -57,3 +58,20 @@ def sync_folder(path):
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def told(state):
+    """Decorate a state function: on a card that is full, read-only or worn it fails in one line, not in a traceback."""
+
+    @functools.wraps(state)
+    def wrapper(name, *args, **kwargs):
+        try:
+            return state(name, *args, **kwargs)
+        except OSError as error:
+            if error.errno is None:  # no call of the system's
+                raise
+            where = f" {error.filename}" if error.filename else ""
+            comment = f"{name}: {error.strerror}{where}; see `df` and `dmesg` on this node, then apply again"
+            return {"name": name, "result": False, "changes": {}, "comment": comment}
+
+    return wrapper

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import inspect
 import pathlib
 import socket
 import subprocess
@@ -34,7 +35,7 @@ def present(states, tmp_path):
     def call(function, *arguments, test=False, refresh=False):
         with states(test=test) as loaded:
             # The state's own paths, under a root of the test.
-            module = loaded[function].__globals__
+            module = inspect.unwrap(loaded[function]).__globals__
             module["KEYRINGS"], module["SOURCES"] = str(tmp_path / "keyrings"), str(tmp_path / "sources")
             return loaded[function](*arguments, refresh=refresh)
 

@@ -1,5 +1,7 @@
 """`consul_resolver`: the drop-in for systemd-resolved, and what is said where no such service runs."""
 
+import inspect
+
 import pytest
 
 
@@ -20,7 +22,7 @@ def resolver(states, path):
                     "service.status": lambda name: True,
                     "service.restart": lambda name: runs.append(name) or True,
                 }
-                state.__globals__["__salt__"] = services
+                inspect.unwrap(state).__globals__["__salt__"] = services
             return state(str(path))
 
     return call
