@@ -4,15 +4,15 @@ import omega_modules
 
 
 def digest():
-    """Return the digest of the modules this node holds, to compare with ``rpiomega_modules`` of its pillar.
+    """
+    A digest of the modules that this node has, to compare with ``rpiomega_modules`` of its pillar.
 
-    :return: hexadecimal string; the same as the pillar's if nothing is to be synced
+    :return: hexadecimal string; the pillar's if nothing is to be synced
 
     CLI Example:
 
     .. code-block:: bash
 
         salt '*' rpiomega_modules.digest
-        salt '*' pillar.get rpiomega_modules
     """
     return omega_modules.synced(__opts__["extension_modules"])

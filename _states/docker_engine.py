@@ -112,7 +112,7 @@ def configured(
     ours.update({"data-root": data_root} if data_root and data_root != omega_docker_data.DEFAULT else {})
     try:
         wanted = omega_docker_settings.Settings(name, ours, Service(), move_data)
-        if wanted.service.program()[0] is None and __opts__["test"]:
+        if __opts__["test"] and wanted.service.program()[0] is None:
             return {**ret, "result": None, "changes": wanted.changes, "comment": "once Docker is installed"}
         due = wanted.check()
     except (omega_docker_config.ConfigError, omega_docker_data.DataError) as error:

@@ -146,7 +146,8 @@ def _refuse_downgrade(made, engine, state, allowed):
 
 def look(names):
     """Return the `state` that `plan` wants, of these packages."""
-    shown = _run("dpkg-query", "-W", "-f", "${Package}\t${db:Status-Status}\t${Version}\n", *names).stdout
+    row = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
+    shown = _run("dpkg-query", "-W", "-f", row, *names).stdout
     rows = [line.split("\t") for line in shown.splitlines()]
     offered = {}
     for line in _run("apt-cache", "madison", *names).stdout.splitlines():
@@ -154,9 +155,9 @@ def look(names):
         if source.endswith("Packages") and version not in offered.setdefault(name, []):
             offered[name].append(version)
     return {
-        "installed": {name: version for name, status, version in rows if status == "installed"},
+        "installed": {name: version for name, _, status, version in rows if status == "installed"},
         "offered": offered,
-        "held": [name for name in _run("apt-mark", "showhold").stdout.split() if name in names],
+        "held": [name for name, want, _, _ in rows if want == "hold"],
     }
 
 

@@ -92,6 +92,10 @@ def installed():
     return dict(line.split() for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
 
 
+def held():
+    return subprocess.run(["apt-mark", "showhold"], check=True, capture_output=True, text=True).stdout.split()
+
+
 def update():
     subprocess.run(["apt-get", "-q", "update"], check=True, capture_output=True)
 
@@ -113,6 +117,16 @@ def test_the_lists_are_fetched_anew_for_a_version_they_do_not_offer(repository, 
     refused = install("99")
     assert refused["result"] is False
     assert f"docker.version 99: the repository offers {NEW}" in refused["comment"]
+
+
+def test_a_hold_is_seen_and_goes_with_the_version_of_the_site(repository, install):
+    repository.offer(OLD)
+    update()
+    assert install("28.4")["result"] is True
+    assert held() == sorted(PACKAGES)
+    assert install("28.4")["changes"] == {}
+    assert install()["changes"] == {f"{name} hold": {"old": True, "new": False} for name in PACKAGES}
+    assert held() == []
 
 
 def test_a_first_installation_outlives_lists_from_yesterday_and_needs_no_library(repository, install, monkeypatch):
