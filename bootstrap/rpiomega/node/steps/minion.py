@@ -68,6 +68,8 @@ class Minion(Step):
             f"master_finger: '{self._finger() or UNKNOWN}'\n"
             "# Ask often while the key waits for its acceptance.\n"
             "acceptance_wait_time: 3\n"
+            "# Also while the master holds the key of this board's old card: Salt's default is to end.\n"
+            "rejected_retry: True\n"
             "# The state rpiomega.modules syncs them, and only when they differ.\n"
             "autoload_dynamic_modules: False\n"
         )
