@@ -43,7 +43,19 @@ class Keyring:
         return "readable by others" if omega_files.mode_of(self.path) & 0o077 else ""
 
     def keep(self, key):
-        """Write `key`; what the file held before becomes the previous key."""
+        """
+        Write `key`; what the file held before becomes the previous key.
+
+        :raises SwarmError: "refused" if it cannot be written
+        """
+        try:
+            self._write(key)
+        except OSError as error:
+            cause = f"the unlock key is not kept in {self.path}: {error.strerror}"
+            cure = "mend that, then `swarm.keep_unlock_key` here: without it this manager stays locked after a restart"
+            raise SwarmError("refused", f"{cause}; {cure}") from None
+
+    def _write(self, key):
         folder = os.path.dirname(self.path)
         if not os.path.isdir(folder):
             os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)

@@ -150,11 +150,11 @@ class Cluster:
         problem = self.keyring.problem(key) if key else "absent"
         if not problem:
             return
-        self.changes["unlock key"] = {"old": problem, "new": f"kept in {self.keyring.path}"}
         if not test:
             if not key:
                 raise SwarmError("refused", "autolock is on, but the engine gives no unlock key; run again")
             self.keyring.keep(key)
+        self.changes["unlock key"] = {"old": problem, "new": f"kept in {self.keyring.path}"}
 
     def _forget(self, test):
         if self.keyring.exists():

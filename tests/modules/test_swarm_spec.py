@@ -240,6 +240,14 @@ def test_settings_are_kept_without_consul_and_what_is_not_known_is_told(site, sw
 # -- unlock key -----------------------------------------------------------------------------------------------
 
 
+def test_an_unlock_key_that_cannot_be_kept_is_no_change_and_fails(swarm, tmp_path):
+    (tmp_path / "file").touch()
+    path = str(tmp_path / "file/unlock-key")
+    answer = apply(swarm["pi1"], autolock=True, unlock_key_file=path)
+    assert (answer["result"], set(answer["changes"])) == (False, {"autolock"}), answer
+    assert f"the unlock key is not kept in {path}: " in answer["comment"]
+
+
 def test_the_unlock_key_is_kept_by_managers_only_and_said_nowhere(site, swarm, engines, caplog):
     caplog.set_level("DEBUG")
     keyring(swarm, "pi3").keep("left from a former life")
