@@ -240,9 +240,8 @@ def test_settings_are_kept_without_consul_and_what_is_not_known_is_told(site, sw
 # -- unlock key -----------------------------------------------------------------------------------------------
 
 
-def test_an_unlock_key_that_cannot_be_kept_is_no_change_and_fails(swarm, tmp_path):
-    (tmp_path / "file").touch()
-    path = str(tmp_path / "file/unlock-key")
+def test_an_unlock_key_that_cannot_be_kept_is_no_change_and_fails(swarm):
+    path = "/proc/unlock-key"  # where nobody can make a file
     answer = apply(swarm["pi1"], autolock=True, unlock_key_file=path)
     assert (answer["result"], set(answer["changes"])) == (False, {"autolock"}), answer
     assert f"the unlock key is not kept in {path}: " in answer["comment"]
