@@ -81,12 +81,18 @@ def _document(path, shown):
     return found
 
 
+def _mappings(section):
+    """{name: entry} of a section of a compose file; what is something else there is for the CLI to refuse."""
+    found = section.items() if isinstance(section, dict) else ()
+    return {name: entry for name, entry in found if isinstance(entry, dict)}
+
+
 def _references(document, source):
     """Relative files that the document needs beside it."""
     found = []
     for kind in ("configs", "secrets"):
-        for name, entry in (document.get(kind) or {}).items():
-            path = (entry or {}).get("file")
+        for name, entry in _mappings(document.get(kind)).items():
+            path = entry.get("file")
             if not path or str(path).startswith("/") or "$" in str(path):  # the CLI knows what a `${NAME}` is
                 continue
             if kind == "secrets":
@@ -96,7 +102,7 @@ def _references(document, source):
                     "path on the managers, or make it with `docker secret create` and say `external: true`",
                 )
             found.append(str(path))
-    for service in (document.get("services") or {}).values():
-        files = (service or {}).get("env_file") or []
+    for service in _mappings(document.get("services")).values():
+        files = service.get("env_file") or []
         found += [item for item in ([files] if isinstance(files, str) else files) if isinstance(item, str)]
     return [path[2:] if path.startswith("./") else path for path in found if path[:1] != "/" and "$" not in path]

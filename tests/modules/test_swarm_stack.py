@@ -274,6 +274,8 @@ def test_an_update_that_the_engine_rolls_back_is_a_failure(stack, engine):
         ({"version": "3.8", "services": {"a": {"image": "${X?not set}"}}}, "not set"),
         ("secret.yml", "secret key is a file of the master, which every node may read"),
         ("broken.yml", "compose file salt://broken.yml: not YAML in line 2"),
+        ("flat.yml", "stack wrong: docker stack deploy: services.a must be a mapping"),
+        ("listed.yml", "stack wrong: docker stack deploy: configs must be a mapping"),
         ("lacks.yml", "salt://gone.env (named in salt://lacks.yml): the master has no such file"),
     ],
 )
@@ -281,6 +283,8 @@ def test_a_wrong_compose_file_is_named_and_nothing_is_sent(site, minions, compos
     states = site.root / "pi1" / "states"
     (states / "secret.yml").write_text("services: {}\nsecrets: {key: {file: ./key}}\n")
     (states / "broken.yml").write_text("services: {\n ] }")
+    (states / "flat.yml").write_text("version: '3.8'\nservices: {a: nginx}\n")
+    (states / "listed.yml").write_text("version: '3.8'\nservices: {}\nconfigs: [a]\n")
     (states / "lacks.yml").write_text("services: {a: {image: x, env_file: gone.env}}\n")
     before = writes(site)
     refused = minions["pi1"].state("swarm.stack", "wrong", compose=compose)
