@@ -77,7 +77,8 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
     problem = _stopping(lambda: _install(made)) if made.touches else None
     problem = problem or docker_packages.mark(made)
     if problem:
-        return {**ret, "result": False, "comment": problem}
+        changes = _happened([*packages, *conflicting], state["installed"])
+        return {**ret, "result": False, "changes": changes, "comment": problem}
     omega_files.write(HELD, json.dumps(sorted(packages) if version else []) + "\n")
     return {**ret, "comment": "Docker's packages are as the site wants them"}
 
@@ -138,6 +139,16 @@ def _hoped(packages, conflicting, version, installed):
     gone = [name for name in conflicting if name in installed]
     changes = {name: {"old": installed.get(name, ""), "new": version or "the newest"} for name in new}
     return {**changes, **{name: {"old": installed[name], "new": ""} for name in gone}}
+
+
+def _happened(names, before):
+    """Return what did change of these packages, however far apt came."""
+    try:
+        now = docker_packages.look(names)["installed"]
+    except docker_packages.PackageError:
+        return {}
+    pairs = {name: {"old": before.get(name, ""), "new": now.get(name, "")} for name in names}
+    return {name: pair for name, pair in pairs.items() if pair["old"] != pair["new"]}
 
 
 def _fetch(made):

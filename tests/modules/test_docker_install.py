@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import ailing_engine
 import omega_docker_data
 import omega_docker_packages
 import pytest
@@ -24,8 +25,8 @@ class Repository:
         self.folder = folder
         folder.mkdir()
 
-    def offer(self, version):
-        """Offer Docker in this version, and no other."""
+    def offer(self, version, scripts=()):
+        """Offer Docker in this version, and no other; `scripts`: {package: what is run once it is unpacked}."""
         for path in self.folder.iterdir():
             path.unlink()
         entries = []
@@ -34,6 +35,9 @@ class Repository:
             (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
             control = f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: t <t@example.org>\n"
             (tree / "DEBIAN/control").write_text(f"{control}Description: none\n")
+            if name in scripts:
+                (tree / "DEBIAN/postinst").write_text(scripts[name])
+                (tree / "DEBIAN/postinst").chmod(0o755)
             # Its file name has the version, as everywhere: what a list from yesterday names is gone today.
             file = self.folder / f"{name}_{version.partition(':')[2]}.deb"
             subprocess.run(["dpkg-deb", "-Znone", "--build", tree, file], check=True, capture_output=True)
@@ -76,12 +80,12 @@ def repository(tmp_path, monkeypatch):
 
 @pytest.fixture
 def install(states, tmp_path):
-    def install(version="", test=False):
+    def install(version="", test=False, engine=f"unix://{tmp_path}/none"):
         with states(test=test) as loaded:
             module = loaded["docker_engine.installed"].__globals__
             module["HELD"] = str(tmp_path / "held")
             module["_answers"] = lambda: None  # the packages hold no engine
-            module["_stopping"].__defaults__ = (f"unix://{tmp_path}/none",)  # this machine's own is no part of it
+            module["_stopping"].__defaults__ = (engine,)  # this machine's own is no part of it
             return loaded["docker_engine.installed"]("vendor", PACKAGES, ["docker.io"], version)
 
     return install
@@ -127,6 +131,22 @@ def test_a_hold_is_seen_and_goes_with_the_version_of_the_site(repository, instal
     assert install("28.4")["changes"] == {}
     assert install()["changes"] == {f"{name} hold": {"old": True, "new": False} for name in PACKAGES}
     assert held() == []
+
+
+def test_what_did_not_happen_is_no_change(repository, install, tmp_path):
+    repository.offer(OLD)
+    update()
+    with ailing_engine.serve(tmp_path) as url:
+        answer = install(engine=url)
+    assert (answer["result"], answer["changes"]) == (False, {}), answer
+    assert "was left alone" in answer["comment"]
+    # apt comes as far as it can: one package does not let itself be configured.
+    script = "#!/bin/sh\nexit 1\n"
+    repository.offer(NEW, scripts={"containerd.io": script})
+    update()
+    answer = install()
+    assert answer["result"] is False
+    assert answer["changes"] == {name: {"old": "", "new": NEW} for name in PACKAGES[:2]}, answer
 
 
 def test_a_first_installation_outlives_lists_from_yesterday_and_needs_no_library(repository, install, monkeypatch):
