@@ -289,7 +289,7 @@ def test_an_unreachable_remote_leaves_the_tree(follow, remote, tree):
     assert everything_below(tree.parent) == before
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_a_remote_that_never_answers_is_given_up(follow, remote, monkeypatch):
     import socket
 
