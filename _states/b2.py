@@ -276,14 +276,16 @@ def application_key_present(
         foreign = None if fitting else omega_b2_files.foreign(secret_file, [key["key_id"] for key in existing])
         if foreign:
             return _failed(ret, f"{subject}: {foreign}")
-        ret["changes"] = {name: {"old": [key["key_id"] for key in stale], "new": "kept" if fitting else secret_file}}
         if __opts__["test"]:
-            return _would(ret, f"{subject} would be {'cleaned up' if fitting else 'created'}")
+            change = {"old": [key["key_id"] for key in stale], "new": "kept" if fitting else secret_file}
+            would = f"{subject} would be {'cleaned up' if fitting else 'created'}"
+            return _would({**ret, "changes": {name: change}}, would)
         if not fitting:
             made = __salt__["b2.key_create"](name, capabilities, secret_file, bucket_id, name_prefix)
-            ret["changes"][name]["new"] = made["key_id"]
+            ret["changes"][name] = {"old": [], "new": made["key_id"]}
         for key in stale:
             __salt__["b2.key_delete"](key["key_id"])
+            ret["changes"].setdefault(name, {"old": [], "new": "kept"})["old"].append(key["key_id"])
     except CommandExecutionError as error:
         return {**ret, "result": False, "comment": str(error)}
     if fitting:
@@ -315,19 +317,19 @@ def application_key_absent(name, secret_file=None):
     if unknown:
         return unknown
     try:
-        for key in __salt__["b2.keys"](name):
-            ret["changes"][key["key_id"]] = "revoked"
+        planned = {key["key_id"]: "revoked" for key in __salt__["b2.keys"](name)}
         if secret_file and os.path.exists(secret_file):
-            ret["changes"][secret_file] = "removed"
-        if not ret["changes"]:
+            planned[secret_file] = "removed"
+        if not planned:
             return ret
         if __opts__["test"]:
-            return _would(ret, f"application key {name} would be revoked")
-        for key, what in ret["changes"].items():
+            return _would({**ret, "changes": planned}, f"application key {name} would be revoked")
+        for key, what in planned.items():
             if what == "revoked":
                 __salt__["b2.key_delete"](key)
             else:
                 os.unlink(key)
+            ret["changes"][key] = what
     except (CommandExecutionError, OSError) as error:
-        return _failed(ret, error)
+        return {**ret, "result": False, "comment": str(error)}
     return {**ret, "comment": f"application key {name} revoked"}

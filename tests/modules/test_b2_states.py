@@ -270,7 +270,7 @@ def test_a_key_without_its_bucket_is_refused(run, tmp_path):
 def test_an_unknown_capability_is_named(run, bucket, tmp_path):
     wanted = {**READER, "capabilities": ["fly"]}
     answer = run("b2.application_key_present", "reader", secret_file=str(tmp_path / "k"), **wanted)
-    assert answer["result"] is False
+    assert (answer["result"], answer["changes"]) == (False, {})
     assert "fly" in answer["comment"]
 
 
@@ -283,6 +283,14 @@ def test_a_key_and_its_file_are_removed(run, service, bucket, tmp_path):
     assert service.simulator.all_application_keys == []
     assert not secret.exists()
     assert run("b2.application_key_absent", "reader", secret_file=str(secret))["changes"] == {}
+
+
+def test_a_key_that_was_revoked_is_told_though_its_file_stays(run, service, bucket, tmp_path):
+    run("b2.application_key_present", "reader", secret_file=str(tmp_path / "reader"), **READER)
+    made = service.simulator.all_application_keys[0].application_key_id
+    answer = run("b2.application_key_absent", "reader", secret_file=str(tmp_path))
+    assert (answer["result"], answer["changes"]) == (False, {made: "revoked"}), answer
+    assert "Is a directory" in answer["comment"]
 
 
 def test_a_node_does_not_revoke_its_own_key(run, service, bucket, tmp_path):
