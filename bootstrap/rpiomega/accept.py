@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rpiomega import agent
-from rpiomega.bootstrap import SILENT, UNSYNCED, Key, compare, silent, unsynced
+from rpiomega.bootstrap import SILENT, UNSYNCED, Key, blame, compare, silent, unsynced
 from rpiomega.bulk import Bulk, Row
 from rpiomega.errors import NodeError
 from rpiomega.site import Site
@@ -43,4 +43,5 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
         for name in unsynced(pool, site, sorted(good)):
             bulk.rows[name].notes.append(UNSYNCED.format(name))
         keys = compare(pool, site, fingers, 0)
+    blame(bulk, keys, site.master, KEYS_BOUND)
     return keys

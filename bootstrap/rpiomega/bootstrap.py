@@ -282,11 +282,7 @@ class Bootstrap:
     def _compare(self, bulk: Bulk) -> None:
         """Fill `keys`: minion and master side by side; a difference is that node's failure."""
         self.keys = compare(self.pool, self.site, self.fingers, KEYS_BOUND)
-        for key in self.keys:
-            row = bulk.rows[key.name]
-            if row.state == "done" and key.state in ("mismatch", "unknown", "rejected"):
-                row.error, row.state = _key_error(key, self.site.master), "failed"
-                row.log(f"FAILED keys: {row.error}")
+        blame(bulk, self.keys, self.site.master, KEYS_BOUND)
         self._reconnected(bulk)
 
     def _reconnected(self, bulk: Bulk) -> None:
@@ -308,6 +304,15 @@ def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> li
     return [Key(name, fingers[name], seen) for name, seen in done["keys"]["data"]["seen"].items()]
 
 
+def blame(bulk: Bulk, keys: list[Key], master: Node, bound: float) -> None:
+    """Make a key that the master does not hold as the board has it the failure of its node; `bound`: see `compare`."""
+    for key in keys:
+        row = bulk.rows[key.name]
+        if row.state == "done" and key.state in ("mismatch", "unknown", "rejected"):
+            row.error, row.state = _key_error(key, master, bound), "failed"
+            row.log(f"FAILED keys: {row.error}")
+
+
 def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
     """Wait, ANSWER_BOUND seconds at most, until these minions answer the master; return those that do not."""
     if not names:
@@ -326,9 +331,9 @@ def unsynced(pool: Pool, site: Site, names: Iterable[str]) -> list[str]:
     return agent.run(remote, [step], lambda event: None)["synced"]["data"]["unsynced"]
 
 
-def _key_error(key: Key, master: Node) -> NodeError:
+def _key_error(key: Key, master: Node, bound: float) -> NodeError:
     if key.state == "unknown":
-        cause = f"the master has not seen this minion's key within {KEYS_BOUND:.0f} s"
+        cause = f"the master has not seen this minion's key within {bound:.0f} s"
         cure = f"check that {master.address}:4505 and :4506 can be reached from the board; `journalctl -u salt-minion`"
         return NodeError(cause, cure, "keys")
     if key.state == "rejected":

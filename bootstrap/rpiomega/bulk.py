@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from rich.console import Console
@@ -94,7 +93,7 @@ class Bulk:
         self.rows = {name: Row(name, log_folder / f"{name}.log", self._line, self._tell) for name in names}
         self.jobs = jobs
         self._lock = threading.Lock()
-        self._unheard = False
+        self._unheard: Future = Future()  # done once the reader of the output has gone away
 
     def run(self, work: Callable[[Row], None], on_interrupt: Callable[[], None]) -> bool:
         """Call `work(row)` for every node, `jobs` at a time, in the order given; return False if interrupted.
@@ -108,7 +107,7 @@ class Bulk:
                 for row in self.rows.values():
                     futures.append(workers.submit(self._one, work, row))
                 with self._display():
-                    wait(futures)
+                    self._until_ended(futures)
             except KeyboardInterrupt:
                 self._out(self.console.print, "interrupted: the boards end what must not be cut short")
                 on_interrupt()
@@ -117,6 +116,13 @@ class Bulk:
                 wait(futures)
                 return False
         return True
+
+    def _until_ended(self, futures: list[Future]) -> None:
+        pending = set(futures)
+        while pending:
+            pending -= wait({*pending, self._unheard}, return_when=FIRST_COMPLETED).done
+            if self._unheard.done():
+                raise KeyboardInterrupt
 
     def _one(self, work: Callable[[Row], None], row: Row) -> None:
         row.began, row.state = time.monotonic(), "running"
@@ -176,13 +182,12 @@ class Bulk:
 
     def _out(self, write: Callable, *what, **how) -> None:
         with self._lock:
-            if self._unheard:
+            if self._unheard.done():
                 return
             try:
                 write(*what, **how)
             except (BrokenPipeError, SystemExit):  # rich makes the one into the other
-                self._unheard = True
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                self._unheard.set_result(None)
 
     def _display(self):
         if not self.live:

@@ -167,8 +167,7 @@ def accept(site_file, nodes, ssh_config, log_dir, jobs, wait) -> None:
     report.notes(bulk)
     report.keys(bulk.console, keys)
     report.failures(bulk, error)
-    refused = [key for key in keys if key.state != "accepted"]
-    sys.exit(_exit_code(bulk, pool.stop.is_set(), error) or (1 if refused else 0))
+    sys.exit(_exit_code(bulk, pool.stop.is_set(), error))
 
 
 def _exit_code(bulk: Bulk, interrupted: bool, error: NodeError | None) -> int:
