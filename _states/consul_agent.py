@@ -133,7 +133,7 @@ def running(name, image, config_dir, volume, timeout=300):
     try:
         engine = omega_docker.connect()
     except omega_docker.EngineError as error:
-        return omega_containers.no_engine(name, error, {name: "start"}, test)
+        return omega_containers.no_engine(name, error, {name: "create"}, test)
 
     def in_turn(restart):
         try:

@@ -57,7 +57,7 @@ def running(
 ):
     """Have one container running with exactly these settings; it is made anew when any of them changed.
 
-    Named volumes and bound folders stay.
+    Named volumes and bound folders stay; so does a container of that name that others made, and the state fails.
 
     :param name: the container's name
     :param image: its image, present on the node
@@ -78,7 +78,7 @@ def running(
     try:
         client = omega_docker.connect()
     except omega_docker.EngineError as error:
-        return omega_containers.no_engine(name, error, {name: "start"}, __opts__["test"])
+        return omega_containers.no_engine(name, error, {name: "create"}, __opts__["test"])
     return omega_containers.running(client, name, spec, config or [], stop_timeout, __opts__["test"])
 
 

@@ -50,6 +50,8 @@ def spec_of(image, entrypoint, command, network_mode, user, cap_drop, volumes, r
 def running(client, name, spec, config=(), stop_timeout=20, test=False, around=None):
     """Have one container running with exactly these settings, and return Salt's state return.
 
+    One of that name that others made is left alone, with the reason.
+
     :param client: Docker SDK client
     :param spec: of `spec_of`
     :param config: paths whose change makes a new container
@@ -67,13 +69,16 @@ def running(client, name, spec, config=(), stop_timeout=20, test=False, around=N
 
 def _running(client, ret, spec, config, stop_timeout, test, around):
     name = ret["name"]
-    found = image(client, spec["image"])
+    found, present = image(client, spec["image"]), container(client, name)
+    if present is not None and LABEL not in present.labels:
+        cure = f"remove or rename it (`docker rename {name} {name}-old`), then apply again"
+        return {**ret, "result": False, "comment": f"{name}: a container of that name was made by others; {cure}"}
     if not found:
         if test:
-            return {**ret, "result": None, "changes": {name: "start"}, "comment": f"{name} would start"}
+            act = "replace" if present else "create"
+            return {**ret, "result": None, "changes": {name: act}, "comment": f"{name}: would {act} the container"}
         return {**ret, "result": False, "comment": f"{name}: image {spec['image']} is not on this node"}
     wanted = fingerprint(spec, found.id, config)
-    present = container(client, name)
     same = present is not None and present.labels.get(LABEL) == wanted
     if same and present.status == "running":
         return ret
@@ -96,7 +101,8 @@ def _act(client, act, name, spec, wanted, present, stop_timeout):
     try:
         with omega_docker.asking(f"{name}: the engine did not {act} the container"):
             if act == "start":
-                present.start()
+                # One that ends again and again counts as started; the engine waits longer each time.
+                present.restart(timeout=stop_timeout) if present.status == "restarting" else present.start()
                 return None
             if present:
                 present.stop(timeout=stop_timeout)

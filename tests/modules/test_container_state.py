@@ -1,5 +1,6 @@
 """`container.image_present` and `container.running` against a real Docker Engine."""
 
+import time
 import uuid
 
 import ailing_engine
@@ -100,6 +101,43 @@ def test_a_container_of_somebody_else_stays(engine, image, name, states):
         answer = loaded["container.absent"](name)
     assert (answer["result"], answer["changes"]) == (True, {})
     assert engine.containers.get(name)
+
+
+def test_a_container_of_somebody_else_is_not_replaced(engine, image, name, run):
+    others = engine.containers.create(image, ["sleep", "60"], name=name)
+    for test in (True, False):
+        answer = run(test=test)
+        assert (answer["result"], answer["changes"]) == (False, {})
+        assert f"{name}: a container of that name was made by others; remove or rename it" in answer["comment"]
+    assert engine.containers.get(name).id == others.id
+
+
+def test_a_new_image_is_predicted_as_what_it_does(name, run, states):
+    def predicted():
+        with states(test=True) as loaded:
+            return loaded["container.running"](name, "rpiomega/absent:1")["changes"]
+
+    assert predicted() == {name: "create"}
+    run()
+    assert predicted() == {name: "replace"}
+
+
+def test_a_container_that_ends_again_and_again_is_started_at_once(engine, image, name, states):
+    def run():
+        with states() as loaded:
+            return loaded["container.running"](name, image, entrypoint=["sleep"], command=["0"], stop_timeout=1)
+
+    def look():
+        return engine.containers.get(name).attrs
+
+    run()
+    end = time.monotonic() + 30
+    while look()["RestartCount"] < 5 or not look()["State"]["Restarting"]:  # the next one comes seconds later
+        assert time.monotonic() < end, look()
+        time.sleep(0.05)
+    before = look()["State"]["StartedAt"]
+    assert run()["changes"] == {name: "start"}
+    assert look()["State"]["StartedAt"] != before
 
 
 def test_an_archive_is_loaded_when_the_image_is_missing(engine, states, tmp_path):
