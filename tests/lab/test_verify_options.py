@@ -116,6 +116,29 @@ def test_a_second_apply_has_nothing_to_do(node):
     assert node.apply("test=True") == ({}, [])
 
 
+def test_another_time_of_day_that_has_just_passed_reboots_nothing(node, wait):
+    """systemd goes by the last time that a timer elapsed: here today, by hand."""
+    run, path = node.cluster.on_master, "/etc/systemd/system/rpiomega-reboot.timer"
+
+    def looked():
+        return run("systemctl show -P ConditionTimestampMonotonic rpiomega-reboot.service").strip()
+
+    before = looked()
+    run(f'sudo sed -i "s/^OnCalendar=.*/OnCalendar=*-*-* $(date -d "+5 seconds" +%T)/" {path}')
+    run("sudo systemctl daemon-reload && sudo systemctl restart rpiomega-reboot.timer")
+    wait("the timer to elapse", 60, lambda: looked() != before)
+    start, passed = run('date -d "-14 minutes" +%H:%M; date -d "+1 minute" +%s').split()  # and half of the gap of 30
+    wanted = options(node.lab)
+    wanted["upgrades"].update(start=start, gap=30)
+    node.site(**wanted)
+    node.bootstrap()
+    wait("the time to pass", 120, lambda: int(run("date +%s")) >= int(passed))
+    before = looked()
+    failed, changed = node.apply("upgrades")
+    assert (failed, len(changed) > 1) == ({}, True), changed
+    assert looked() == before
+
+
 def test_taken_away_again_all_holds_and_nothing_of_it_goes_on(node):
     node.site(**{key: options(node.lab)[key] for key in KEPT})
     node.bootstrap()
