@@ -210,7 +210,8 @@ def record():
     """
     What Consul holds about the swarm: its permanent record, who holds the election lock, what the nodes published.
 
-    :return: dict: record (dict or None), holder (name or None), worker_token_for (ClusterID or None), nodes (dict)
+    :return: dict: record (dict or None), holder (name or None), worker_token_for (ClusterID or None), nodes (dict),
+        stale (bool: Consul has no leader)
     :raises CommandExecutionError: Consul does not answer or refuses the token; a key holds something else than it
         should
 

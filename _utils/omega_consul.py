@@ -73,8 +73,6 @@ class Entry(NamedTuple):
     modify_index: int
     session: str | None = None
     flags: int = 0
-    create_index: int = 0
-    lock_index: int = 0
 
     @classmethod
     def of(cls, item):
@@ -82,15 +80,7 @@ class Entry(NamedTuple):
         value = item.get("Value") or b""
         if isinstance(value, str):
             value = base64.b64decode(value)
-        return cls(
-            item["Key"],
-            value,
-            item["ModifyIndex"],
-            item.get("Session") or None,
-            item.get("Flags", 0),
-            item.get("CreateIndex", 0),
-            item.get("LockIndex", 0),
-        )
+        return cls(item["Key"], value, item["ModifyIndex"], item.get("Session") or None, item.get("Flags", 0))
 
     def text(self):
         """The value as text."""

@@ -20,7 +20,7 @@ class GitFailed(Exception):
     """A git command that failed; the text is git's last line."""
 
 
-def run(folder, *arguments, seconds=ASK_SECONDS, environment=None, input=None):  # noqa: A002
+def run(folder, *arguments, seconds=ASK_SECONDS, environment=None):
     """Return what `git -C folder arguments` prints; GitFailed if it fails or takes longer than ``seconds``."""
     # The whole group is ended: git leaves the reading to a child, which would hold the output open.
     with subprocess.Popen(
@@ -138,6 +138,6 @@ def _import_keys(home, keys):
             subprocess.run(command, input=key, text=True, check=True, capture_output=True, timeout=60)
         except FileNotFoundError:
             raise FormulaError("gpg is not installed", "install gnupg, or sign with ssh keys") from None
-        except subprocess.CalledProcessError as error:
-            last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
+        except subprocess.SubprocessError as error:
+            last = ((getattr(error, "stderr", None) or str(error)).strip().splitlines())[-1]
             raise FormulaError(f"an OpenPGP key under formula.signers is no good ({last})", "export it anew") from None

@@ -92,7 +92,6 @@ class Node:
     leader: bool = False
     reachable: bool = False
     labels: dict = field(default_factory=dict)
-    version: int = 0
 
     @property
     def ready(self):
@@ -116,7 +115,6 @@ class Node:
             # votes no more (seen on 20.10).
             manager.get("Reachability") == "reachable" and state != "down",
             spec.get("Labels") or {},
-            attrs["Version"]["Index"],
         )
 
 
@@ -314,7 +312,7 @@ class Engine:
         self._call(f"removing {kind[:-1]} {identity}", getattr(self.api, f"remove_{kind[:-1]}"), identity)
 
     def running_tasks(self, node_id):
-        """IDs of the tasks of services with replicas that a node still runs; managers only."""
+        """IDs of the tasks that a node is still to run, those of global services included; managers only."""
         filters = {"node": node_id, "desired-state": "running"}
         return [task["ID"] for task in self._call("listing the tasks", self.api.tasks, filters)]
 

@@ -24,7 +24,6 @@ class Rotation:
     cluster_id: str = ""
     nodes: frozenset = frozenset()
     managers: frozenset = frozenset()
-    index: int = 0
 
     def value(self):
         """The JSON value to write."""
@@ -58,7 +57,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Removal:
-    """The entry of a node that has left or was made anew; `demote` first where it still counts as a manager."""
+    """The entry of a node that has left or was made anew; `why` is one clause."""
 
     node: Node
     why: str
@@ -286,9 +285,8 @@ def _tokens(facts, found, waits):
     found.republish = not facts.token_known and WORKER not in roles
 
 
-def read_rotation(data, index=0):
+def read_rotation(data):
     """Return the Rotation of its JSON value."""
     data = data or {}
-    return Rotation(
-        data.get("cluster_id") or "", frozenset(data.get("nodes") or ()), frozenset(data.get("managers") or ()), index
-    )
+    nodes, managers = (frozenset(data.get(key) or ()) for key in ("nodes", "managers"))
+    return Rotation(data.get("cluster_id") or "", nodes, managers)
