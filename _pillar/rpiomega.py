@@ -25,15 +25,22 @@ from salt.exceptions import SaltRenderError
 SITE = "site.sls"
 
 
-def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets"):
+def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=""):
     """Return the secrets of ``minion_id``, made on first use.
 
     :param minion_id: the minion's ID, proved by its accepted key
     :param pillar: what pillar/top.sls gave it, and what the minion sent along: says nothing about who it is
     :param secrets: the folder that holds the secrets, readable by its owner only
+    :param masters_site: for a run from a checkout: the site file of a master; where it exists, the run is refused
     :return: ``{"rpiomega_secrets": {...}, "rpiomega_modules": digest}``, or an empty dict for an unknown minion
-    :raises SaltRenderError: one line for each wrong key of the site file
+    :raises SaltRenderError: one line for each wrong key of the site file, or for the master's node
     """
+    if masters_site and os.path.exists(masters_site):
+        # The Saltfile of a checkout counts wherever salt-call is run in it, so also in the one that the master serves.
+        raise SaltRenderError(
+            f"this node is the master of a cluster, and {masters_site} is its site file, not the one of this checkout: "
+            "run the same command from another folder, as `cd`; to be without a master, see docs/masterless.md"
+        )
     site = _site()
     if "rpiomega" not in pillar or site is None:  # no site.sls, or one that did not render: Salt says so itself
         return {}

@@ -24,8 +24,10 @@ def call(tmp_path):
     shutil.copy(ROOT / "Saltfile", tree)
     minion = tree / "masterless/minion"
     text = minion.read_text()
-    assert "/etc/rpiomega/secrets" in text
-    text = text.replace("/etc/rpiomega/secrets", f"{tmp_path}/secrets") + f"root_dir: {tmp_path}/root\n"
+    for path in ("/etc/rpiomega/secrets", "/srv/rpiomega/pillar/site.sls"):
+        assert path in text
+        text = text.replace(path, f"{tmp_path}/{path.split('/')[-1]}")
+    text += f"root_dir: {tmp_path}/root\n"
 
     def call(minion_id, *arguments, told=True):
         settings = text if told else re.sub(r"ext_pillar:\n.*\n", "", text)
@@ -83,6 +85,15 @@ def test_a_site_without_b2_takes_the_account_away(call):
     site.write_text(text.replace("  b2:\n    enabled: true\n", off))
     assert b2(answer(call("rpiomega-master", "state.show_lowstate"))) == {"b2.account": "deauthorized"}
     assert b2(answer(call("rpiomega-master", "state.show_lowstate", told=False))) == {}
+
+
+def test_a_masters_node_is_not_applied_by_the_site_file_of_the_checkout(call, tmp_path):
+    (tmp_path / "site.sls").write_text("rpiomega: {}\n")
+    done = call("rpiomega-master", "state.apply", "packages", "test=True")
+    assert done.returncode != 0
+    assert f"this node is the master of a cluster, and {tmp_path}/site.sls is its site file" in done.stdout
+    assert "run the same command from another folder" in done.stdout
+    assert "packages.development" not in done.stdout
 
 
 def test_a_wrong_key_stops_the_states_and_is_named(call):
