@@ -134,6 +134,7 @@ def _make(path, requirement, python):
         "python": os.path.realpath(os.path.join(path, "bin/python")),
         "version": _version(path, Requirement(requirement).name),
     }
+    os.sync()  # the stamp after what it stands for: a power cut leaves no stamp on files without content
     with open(os.path.join(path, STAMP), "w", encoding="utf-8") as file:
         json.dump(stamp, file)
     return None

@@ -1,6 +1,7 @@
 """`python_venv.installed`: real environments with a small package that is built here, so no network is needed."""
 
 import json
+import os
 import pathlib
 import subprocess
 import textwrap
@@ -44,8 +45,11 @@ def greeting(tmp_path):
     return subprocess.run([tmp_path / "greet"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_a_tool_is_installed_linked_and_then_left_alone(install, tmp_path):
+def test_a_tool_is_installed_linked_and_then_left_alone(install, tmp_path, monkeypatch):
+    stamp, synced = tmp_path / "venv/a/rpiomega.json", []
+    monkeypatch.setattr(os, "sync", lambda: synced.append(stamp.exists()))
     assert install()["changes"]
+    assert (synced, stamp.exists()) == ([False], True), "the stamp comes after what it stands for"
     assert greeting(tmp_path) == "greet 2.0"
     assert install()["changes"] == {}
 

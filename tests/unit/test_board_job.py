@@ -8,6 +8,8 @@ from pathlib import Path
 import commands
 import pytest
 from rpiomega import agent
+from rpiomega.node.board import Board
+from rpiomega.node.steps.sources import Sources
 
 PI_CMDLINE = "console=tty1 root=PARTUUID=deadbeef-02 rootwait\n"
 TREE = {
@@ -133,6 +135,18 @@ def test_a_source_taken_out_of_the_site_file_goes_from_the_board(board, run):
     run(board, [{"step": "sources", "args": {"apt_proxy": "", "pip_index": ""}}])
     assert not proxy.exists()
     assert not pip.exists()
+
+
+def test_authorities_that_an_interrupted_run_left_out_of_the_bundle_are_seen(board):
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    step = Sources(Board(str(board)), {"ca": f"the site's\n{pem}\n"})
+    step.apply()
+    bundle = board / "etc/ssl/certs/ca-certificates.crt"
+    bundle.parent.mkdir(parents=True)
+    bundle.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert step.check().lines == ["build the bundle of certificate authorities"]
+    bundle.write_text(bundle.read_text() + pem + "\n")
+    assert step.check().lines == []
 
 
 def test_somebody_elses_pip_configuration_stays(board, run):

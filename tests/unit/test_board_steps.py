@@ -1,6 +1,7 @@
 """Time zone, locale, swap, SSH and identity on trees of Raspberry Pi OS bookworm and trixie, Armbian and Ubuntu."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,28 @@ def test_a_copied_machine_id_is_renewed_and_a_missing_one_made(tree):
         Path(tree.path("/etc/machine-id")).unlink()
         Path(tree.path("/etc/machine-id")).write_text(broken)
         settle(MachineId, tree)
+
+
+def test_a_board_has_host_keys_at_every_moment_of_their_renewal(tmp_path, monkeypatch):
+    tree = plant(tmp_path, "trixie")
+
+    def keys():
+        return {path.name: path.read_bytes() for path in Path(tree.path("/etc/ssh")).glob("ssh_host_*")}
+
+    (Path(tree.path("/etc/ssh")) / "ssh_host_dsa_key").write_text("of a kind that is made no more")
+    before, step = keys(), MachineId(tree, {"host_keys": "rpiomega-3"})
+    with monkeypatch.context() as once:
+        once.setattr(step.board.shell, "run", lambda *arguments, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            step.apply()
+    assert keys() == before
+    step.apply()
+    assert keys().keys() >= {"ssh_host_ed25519_key", "ssh_host_ed25519_key.pub", "ssh_host_rsa_key"}
+    assert not {"ssh_host_dsa_key"} & keys().keys()
+    assert keys()["ssh_host_ed25519_key.pub"] != before["ssh_host_ed25519_key.pub"]
+    assert stat.S_IMODE(os.stat(tree.path("/etc/ssh/ssh_host_ed25519_key")).st_mode) == 0o600
+    assert [line for line in step.data["public_keys"] if line.startswith("ssh-ed25519 AAAA")]
+    assert sorted(os.listdir(tree.path("/etc/ssh"))) == sorted([*keys(), "sshd_config"])
 
 
 def test_a_swarm_member_keeps_its_identity_unless_told_otherwise(tree):

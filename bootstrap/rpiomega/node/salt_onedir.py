@@ -5,8 +5,7 @@ Source: the project's install guide, "Linux (DEB)".
 
 from __future__ import annotations
 
-import ssl
-import urllib.error
+import http.client
 import urllib.request
 
 from rpiomega.node import apt, files, pgp
@@ -35,7 +34,7 @@ def reachable(uri: str) -> str:
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/dists/stable/InRelease", timeout=PROBE_BOUND) as answer:
             return "" if answer.status == 200 else f"HTTP {answer.status}"
-    except (OSError, ssl.SSLError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         return str(getattr(error, "reason", error))
 
 
@@ -116,7 +115,7 @@ class Onedir:
             with urllib.request.urlopen(self.key_url, timeout=30) as answer:
                 key = answer.read(1_000_000)
             found = pgp.fingerprints(key)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise StepError(f"Salt's signing key cannot be fetched: {error}", _NETWORK) from None
         if found != [self.fingerprint]:
             cure = "do not go on: somebody may be in the way; compare with Salt's install guide"

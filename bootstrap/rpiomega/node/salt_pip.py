@@ -136,6 +136,7 @@ class Pip:
         )
         cure = "see this node's log; a damaged archive in the workstation's cache can be removed"
         result = self.board.shell.must([f"{self.home}/bin/python", "-W", "ignore", "-c", program], cure, timeout=180)
+        os.sync()  # the mark after what it marks: a power cut leaves no mark on files without content
         mark = {"key": self.name, "salt": result.last.split()[-1], "libraries": LIBRARIES}
         files.write(f"{self.home}/{MARK}", json.dumps(mark) + "\n")
 

@@ -85,7 +85,8 @@ def _node(node: dict) -> dict:
     manager = node.get("ManagerStatus") or {}
     return {
         "id": node["ID"],
-        "name": node["Description"]["Hostname"],
+        # A node that has joined and not yet reported has no description.
+        "name": (node.get("Description") or {}).get("Hostname") or node["ID"],
         "state": node["Status"]["State"],
         "availability": node["Spec"]["Availability"],
         "manager": bool(manager),

@@ -11,7 +11,7 @@ from rpiomega.node import apt, files, service
 from rpiomega.node.files import File
 from rpiomega.node.formula_tree import BARE, TREE, commit
 from rpiomega.node.step import Diff, Step, StepError
-from rpiomega.node.steps.inventory import FILES, SUMS, missing_files, sum_entry
+from rpiomega.node.steps.inventory import FILES, SUMS, known_sums, missing_files, sum_entry
 
 SITE = "/srv/rpiomega/pillar/site.sls"
 HASHES = "/var/cache/salt/master/roots/hash"
@@ -88,6 +88,7 @@ class Formula(Step):
         if os.path.isdir(TREE) and os.listdir(TREE):
             raise StepError(f"{TREE} is there and is no git checkout", f"move {TREE} away")
         shutil.rmtree(TREE, ignore_errors=True)
+        os.sync()
         os.rename(part, TREE)
 
     def _forward(self) -> None:
@@ -142,7 +143,7 @@ class Formula(Step):
         path = f"{FILES}/{item['name']}"
         os.chmod(item["incoming"], 0o644)
         os.replace(item["incoming"], path)
-        known = json.loads(self.board.read(SUMS) or "{}")
+        known = known_sums(self.board)
         known[item["name"]] = sum_entry(path, item["sha256"])
         files.write(SUMS, json.dumps(known) + "\n", 0o644)
 

@@ -15,16 +15,20 @@ SUMS = "/var/lib/rpiomega/files.json"
 
 def missing_files(board, wanted: list[dict]) -> list[str]:
     """Return the names of `wanted` ({"name", "sha256", "size"}) that the board does not hold in that version."""
-    try:
-        known = json.loads(board.read(SUMS) or "{}")
-    except ValueError:
-        known = {}
-    missing = []
+    known, missing = known_sums(board), []
     for item in wanted:
         path = board.path(f"{FILES}/{item['name']}")
         if not os.path.isfile(path) or known.get(item["name"]) != sum_entry(path, item["sha256"]):
             missing.append(item["name"])
     return missing
+
+
+def known_sums(board) -> dict:
+    """Return name -> `sum_entry` of the files above, as they were placed."""
+    try:
+        return json.loads(board.read(SUMS) or "{}")
+    except ValueError:
+        return {}
 
 
 def sum_entry(path: str, sha256: str) -> list:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import tempfile
 import uuid
 
 from rpiomega.node import files
@@ -90,20 +91,23 @@ class MachineId(Step):
         self.notes.append("new machine-id: a board with an address from DHCP may get another one at its next boot")
 
     def _new_host_keys(self) -> None:
-        if not self.board.live:
-            raise StepError("host keys are made on a running board only", "run the bootstrap")
-        old = glob.glob("/etc/ssh/ssh_host_*_key*")
-        for path in old:
-            os.rename(path, f"{path}.rpiomega")
-        result = self.board.shell.run(["ssh-keygen", "-A"], timeout=120, finish=True)
-        if result.code or not identity.host_keys(self.board):
-            for path in old:
-                os.rename(f"{path}.rpiomega", path)
-            raise StepError(f"ssh-keygen failed: {result.last}", "see `ssh-keygen -A` on the board")
-        for path in old:
-            os.unlink(f"{path}.rpiomega")
+        folder = self.board.path("/etc/ssh")
+        old = set(glob.glob(f"{folder}/ssh_host_*_key*"))
+        # Made beside the old ones: without any, sshd would not start after a power cut.
+        with tempfile.TemporaryDirectory(prefix=".rpiomega-", dir=folder) as made:
+            os.makedirs(f"{made}/etc/ssh")
+            result = self.board.shell.run(["ssh-keygen", "-A", "-f", made], timeout=120, finish=True)
+            new = sorted(glob.glob(f"{made}/etc/ssh/ssh_host_*_key*"))
+            if result.code or not new:
+                raise StepError(f"ssh-keygen failed: {result.last}", "see `ssh-keygen -A` on the board")
+            os.sync()
+            for path in new:
+                os.replace(path, f"{folder}/{os.path.basename(path)}")
+        for path in old - {f"{folder}/{os.path.basename(path)}" for path in new}:
+            os.unlink(path)
         self.data["public_keys"] = [
-            " ".join((self.board.read(path) or "").split()[:2]) for path in sorted(glob.glob(identity.KEYS))
+            " ".join(files.read(path).split()[:2]) for path in sorted(glob.glob(self.board.path(identity.KEYS)))
         ]
-        # Reload: this very connection stays open.
-        self.board.shell.run(["systemctl", "try-reload-or-restart", "ssh"], timeout=30)
+        if self.board.live:
+            # Reload: this very connection stays open.
+            self.board.shell.run(["systemctl", "try-reload-or-restart", "ssh"], timeout=30)

@@ -62,7 +62,7 @@ class Minion(Step):
     def _files(self) -> list[File]:
         text = (
             "# Written by rpiomega's bootstrap.\n"
-            f"id: {self.args['id']}\n"
+            f"id: '{self.args['id']}'\n"  # YAML takes a name such as 010 or no for something else
             f"master: {self.args['master']}\n"
             # Refuse whoever answers at that address without this key.
             f"master_finger: '{self._finger() or UNKNOWN}'\n"

@@ -29,7 +29,7 @@ class Sources(Step):
         diff = Diff()
         for file in self._files():
             diff += file.diff(self.board)
-        if self.args.get("ca") and not self.board.exists(BUNDLE):
+        if self._unbundled():
             diff.add("build the bundle of certificate authorities")
         return diff
 
@@ -37,16 +37,24 @@ class Sources(Step):
         changed = [file.path for file in self._files() if file.apply(self.board)]
         if not self.board.live:
             return
-        if any(path.startswith(CAS) for path in changed) or (self.args.get("ca") and not self.board.exists(BUNDLE)):
+        if any(path.startswith(CAS) for path in changed) or self._unbundled():
             apt.install(self.board, ["ca-certificates"])
             self.board.shell.must(["update-ca-certificates"], "see this node's log", timeout=180)
+
+    def _unbundled(self) -> bool:
+        """Return whether the system's bundle lacks a certificate of the site, as after a run that was interrupted."""
+        bundle = self.board.read(BUNDLE) or ""
+        return any(pem not in bundle for pem in self._certificates())
+
+    def _certificates(self) -> list[str]:
+        return _PEM.findall(self.args.get("ca") or "")
 
     def _files(self) -> list[File]:
         proxy = self.args.get("apt_proxy")
         wanted = [File(APT, f'{MARK.replace("#", "//")}Acquire::http::Proxy "{proxy}";\n' if proxy else None)]
         wanted.append(File(PIP, self._pip()))
-        certificates = _PEM.findall(self.args.get("ca") or "")
-        paths = {f"{CAS}/{hashlib.sha256(pem.encode()).hexdigest()[:16]}.crt": f"{pem}\n" for pem in certificates}
+        names = {pem: f"{CAS}/{hashlib.sha256(pem.encode()).hexdigest()[:16]}.crt" for pem in self._certificates()}
+        paths = {path: f"{pem}\n" for pem, path in names.items()}
         if self.args.get("ca") and not paths:
             raise StepError("sources.ca_bundle holds no certificate", "give a PEM file")
         wanted += [File(path, pem) for path, pem in paths.items()]
