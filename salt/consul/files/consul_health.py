@@ -88,14 +88,16 @@ def main(config_dir):
         except (OSError, ValueError) as error:
             say("configuration", str(error))
             checks = []
+        refused = ""
         for check in checks:
             status, output = look(check["id"])
             say(check["id"], f"{status}, {output}")
             try:
                 tell(check["id"], check["token"], status, output)
-                say("agent", "takes the reports")
             except (OSError, http.client.HTTPException) as error:
-                say("agent", f"does not take the reports: {error}")
+                refused = refused or f"{check['id']}: {error}"
+        if checks:
+            say("agent", f"does not take the reports: {refused}" if refused else "takes the reports")
         time.sleep(max(0.0, EVERY - (time.monotonic() - started)))
 
 
