@@ -99,15 +99,6 @@ upgrades.reboot.{{ unit }}:
       - service: upgrades.reboot
 {% endfor %}
 
-{#- Off while systemd learns of another time of day: one that has just passed would reboot this node now. #}
-upgrades.reboot.due:
-  cmd.run:
-    - name: systemctl stop rpiomega-reboot.timer
-    - onchanges:
-      - file: upgrades.reboot.timer
-    - require_in:
-      - service: upgrades.reboot
-
 upgrades.reboot:
   service.running:
     - name: rpiomega-reboot.timer

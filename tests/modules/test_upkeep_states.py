@@ -161,6 +161,29 @@ def test_swap_of_somebody_else_is_left_alone(render, zram):
     assert render("swap", swap=swap, system={"swap": "off"}) == {}
 
 
+@pytest.mark.parametrize(
+    ("at", "now", "due"),
+    [
+        ("02:15", "02:15", True),
+        ("02:15", "02:19", True),
+        ("02:15", "02:20", False),
+        ("02:15", "02:14", False),
+        ("08:09", "09:08", False),
+        ("23:58", "00:01", True),
+        ("00:01", "23:58", False),
+    ],
+)
+def test_a_reboot_is_due_at_the_nodes_own_time_only(tmp_path, at, now, due):
+    (tmp_path / "date").write_text(f"#!/bin/sh\necho {now}\n")
+    (tmp_path / "date").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCKER_HOST": f"unix://{tmp_path}/none"}
+    command = ["sh", ROOT / "salt/upgrades/files/can-reboot", at]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    next_question = "no reboot: the state of this node in the swarm is unknown"
+    assert (next_question if due else f"no reboot: it is {now}, this node reboots at {at}\n") in done.stderr
+
+
 class Updates:
     """What the file of state `upgrades` makes of a node's apt: `present`: whether it has unattended-upgrades."""
 
