@@ -22,7 +22,14 @@ from omega_swarm_stack_tasks import unfinished
 CLI_BOUND = 300  # seconds; asking a registry for digests may take long
 RESOLVE = ("always", "changed", "never")
 _GONE = {"old": "present", "new": "absent"}
+# What releases from 26 on say of every deployment, whatever is wrong with it.
+_CHATTER = ("Since --detach=false was not specified", "In a future release, --detach=false")
 RUNNING = ("pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
+
+
+def failure(said):
+    """Return in one line what the docker command said of a failure, without its remarks on itself."""
+    return " ".join(" ".join(line for line in said.splitlines() if not line.startswith(_CHATTER)).split())
 
 
 class Stack:
@@ -159,7 +166,7 @@ class Present(Stack):
         except subprocess.TimeoutExpired:
             raise SwarmError("timeout", f"stack {self.name}: docker stack deploy took over {CLI_BOUND} s") from None
         if done.returncode:
-            said = " ".join((done.stderr or done.stdout).split())
+            said = failure(done.stderr or done.stdout)
             raise SwarmError("refused", f"stack {self.name}: docker stack deploy: {self._hidden(said)}")
 
     # -- values of `env` are kept out of everything that is returned ------------------------------------------

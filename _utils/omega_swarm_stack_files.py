@@ -72,7 +72,9 @@ def _document(path, shown):
             found = yaml.safe_load(file)
     except OSError as error:
         raise SwarmError("refused", f"compose file {shown}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise SwarmError("refused", f"compose file {shown}: not UTF-8 text: save it so") from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise SwarmError("refused", f"compose file {shown}: not YAML{where}") from None

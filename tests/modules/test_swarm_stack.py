@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import omega_swarm_run
+import omega_swarm_stack
 import pytest
 import tiny_image
 import yaml
@@ -274,6 +275,7 @@ def test_an_update_that_the_engine_rolls_back_is_a_failure(stack, engine):
         ({"version": "3.8", "services": {"a": {"image": "${X?not set}"}}}, "not set"),
         ("secret.yml", "secret key is a file of the master, which every node may read"),
         ("broken.yml", "compose file salt://broken.yml: not YAML in line 2"),
+        ("latin.yml", "compose file salt://latin.yml: not UTF-8 text"),
         ("flat.yml", "stack wrong: docker stack deploy: services.a must be a mapping"),
         ("listed.yml", "stack wrong: docker stack deploy: configs must be a mapping"),
         ("lacks.yml", "salt://gone.env (named in salt://lacks.yml): the master has no such file"),
@@ -283,6 +285,7 @@ def test_a_wrong_compose_file_is_named_and_nothing_is_sent(site, minions, compos
     states = site.root / "pi1" / "states"
     (states / "secret.yml").write_text("services: {}\nsecrets: {key: {file: ./key}}\n")
     (states / "broken.yml").write_text("services: {\n ] }")
+    (states / "latin.yml").write_bytes(b"services: {}  # caf\xe9\n")
     (states / "flat.yml").write_text("version: '3.8'\nservices: {a: nginx}\n")
     (states / "listed.yml").write_text("version: '3.8'\nservices: {}\nconfigs: [a]\n")
     (states / "lacks.yml").write_text("services: {a: {image: x, env_file: gone.env}}\n")
@@ -290,6 +293,15 @@ def test_a_wrong_compose_file_is_named_and_nothing_is_sent(site, minions, compos
     refused = minions["pi1"].state("swarm.stack", "wrong", compose=compose)
     assert (refused["result"], writes(site)) == (False, before)
     assert said in refused["comment"]
+
+
+def test_a_failure_is_told_without_the_commands_remarks_on_itself():
+    said = (  # docker 26.1.5
+        "Since --detach=false was not specified, tasks will be created in the background.\n"
+        "In a future release, --detach=false will become the default.\n"
+        'failed to create service web_web: ContainerSpec: "Bad_Image:1" is not a valid repository/tag\n'
+    )
+    assert omega_swarm_stack.failure(said).startswith("failed to create service web_web: ContainerSpec:")
 
 
 def test_wrong_names_and_options_are_named(minions, monkeypatch):
