@@ -70,18 +70,22 @@ class Releases:
 
     def prepare(self, remote):
         """Make the store, if it is missing or was left half-made."""
-        try:
-            git.run(self.store, "config", "remote.origin.url", remote)
-        except git.GitFailed:
+        if not self._made():
             shutil.rmtree(self.store, ignore_errors=True)
             os.makedirs(self.folder, exist_ok=True)
             git.run(self.folder, "init", "--quiet", "--bare", self.store)
-            git.run(self.store, "config", "remote.origin.url", remote)
+        git.run(self.store, "config", "remote.origin.url", remote)
         # For the bootstrap and for people: `git fetch` in the tree does what it does in any clone.
         git.run(self.store, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
         if self.borrow:
             with open(os.path.join(self.store, "objects/info/alternates"), "w", encoding="utf-8") as file:
                 file.write(os.path.join(self.borrow, "objects") + "\n")
+
+    def _made(self):
+        """Say whether the store is a repository: the revision in use is a worktree of it, and lost without it."""
+        with contextlib.suppress(git.GitFailed):
+            return git.run(self.store, "rev-parse", "--git-dir") == "."
+        return False
 
     def check_out(self, commit):
         """Return the path of a fresh worktree of ``commit``; whatever another run left at that place goes first."""
@@ -98,6 +102,9 @@ class Releases:
         :return: where the plain folder went that stood at the tree's place before, or None
         """
         before = self._in_use()
+        # What can fail, as on a full disk, comes before the one step after which the new revision is in use.
+        git.run(self.store, "update-ref", REF, commit)
+        git.run(self.store, "config", CONFIG, rev)
         os.sync()  # files first, the name after them
         link = f"{self.tree}.next"
         with contextlib.suppress(FileNotFoundError):
@@ -111,9 +118,8 @@ class Releases:
         else:
             os.replace(link, self.tree)
         omega_files.sync_folder(os.path.dirname(self.tree))
-        git.run(self.store, "update-ref", REF, commit)
-        git.run(self.store, "config", CONFIG, rev)
-        self._prune({path, before})
+        with contextlib.suppress(git.GitFailed):  # the next switch prunes as well
+            self._prune({path, before})
         return kept
 
     def _in_use(self):
