@@ -99,7 +99,8 @@ def plan(old, new, move):
         )
     if _entries(new) and not interrupted:
         raise DataError(f"docker.data_root: {new} is not empty, so nothing is copied there; choose a folder of its own")
-    need, free = _megabytes(old), _free(new)
+    # What an interrupted copy left goes before the next one.
+    need, free = _megabytes(old), _free(new) + (_megabytes(new) if interrupted else 0)
     if need > free:
         raise DataError(f"docker.data_root: {old} needs {need} MB and {mount_of(new)} has {free} MB free")
     return True

@@ -46,6 +46,19 @@ def test_a_copy_that_does_not_end_is_given_up_and_leaves_nothing(roots):
     assert os.listdir(new) == []
 
 
+def test_what_an_interrupted_copy_left_counts_as_free(roots, monkeypatch):
+    old, new = roots
+    monkeypatch.setattr(omega_docker_data, "check_place", lambda path: None)
+    monkeypatch.setattr(omega_docker_data, "_free", lambda path: 1)
+    os.makedirs(f"{new}/volumes")
+    for folder, size in ((old, 3), (new, 2)):
+        with open(f"{folder}/volumes/data", "wb") as file:
+            file.write(bytes(size << 20))
+    with open(os.path.join(new, omega_docker_data.COPYING), "wb"):
+        pass
+    assert omega_docker_data.plan(old, new, move=True) is True
+
+
 @pytest.mark.usefixtures("hanging")
 def test_a_disk_that_cannot_be_measured_is_named(roots, monkeypatch):
     monkeypatch.setattr(omega_docker_data, "check_place", lambda path: None)
