@@ -14,7 +14,7 @@ import click
 from rpiomega.lab import remote, state
 
 RUNS = 3
-APPLY = "sudo salt '*' state.apply --out=quiet"
+APPLY = "sudo salt '*' state.apply"
 CPU = "cat /sys/fs/cgroup/cpu.stat"
 # Proportional set size: shared pages are counted once among those who share them (kernel: smaps_rollup).
 MEMORY = r"""
