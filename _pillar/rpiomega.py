@@ -6,8 +6,8 @@ Configure it on the master::
       - rpiomega: {secrets: /etc/rpiomega/secrets}
 
 Pillar reaches a minion encrypted with that minion's key, so this is the one way a secret leaves the master.
-A minion the site file does not name gets nothing. A site file with a wrong key stops every node's states: Salt runs
-none with a pillar that has errors.
+A minion the site file does not name gets nothing. A site file that is missing or wrong stops every node's states: Salt
+runs none with a pillar that has errors.
 
 Who gets what is read from the site file itself. The pillar that Salt hands over already holds what the minion sent
 along (``pillar=`` of a salt-call): root on a worker could call itself the master there.
@@ -19,10 +19,8 @@ import omega_modules
 import omega_secrets
 import omega_site
 import omega_site_check
-import yaml
+import omega_site_file
 from salt.exceptions import SaltRenderError
-
-SITE = "site.sls"
 
 
 def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=""):
@@ -33,7 +31,7 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=
     :param secrets: the folder that holds the secrets, readable by its owner only
     :param masters_site: for a run from a checkout: the site file of a master; where it exists, the run is refused
     :return: ``{"rpiomega_secrets": {...}, "rpiomega_modules": digest}``, or an empty dict for an unknown minion
-    :raises SaltRenderError: one line for each wrong key of the site file, or for the master's node
+    :raises SaltRenderError: one line for each wrong key of the site file, or for what the whole file lacks
     """
     if masters_site and os.path.exists(masters_site):
         # The Saltfile of a checkout counts wherever salt-call is run in it, so also in the one that the master serves.
@@ -41,10 +39,14 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=
             f"this node is the master of a cluster, and {masters_site} is its site file, not the one of this checkout: "
             "run the same command from another folder, as `cd`; to be without a master, see docs/masterless.md"
         )
-    site = _site()
-    if "rpiomega" not in pillar or site is None:  # no site.sls, or one that did not render: Salt says so itself
+    folders = (__opts__.get("pillar_roots") or {}).get("base") or []
+    if not folders:
         return {}
-    wrong = omega_site_check.problems(site)
+    try:
+        site = omega_site_file.read(folders[0])
+    except ValueError as error:
+        raise SaltRenderError(str(error)) from None
+    wrong = omega_site_check.problems(site) or omega_site_check.clashes(site)
     if wrong:
         raise SaltRenderError("site.sls: " + "\n".join(wrong))
     if minion_id not in omega_site.nodes(site):
@@ -58,18 +60,3 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=
         found.update(store.consul_management(site))
     roots = (__opts__.get("file_roots") or {}).get("base") or []
     return {"rpiomega_secrets": found, "rpiomega_modules": omega_modules.served(roots)}
-
-
-def _site():
-    """The site as the first site.sls of the base environment's pillar_roots says; None without one."""
-    for root in (__opts__.get("pillar_roots") or {}).get("base") or []:
-        path = os.path.join(root, SITE)
-        if not os.path.isfile(path):
-            continue
-        try:
-            with open(path, encoding="utf-8") as file:
-                found = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise SaltRenderError(f"{path} must be plain YAML: {error}") from error
-        return found.get("rpiomega") if isinstance(found, dict) else None
-    return None

@@ -20,7 +20,7 @@ def read(path):
     try:
         with open(path, encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
-            content = yaml.safe_load(file)
+            content = yaml.load(file, yaml.BaseLoader)  # noqa: S506 - all is text: an ID may look like a number
     except FileNotFoundError:
         raise KeyFileError(f"there is no file {path}: write the two lines `key_id: ...` and `key: ...` to it") from None
     except OSError as error:
@@ -29,8 +29,10 @@ def read(path):
         raise KeyFileError(f"{path} is not YAML with key_id and key") from None
     if mode & 0o077:
         raise KeyFileError(f"{path} is open to others (mode {mode:04o}): `chmod 600` it, and replace the key")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("key_id", "key")):
-        raise KeyFileError(f"{path} lacks key_id or key, each a text")
+    found = content if isinstance(content, dict) else {}
+    missing = [key for key in ("key_id", "key") if not found.get(key) or not isinstance(found[key], str)]
+    if missing:
+        raise KeyFileError(f"{path} lacks {' and '.join(missing)}: write two lines, `key_id: ...` and `key: ...`")
     return {"key_id": content["key_id"], "key": content["key"]}
 
 

@@ -78,7 +78,7 @@ def test_a_file_that_others_can_read_is_refused(give):
     assert "chmod 600" in give("m", m="admin")["problem"]
 
 
-@pytest.mark.parametrize("text", ["secret-text", "key_id: secret-text", "{", "key_id: 1\nkey: secret-text"])
+@pytest.mark.parametrize("text", ["secret-text", "key_id: secret-text", "{", "key_id:\nkey: secret-text"])
 def test_a_file_with_something_else_is_refused_without_showing_it(give, text):
     (give.folder / "admin").write_text(text)
     problem = give("m", m="admin")["problem"]
@@ -86,9 +86,15 @@ def test_a_file_with_something_else_is_refused_without_showing_it(give, text):
     assert "secret-text" not in problem
 
 
+@pytest.mark.parametrize("key_id", ["001400000000000000000001", "0x14", "1e5", "no", "2026-01-02"])
+def test_an_id_that_looks_like_something_else_is_taken_as_it_is_written(give, key_id):
+    (give.folder / "admin").write_text(f"key_id: {key_id}\nkey: K001\n")
+    assert give("m", m="admin") == {"key_id": key_id, "key": "K001"}
+
+
 @pytest.mark.parametrize("name", ["../consul/management.token", "/etc/shadow", ".hidden"])
 def test_no_file_outside_the_folder_is_read(give, name):
-    with pytest.raises(SaltRenderError, match=r"b2\.credentials\.m: .* is not a bare file name"):
+    with pytest.raises(SaltRenderError, match=r"b2\.credentials\.m: what is written here is not the name of a file"):
         give("m", m=name)
     site = {"nodes": NODES, "b2": {"credentials": {"m": name}}}
     assert "bare name" in omega_secrets.Store(str(give.folder.parent)).b2_for(site, "m")["problem"]

@@ -363,7 +363,7 @@ def test_test_mode_expects_the_command_that_the_same_run_installs(run, states, m
     ("site", "given"), [({}, None), ({"lifecycle_rules": []}, []), ({"lifecycle_rules": RULES}, RULES)]
 )
 def test_the_formula_leaves_rules_alone_unless_the_site_names_them(tmp_path, site, given):
-    nodes = {"m": {"address": "10.0.0.1", "roles": ["master"]}}
+    nodes = {"m": {"address": "10.0.0.1", "roles": ["master", "manager"]}}
     pillar = {"rpiomega": {"cluster": "omega", "nodes": nodes, "b2": {"buckets": {"omega-backup": site}}}}
     pillar["rpiomega_secrets"] = {}
     opts = salt.config.minion_config(None)
@@ -473,7 +473,7 @@ def test_no_secret_is_in_the_return_or_the_log_of_a_real_run(service, tmp_path):
     """`salt-call` with everything logged, the account through the ext_pillar, the endpoint through the site file."""
     secrets = tmp_path / "secrets"
     omega_b2_files.write(secrets / "b2/admin", service.key_id, service.key)
-    site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master"]}}}
+    site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master", "manager"]}}}
     site["b2"] = {"credentials": {"m": "admin"}, "endpoint": service.url}
     (tmp_path / "pillar").mkdir()
     (tmp_path / "pillar/top.sls").write_text("base: {'*': [site]}")

@@ -13,7 +13,10 @@ import salt.config
 import salt.fileserver
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NODES = {"m": {"address": "10.0.0.1", "roles": ["master"]}, "w": {"address": "10.0.0.2", "roles": ["worker"]}}
+NODES = {
+    "m": {"address": "10.0.0.1", "roles": ["master", "manager"]},
+    "w": {"address": "10.0.0.2", "roles": ["worker"]},
+}
 FILES = {
     "salt/top.sls": "base:\n  '*': [one]\n",
     "salt/one/init.sls": "one:\n  probe.present:\n    - name: {{ pillar['rpiomega']['cluster'] }}\n",

@@ -34,7 +34,7 @@ class Node:
         (self.served / "probe.sls").write_text("probe: {probe.said: []}")
         self.say("first")
         (path / "pillar").mkdir()
-        site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master"]}}}
+        site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master", "manager"]}}}
         (path / "pillar/site.sls").write_text(json.dumps({"rpiomega": site}))
         (path / "pillar/top.sls").write_text("base: {'*': [site]}")
         options = {"id": "m", "root_dir": str(path / "root"), "extension_modules": "/extmods", "file_client": "local"}
