@@ -1,7 +1,5 @@
 """Whether this node's own resolver answers Consul's names: systemd-resolved sends ``*.consul`` to the agent."""
 
-import os
-
 import omega_files
 
 PORT = 8600
@@ -40,15 +38,24 @@ def absent(name):
 
 def _have(ret, text):
     path = ret["name"]
-    if omega_files.read(path) == text:
+    before = omega_files.read(path)
+    if before == text:
         return ret
     ret["changes"] = {path: "write" if text else "remove"}
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"would {ret['changes'][path]} {path} and restart {SERVICE}"}
+    _put(path, text)
+    if __salt__["service.status"](SERVICE) and not __salt__["service.restart"](SERVICE):
+        # Without a resolver the node finds nobody any more, and the next run shall try again.
+        _put(path, before)
+        back = "and is back" if __salt__["service.restart"](SERVICE) else "nor with what was there before"
+        comment = f"{SERVICE} did not restart, so {path} is as it was, {back}: see `journalctl -u {SERVICE}`"
+        return {**ret, "result": False, "changes": {}, "comment": comment}
+    return {**ret, "comment": f"{path}: {ret['changes'][path]}, {SERVICE} restarted"}
+
+
+def _put(path, text):
     if text:
         omega_files.write(path, text)
     else:
-        os.unlink(path)
-    if __salt__["service.status"](SERVICE) and not __salt__["service.restart"](SERVICE):
-        return {**ret, "result": False, "comment": f"{SERVICE} did not restart: see `journalctl -u {SERVICE}`"}
-    return {**ret, "comment": f"{path}: {ret['changes'][path]}, {SERVICE} restarted"}
+        omega_files.remove(path)

@@ -14,13 +14,13 @@ def path(tmp_path):
 def resolver(states, path):
     """resolver("forwarded", runs=[]): with a systemd-resolved whose restarts go into `runs`, or without one."""
 
-    def call(function, test=False, runs=None):
+    def call(function, test=False, runs=None, starts=lambda: True):
         with states(test=test) as loaded:
             state = loaded[f"consul_resolver.{function}"]
             if runs is not None:
                 services = {
                     "service.status": lambda name: True,
-                    "service.restart": lambda name: runs.append(name) or True,
+                    "service.restart": lambda name: runs.append(name) or starts(),
                 }
                 inspect.unwrap(state).__globals__["__salt__"] = services
             return state(str(path))
@@ -51,3 +51,17 @@ def test_the_drop_in_is_written_once_and_taken_away_again(resolver, path):
     assert resolver("absent", runs=restarts)["result"] is True
     assert not path.exists()
     assert len(restarts) == 2
+
+
+def test_a_resolver_that_does_not_start_with_the_drop_in_gets_back_what_it_had(resolver, path):
+    restarts = []
+    for _ in range(2):
+        answer = resolver("forwarded", runs=restarts, starts=lambda: not path.exists())
+        assert (answer["result"], answer["changes"], path.exists()) == (False, {}, False)
+        assert f"did not restart, so {path} is as it was, and is back" in answer["comment"]
+    assert len(restarts) == 4
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("somebody's")
+    answer = resolver("absent", runs=restarts, starts=lambda: False)
+    assert (answer["result"], path.read_text()) == (False, "somebody's")
+    assert "nor with what was there before" in answer["comment"]
