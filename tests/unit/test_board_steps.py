@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rpiomega.node import boards
 from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
+from rpiomega.node.steps import sshd
 from rpiomega.node.steps.locale import Locale, edit_default, edit_gen
 from rpiomega.node.steps.machineid import MachineId
 from rpiomega.node.steps.sshd import Sshd
@@ -159,6 +160,19 @@ def test_password_logins_go_off_only_after_a_proven_key_login_and_come_back(tree
     assert "PasswordAuthentication no" in tree.read("/etc/ssh/sshd_config.d/10-rpiomega.conf")
     settle(Sshd, tree, passwords="keep", user="pi")
     assert not tree.exists("/etc/ssh/sshd_config.d/10-rpiomega.conf")
+
+
+def test_an_sshd_that_a_cut_short_run_did_not_reload_is_reloaded_by_the_next(tmp_path, monkeypatch):
+    tree = plant(tmp_path, "trixie")
+    for passwords in ("off", "keep"):
+        step = Sshd(tree, {"passwords": passwords, "user": "pi", "proven": True})
+        with monkeypatch.context() as once:
+            once.setattr(sshd.os, "unlink", lambda path: 1 / 0 if "reload" in path else os.remove(path))
+            with pytest.raises(ZeroDivisionError):
+                step.apply()
+        assert step.check().lines == ["reload sshd: a run before was cut short"]
+        step.apply()
+        assert step.check().lines == []
 
 
 def test_an_sshd_that_reads_no_folder_is_named(tree):

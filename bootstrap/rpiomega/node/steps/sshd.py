@@ -6,12 +6,15 @@ import os
 import pwd
 import re
 
+from rpiomega.node import files
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
 MAIN = "/etc/ssh/sshd_config"
 # sshd takes the first value it reads (sshd_config(5)), so this must sort before 50-cloud-init.conf.
 PATH = "/etc/ssh/sshd_config.d/10-rpiomega.conf"
+# Kept until the running sshd has read its files: `sshd -T` tells of these alone.
+OWED = "/var/lib/rpiomega/reload-ssh"
 TEXT = """# Written by rpiomega (system.ssh_passwords of the site file).
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -28,11 +31,15 @@ class Sshd(Step):
         diff, off = Diff(), self.args.get("passwords") == "off"
         # Only what we have written ourselves is taken back.
         if not off and not self.board.exists(PATH):
+            if self.board.exists(OWED):
+                diff.add("reload sshd: a run before was cut short")
             return diff
         if off and not re.search(r"^\s*Include\s+/etc/ssh/sshd_config\.d/", self.board.read(MAIN) or "", re.M | re.I):
             cure = f"put `Include /etc/ssh/sshd_config.d/*.conf` at the top of {MAIN}"
             raise StepError(f"{MAIN} reads no folder of settings", cure)
         diff += self._file(off).diff(self.board)
+        if not diff and self.board.exists(OWED):
+            diff.add("reload sshd: a run before was cut short")
         if off and not diff and self._effective() == "yes":
             diff.add("reload sshd: it still takes passwords")
         return diff
@@ -42,15 +49,17 @@ class Sshd(Step):
         if off:
             self._proven()
         before = self.board.read(PATH)
+        files.write(self.board.path(OWED), "")
         self._file(off).apply(self.board)
-        if not self.board.live:
-            return
-        checked = self.board.shell.run(["sshd", "-t"], timeout=15)
-        if checked.code:
-            File(PATH, before, 0o644).apply(self.board)
-            raise StepError(f"sshd refuses its configuration: {checked.last}", "see `sshd -t` on the board")
-        # Reload: sessions that are open stay open.
-        self.board.shell.must(["systemctl", "reload-or-restart", "ssh"], "see `journalctl -u ssh`", timeout=30)
+        if self.board.live:
+            checked = self.board.shell.run(["sshd", "-t"], timeout=15)
+            if checked.code:
+                File(PATH, before, 0o644).apply(self.board)
+                os.unlink(OWED)
+                raise StepError(f"sshd refuses its configuration: {checked.last}", "see `sshd -t` on the board")
+            # Reload: sessions that are open stay open.
+            self.board.shell.must(["systemctl", "reload-or-restart", "ssh"], "see `journalctl -u ssh`", timeout=30)
+        os.unlink(self.board.path(OWED))
 
     def verify(self) -> None:
         super().verify()
