@@ -355,15 +355,19 @@ def node(
         "labels_to_remove": labels_to_remove,
     }
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
+    test = __opts__["test"]
     try:
-        engine, test = _engine(base_url), __opts__["test"]
+        engine = _engine(base_url)
         changes = omega_swarm_run.retried(
             lambda: omega_swarm_spec_node.apply(engine, name, test=test, **wanted), engine, test
         )
     except SwarmError as error:
+        if test and error.kind in ("inactive", "pending"):
+            comment = f"{__opts__['id']}: once swarm.member has made it a manager ({error})"
+            return {**ret, "result": None, "comment": comment}
         return _failed(ret, __opts__["id"], error)
-    would = "would change" if __opts__["test"] else "changed"
-    ret["changes"], ret["result"] = changes, None if changes and __opts__["test"] else True
+    would = "would change" if test else "changed"
+    ret["changes"], ret["result"] = changes, None if changes and test else True
     ret["comment"] = f"{name}: {would} {', '.join(changes)}" if changes else f"{name} is as wanted"
     return ret
 

@@ -402,6 +402,15 @@ def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv, monkeypatch)
         until(lambda: all(node.ready for node in Engine(pi_url(site)).nodes()), 90, "all nodes to be back")
 
 
+def test_a_node_is_foreseen_before_there_is_a_swarm_and_refused_by_a_run(site):
+    outside = Minion(site, "pi4", **{"swarm.docker_url": site.dockerds[STRANGER].base_url})
+    ahead = outside.state("swarm.node", "pi1", test=True, availability="drain")
+    assert (ahead["result"], ahead["changes"]) == (None, {}), ahead
+    assert "once swarm.member has made it a manager" in ahead["comment"]
+    refused = outside.state("swarm.node", "pi1", availability="drain")
+    assert (refused["result"], "this node is in no swarm" in refused["comment"]) == (False, True), refused
+
+
 def test_f38_what_a_node_writes_into_its_own_key_stops_no_other_node(site, kv):
     key, own = NODES + "pi4", omega_consul.connect(site.consul_url, site.tokens["pi4"])
     before = published(kv, "pi4")
