@@ -163,11 +163,12 @@ class Bootstrap:
     def _first_steps(self, node: Node) -> list[dict]:
         site, base = self.site, self.site_file.parent
         ca = (base / Path(site.sources.ca_bundle).expanduser()).read_text() if site.sources.ca_bundle else ""
+        nodes = {name: other.address for name, other in site.nodes.items()}
         inventory = {"salt": site.salt.model_dump()}
         if node is site.master:
             inventory |= {"files": self._files(), "branch": site.formula.branch}
         return [
-            _step("hostname", name=node.name, nodes={name: other.address for name, other in site.nodes.items()}),
+            _step("hostname", name=node.name, nodes=nodes, renew=self.options.renew_identity),
             _step("cmdline"),
             _step("identity"),
             *prepare.steps(site),

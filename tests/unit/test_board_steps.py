@@ -11,8 +11,10 @@ from rpiomega.node import boards
 from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
 from rpiomega.node.steps import sshd
+from rpiomega.node.steps.hostname import Hostname
 from rpiomega.node.steps.locale import Locale, edit_default, edit_gen
 from rpiomega.node.steps.machineid import MachineId
+from rpiomega.node.steps.minion import CONF, Minion
 from rpiomega.node.steps.sshd import Sshd
 from rpiomega.node.steps.swap import Swap, edit_fstab
 from rpiomega.node.steps.timezone import Timezone
@@ -227,6 +229,22 @@ def test_a_swarm_member_keeps_its_identity_unless_told_otherwise(tree):
     with pytest.raises(StepError, match="a member of a swarm"):
         MachineId(tree, {"machine_id": "rpiomega-3"}).check()
     assert MachineId(tree, {"machine_id": "rpiomega-3", "force": True}).check()
+
+
+def test_a_member_of_the_swarm_keeps_its_name_until_it_is_removed(tmp_path):
+    board = plant(tmp_path, "trixie")
+    (conf,) = Minion(board, {"id": "rpiomega-3", "master": "192.168.1.10", "kind": "onedir"})._files()
+    Path(board.path(CONF)).parent.mkdir(parents=True)
+    Path(board.path(CONF)).write_text(conf.text)
+    assert Hostname(board, {"name": "attic"}).check(), "it is in no swarm yet"
+    os.makedirs(board.path("/var/lib/docker/swarm"))
+    Path(board.path("/var/lib/docker/swarm/docker-state.json")).touch()
+    with pytest.raises(StepError) as refused:
+        Hostname(board, {"name": "attic"}).check()
+    assert "this board is rpiomega-3, a member of the swarm, and cannot become attic" in refused.value.cause
+    assert "`rpiomega remove rpiomega-3` first" in refused.value.cure
+    assert Hostname(board, {"name": "rpiomega-3"}).check()
+    assert Hostname(board, {"name": "attic", "renew": True}).check()
 
 
 LINES = st.text(alphabet="abE_#= .-UTF8\t/\n", max_size=200)

@@ -8,11 +8,14 @@ import socket
 
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
+from rpiomega.node.steps.machineid import in_swarm
+from rpiomega.node.steps.minion import CONF as MINION_CONF
 
 BEGIN = "# rpiomega: begin (nodes of the cluster, written by the bootstrap)"
 END = "# rpiomega: end"
 # Only what the bootstrap writes may stand between the marks: a lost mark must not cost anybody's lines.
 _BLOCK = re.compile(r"^# rpiomega: begin.*\n(?:[\d.]+\t\S+\n)*# rpiomega: end.*\n?", re.MULTILINE)
+_MINION_ID = re.compile(r"^id: '?([^'\n]+)", re.MULTILINE)
 _STRAY = re.compile(r"^# rpiomega: (?:begin|end).*\n?", re.MULTILINE)
 # Raspberry Pi Imager asks cloud-init to write /etc/hosts from the old name at every boot.
 _MANAGES_HOSTS = re.compile(r"^\s*manage_etc_hosts:\s*[\"']?(true|template|yes|on)\b", re.MULTILINE | re.IGNORECASE)
@@ -58,11 +61,12 @@ def _replaced(line: str, words: list[str]) -> str:
 
 
 class Hostname(Step):
-    """Arguments: `name`; `nodes` (name -> address of the whole cluster)."""
+    """Arguments: `name`; `nodes` (name -> address of the whole cluster); `renew`: also on a copy of a member's card."""
 
     name = "hostname"
 
     def check(self) -> Diff:
+        self._refuse_renamed()
         diff = Diff()
         for file in self._files():
             diff += file.diff(self.board)
@@ -83,6 +87,19 @@ class Hostname(Step):
         if self.board.has("avahi-daemon"):
             # avahi asks for the name only at its start; NAME.local would go on answering to the old one.
             self.board.shell.run(["systemctl", "try-restart", "avahi-daemon"], timeout=30)
+
+    def _refuse_renamed(self) -> None:
+        """Consul, the swarm and Salt know a member by its name: with another one it would be in none of them."""
+        found = _MINION_ID.search(self.board.read(MINION_CONF) or "")
+        known, name = found[1] if found else "", self.args["name"]
+        if known in ("", name) or self.args.get("renew") or not in_swarm(self.board):
+            return
+        cause = f"this board is {known}, a member of the swarm, and cannot become {name} while it is one"
+        cure = (
+            f"name it {known} in the site file again; to rename it, `rpiomega remove {known}` first; if its card is a "
+            f"copy of {known}'s, --renew-identity"
+        )
+        raise StepError(cause, cure)
 
     def _effective(self) -> str:
         return os.uname().nodename

@@ -8,6 +8,7 @@ from rpiomega.node import saltkeys, service
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.step import Diff, Step, StepError
 
+CONF = "/etc/salt/minion.d/rpiomega.conf"
 UNIT = "salt-minion.service"
 KEY_BOUND = 90.0
 UNKNOWN = "(known once the master has its key)"
@@ -73,7 +74,7 @@ class Minion(Step):
             "# The state rpiomega.modules syncs them, and only when they differ.\n"
             "autoload_dynamic_modules: False\n"
         )
-        wanted = [File("/etc/salt/minion.d/rpiomega.conf", text)]
+        wanted = [File(CONF, text)]
         if self.args["kind"] == "pip":
             wanted.append(File(f"/etc/systemd/system/{UNIT}", service.unit_text("Salt minion", "salt-minion")))
         return wanted
