@@ -27,11 +27,11 @@ class Settings:
     :raises omega_docker_config.ConfigError: daemon.json cannot be read
     """
 
-    def __init__(self, path, ours, service, move_data=False, record=RECORD):
-        self.path, self.service, self.move_data, self.record = path, service, move_data, record
+    def __init__(self, path, ours, service, move_data=False, record=None):
+        self.path, self.service, self.move_data, self.record = path, service, move_data, record or RECORD
         self.text = omega_files.read(path)
         self.found = config.parse(path, self.text)
-        self.known = config.parse(record, omega_files.read(record))
+        self.known = config.parse(self.record, omega_files.read(self.record))
         before = self.known.get("ours") or {}
         self.ours = config.image_store(ours, self.found, before, data.in_containerd())
         self.wanted = config.merge(self.found, self.ours, before)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import pathlib
 import sys
+import tempfile
 
 import commands
 import pytest
@@ -18,6 +19,13 @@ pytest_runtest_makereport = commands.pytest_runtest_makereport
 def pytest_unconfigure():
     # Salt keeps early log records and hands them out as Python ends, when pytest has closed the stream.
     logging.raiseExceptions = False
+
+
+@pytest.fixture
+def short_folder():
+    """A folder for sockets: their paths have at most 107 characters, and pytest's own folders are long."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield pathlib.Path(folder)
 
 
 @pytest.fixture

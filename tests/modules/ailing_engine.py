@@ -4,11 +4,12 @@ import contextlib
 import http.server
 import json
 import socketserver
+import tempfile
 import threading
 
 
 @contextlib.contextmanager
-def serve(folder, hang=False, known=(), says="no space left on device"):
+def serve(hang=False, known=(), says="no space left on device"):
     """
     Yield the base URL of one that answers 500 and why, or with `hang` keeps the caller waiting.
 
@@ -42,9 +43,9 @@ def serve(folder, hang=False, known=(), says="no space left on device"):
     class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         daemon_threads = True
 
-    path = f"{folder}/engine.sock"
-    with Server(path, Handler) as server:
+    # Of its own and short: the path of a socket has at most 107 characters.
+    with tempfile.TemporaryDirectory() as folder, Server(f"{folder}/engine.sock", Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"unix://{path}"
+        yield f"unix://{server.server_address}"
         over.set()
         server.shutdown()

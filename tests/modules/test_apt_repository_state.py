@@ -122,7 +122,7 @@ def test_test_mode_fetches_and_writes_nothing(present, tmp_path):
 
 
 @pytest.fixture
-def apt(present, server, tmp_path, monkeypatch):
+def apt(present, server, tmp_path, short_folder, monkeypatch):
     """An apt of its own, and a signed repository with the one suite `trixie`; apt(uri, suite) has it as source."""
     config = {
         "Dir": tmp_path / "apt",
@@ -136,7 +136,7 @@ def apt(present, server, tmp_path, monkeypatch):
     for folder in ("apt/var/lib/apt/lists/partial", "apt/var/cache/apt/archives/partial", "apt/etc/apt", "sources"):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    fingerprint = sign(tmp_path)
+    fingerprint = sign(tmp_path, short_folder)
 
     def source(uri, suite, name="vendor"):
         arguments = (name, uri, suite, ["stable"], f"{server}/own.asc", fingerprint)
@@ -145,11 +145,11 @@ def apt(present, server, tmp_path, monkeypatch):
     return source
 
 
-def sign(folder):
+def sign(folder, home):
     """Sign an empty suite with a key made for it, offer both, and return the key's fingerprint."""
 
     def gpg(*arguments):
-        command = ["gpg", "--homedir", folder / "gpg", "--batch", "--quiet", "--passphrase", "", *arguments]
+        command = ["gpg", "--homedir", home, "--batch", "--quiet", "--passphrase", "", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     suite = folder / "www/dists/trixie"
@@ -157,7 +157,6 @@ def sign(folder):
     packages = f"stable/binary-{architecture.strip()}/Packages"
     (suite / packages).parent.mkdir(parents=True)
     (suite / packages).touch()
-    (folder / "gpg").mkdir(mode=0o700)
     gpg("--quick-generate-key", "repository@example.org", "ed25519", "sign", "never")
     (folder / "www/own.asc").write_text(gpg("--armor", "--export"))
     listed = f"SHA256:\n {hashlib.sha256().hexdigest()} 0 {packages}\n"
@@ -165,7 +164,7 @@ def sign(folder):
         f"Suite: trixie\nComponents: stable\nArchitectures: {architecture}Date: Sat, 01 Jan 2022 00:00:00 UTC\n{listed}"
     )
     gpg("--clearsign", "--output", str(suite / "InRelease"), str(folder / "release"))
-    subprocess.run(["gpgconf", "--homedir", folder / "gpg", "--kill", "all"], check=True)
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)
     return next(line for line in gpg("--with-colons", "--list-keys").splitlines() if line[:3] == "fpr").split(":")[9]
 
 

@@ -156,7 +156,7 @@ def test_an_engine_that_fails_a_recovery_is_one_line_and_nothing_is_written(surv
     places = (omega_consul_agent.CONFIG_DIR, omega_consul_agent.DATA_DIR)
     mounts = [{"Destination": place, "Source": str(tmp_path)} for place in places]
     answers = {"/containers/rpiomega-consul/json": {"Id": "a1", "Mounts": mounts}} if known else {}
-    with ailing_engine.serve(tmp_path, known=answers) as url:
+    with ailing_engine.serve(known=answers) as url:
         monkeypatch.setattr(omega_docker, "connect", functools.partial(omega_docker.connect, url))
         answer = survivor()
     assert (answer["res"], answer["success"]) == (False, False)

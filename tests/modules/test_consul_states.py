@@ -19,7 +19,7 @@ IMAGE = "consul:1.21.5"
 
 
 @pytest.fixture(params=[False, True], ids=["run", "test=True"])
-def node(request, states, monkeypatch, tmp_path):
+def node(request, states, monkeypatch):
     """node(state, name, ..., minion): the state's return."""
     monkeypatch.delitem(sys.modules, "consul", raising=False)
     monkeypatch.setattr(omega_consul, "_find_package", lambda name: None)
@@ -61,7 +61,7 @@ def test_a_server_that_shall_be_a_client_is_left_alone(node, tmp_path):
 def test_an_agent_that_would_be_replaced_goes_on(node, tmp_path, monkeypatch):
     running = {"Id": "a1", "State": {"Status": "running"}, "Config": {"Labels": {omega_containers.LABEL: "another"}}}
     known = {f"/images/{IMAGE}/json": {"Id": "i1"}, "/containers/rpiomega-consul/json": running}
-    with ailing_engine.serve(tmp_path, known=known) as url:
+    with ailing_engine.serve(known=known) as url:
         monkeypatch.setattr(omega_docker, "connect", functools.partial(omega_docker.connect, url))
         answer = node("consul_agent.running", "rpiomega-consul", IMAGE, str(tmp_path), "volume")
     if node.test:

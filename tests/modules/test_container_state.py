@@ -172,9 +172,9 @@ def test_a_damaged_archive_is_named(states, tmp_path):
 
 
 @pytest.mark.parametrize(("hang", "cause"), [(False, "no space left on device"), (True, "Read timed out")])
-def test_an_engine_that_does_not_do_what_it_is_told_is_named_with_its_cause(tmp_path, hang, cause):
+def test_an_engine_that_does_not_do_what_it_is_told_is_named_with_its_cause(hang, cause):
     spec = omega_containers.spec_of(tiny_image.TAG, None, None, "bridge", "", [], [], "no")
-    with ailing_engine.serve(tmp_path, hang) as url:
+    with ailing_engine.serve(hang) as url:
         client = omega_docker.connect(url, timeout=0.3)
         for answer in (omega_containers.running(client, "one", spec), omega_containers.absent(client, "one")):
             assert (answer["result"], answer["changes"]) == (False, {})

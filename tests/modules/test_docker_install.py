@@ -133,10 +133,10 @@ def test_a_hold_is_seen_and_goes_with_the_version_of_the_site(repository, instal
     assert held() == []
 
 
-def test_what_did_not_happen_is_no_change(repository, install, tmp_path):
+def test_what_did_not_happen_is_no_change(repository, install):
     repository.offer(OLD)
     update()
-    with ailing_engine.serve(tmp_path) as url:
+    with ailing_engine.serve() as url:
         answer = install(engine=url)
     assert (answer["result"], answer["changes"]) == (False, {}), answer
     assert "was left alone" in answer["comment"]

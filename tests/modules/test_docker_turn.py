@@ -1,6 +1,5 @@
 """Managers that restart their engines at the same moment do so one at a time, and never at the price of the quorum."""
 
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -123,9 +122,9 @@ def test_an_engine_that_is_off_needs_no_turn(site):
     assert called == [1]
 
 
-def test_an_engine_that_does_not_say_what_it_is_to_the_swarm_is_left_alone(tmp_path):
+def test_an_engine_that_does_not_say_what_it_is_to_the_swarm_is_left_alone():
     called = []
-    with ailing_engine.serve(tmp_path) as url:
+    with ailing_engine.serve() as url:
         problem = omega_docker_turn.in_turn("pi2", lambda: called.append(1), None, url)
     assert "engine of pi2 was left alone" in problem
     assert "no space left on device" in problem
@@ -154,11 +153,9 @@ def test_without_its_libraries_a_manager_leaves_its_engine_alone_and_names_the_b
     assert called == []
 
 
-def test_without_its_libraries_a_node_of_no_swarm_minds_only_a_consul_of_its_own(
-    site, no_libraries, tmp_path, monkeypatch
-):
+def test_without_its_libraries_a_node_of_no_swarm_minds_only_a_consul_of_its_own(site, no_libraries, monkeypatch):
     called, known = [], [("/info", {"Swarm": {"LocalNodeState": "inactive"}})]
-    with ailing_engine.serve(tmp_path, known=known) as url:
+    with ailing_engine.serve(known=known) as url:
         monkeypatch.setattr(omega_consul, "DEFAULT_URL", site.consul_url)
         problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url)
         assert "run `rpiomega bootstrap pi3`" in problem
@@ -166,6 +163,5 @@ def test_without_its_libraries_a_node_of_no_swarm_minds_only_a_consul_of_its_own
         monkeypatch.setattr(omega_consul, "DEFAULT_URL", "http://127.0.0.1:9")
         assert omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
         assert called == [1]
-    os.unlink(f"{tmp_path}/engine.sock")
     assert omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
     assert called == [1, 1], "where no engine is, nobody needs a turn"

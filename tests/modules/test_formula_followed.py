@@ -389,11 +389,10 @@ def test_only_commits_signed_by_an_allowed_ssh_key_are_used(follow, remote, tree
     refused(follow(signers=[line], allow_rewrite=True), rewritten[:12], "no signature")
 
 
-def test_only_commits_signed_by_an_allowed_openpgp_key_are_used(follow, remote, tree, tmp_path):
+def test_only_commits_signed_by_an_allowed_openpgp_key_are_used(follow, remote, tree, tmp_path, short_folder):
     if not shutil.which("gpg"):
         pytest.skip("gpg is not installed")
-    home = tmp_path / "g"
-    home.mkdir(mode=0o700)
+    home = short_folder
     gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", ""]
     exported = {}
     for name in ("owner", "stranger"):

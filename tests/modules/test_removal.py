@@ -134,10 +134,10 @@ def test_an_agent_that_could_not_leave_is_still_started_after_a_reboot(agent):
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_an_engine_that_fails_while_a_node_leaves_is_one_line(tmp_path, found):
+def test_an_engine_that_fails_while_a_node_leaves_is_one_line(found):
     running = {"Id": "0123456789ab", "State": {"Status": "running"}}
     known = {"/containers/rpiomega-consul/json": running, "/containers/0123456789ab/json": running} if found else {}
-    with ailing_engine.serve(tmp_path, known=known) as url, pytest.raises(omega_docker.EngineError) as caught:
+    with ailing_engine.serve(known=known) as url, pytest.raises(omega_docker.EngineError) as caught:
         omega_removal.leave_consul(omega_consul.connect("http://127.0.0.1:9"), "rpiomega-consul", url)
     assert "no space left on device" in str(caught.value)
     assert "container rpiomega-consul" in str(caught.value)

@@ -6,7 +6,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import commands
@@ -20,10 +19,9 @@ START_SECONDS = 180
 
 
 @pytest.fixture
-def root():
-    """The minion's root: a socket's path may have no more than 107 characters, and pytest's folders are long."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield pathlib.Path(folder)
+def root(short_folder):
+    """The minion's root."""
+    return short_folder
 
 
 @pytest.fixture
