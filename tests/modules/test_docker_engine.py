@@ -181,7 +181,7 @@ def test_an_engine_that_does_not_start_with_its_settings_gets_the_former_ones_ba
     assert info(daemon)["ID"]
 
 
-def test_a_restart_that_was_interrupted_is_made_up_for(configured, daemon, monkeypatch):
+def test_a_restart_that_was_interrupted_is_made_up_for(configured, daemon, tmp_path, monkeypatch):
     def power_cut(self):
         raise KeyboardInterrupt
 
@@ -191,6 +191,7 @@ def test_a_restart_that_was_interrupted_is_made_up_for(configured, daemon, monke
         with pytest.raises(KeyboardInterrupt):
             configured(settings=wanted)
     assert on_file(daemon)["log-driver"] == "local"
+    assert json.loads((tmp_path / "record").read_text())["owed"] == "restart"
     again = configured(settings=wanted)
     assert again["result"] is True, again
     assert again["changes"] == {"engine": "restart"}
