@@ -28,7 +28,7 @@ def person(tmp_path, srv):
 @pytest.fixture
 def bootstrap(srv, person, tmp_path, monkeypatch):
     """Run the bootstrap's real step for what the workstation's checkout holds."""
-    from rpiomega.node import formula_tree
+    from rpiomega.node import formula_tree, service
     from rpiomega.node.board import Board
     from rpiomega.node.steps import formula as step
 
@@ -37,6 +37,7 @@ def bootstrap(srv, person, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "TREE", str(srv / "formula"))
     monkeypatch.setattr(step, "SITE", str(srv / "pillar/site.sls"))
     monkeypatch.setattr(step, "HASHES", str(tmp_path / "hash"))
+    monkeypatch.setattr(service, "OWED", str(tmp_path / "owed-{}"))
     monkeypatch.setattr(step.apt, "install", lambda board, packages: None)
 
     def run():
