@@ -46,7 +46,7 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=
         site = omega_site_file.read(folders[0])
     except ValueError as error:
         raise SaltRenderError(str(error)) from None
-    wrong = omega_site_check.problems(site) or omega_site_check.clashes(site)
+    wrong = omega_site_check.problems(site) or omega_site_file.clashes(site)
     if wrong:
         raise SaltRenderError("site.sls: " + "\n".join(wrong))
     if minion_id not in omega_site.nodes(site):

@@ -7,7 +7,6 @@ by hand; it goes by `omega_site_keys`, which is made from the same schema.
 import difflib
 import re
 
-import omega_site
 import omega_site_keys
 
 # Exact types: for Python `True` is a number.
@@ -22,30 +21,6 @@ def problems(site, top="rpiomega"):
     :return: a list of str, empty for a sound site
     """
     return list(_check(site, omega_site_keys.SITE, top))
-
-
-def clashes(site, top="rpiomega"):
-    """Return one line for each thing that is wrong between the nodes of a site whose keys are all sound.
-
-    :param site: as for `problems`, which has found nothing
-    :return: a list of str, empty for a sound site
-    """
-    found, owners = [], {}
-    masters = omega_site.with_role(site, "master")
-    if not masters:
-        found.append(f"{top}.nodes: no node has the role master; give it to exactly one node")
-    for name in masters[1:]:
-        found.append(f"{top}.nodes.{name}.roles: a second master ({masters[0]} is one already); give it to one node")
-    if not omega_site.with_role(site, "manager"):
-        found.append(f"{top}.nodes: no node has the role manager; a swarm needs one, better three")
-    for name in omega_site.nodes(site):
-        if len({"manager", "worker"} & set(omega_site.roles(site, name))) != 1:
-            found.append(f"{top}.nodes.{name}.roles: either manager or worker; write one of them")
-        address = omega_site.address(site, name)
-        if address in owners:
-            found.append(f"{top}.nodes.{name}.address: {address} is the address of {owners[address]} too; give its own")
-        owners.setdefault(address, name)
-    return found
 
 
 def _check(value, item, path):

@@ -1,7 +1,12 @@
-"""The site file as the master reads it itself, for what Salt's renderer keeps to its log or does not mind at all."""
+"""The site file as the master reads it itself: what Salt's renderer keeps to its log, or does not mind at all.
+
+In a file of its own beside `omega_site_check`: until its minion has synced, a master that was updated may import a file
+of `_utils` as it was before.
+"""
 
 import os
 
+import omega_site
 import yaml
 
 NAME = "site.sls"
@@ -51,3 +56,27 @@ def read(folder):
     if not isinstance(found, dict) or TOP not in found:
         raise ValueError(f"{path}: the top-level key `{TOP}` is missing; {AGAIN}")
     return found[TOP]
+
+
+def clashes(site, top="rpiomega"):
+    """Return one line for each thing that is wrong between the nodes of a site whose keys are all sound.
+
+    :param site: the value of `rpiomega`, in which `omega_site_check.problems` has found nothing
+    :return: a list of str, empty for a sound site
+    """
+    found, owners = [], {}
+    masters = omega_site.with_role(site, "master")
+    if not masters:
+        found.append(f"{top}.nodes: no node has the role master; give it to exactly one node")
+    for name in masters[1:]:
+        found.append(f"{top}.nodes.{name}.roles: a second master ({masters[0]} is one already); give it to one node")
+    if not omega_site.with_role(site, "manager"):
+        found.append(f"{top}.nodes: no node has the role manager; a swarm needs one, better three")
+    for name in omega_site.nodes(site):
+        if len({"manager", "worker"} & set(omega_site.roles(site, name))) != 1:
+            found.append(f"{top}.nodes.{name}.roles: either manager or worker; write one of them")
+        address = omega_site.address(site, name)
+        if address in owners:
+            found.append(f"{top}.nodes.{name}.address: {address} is the address of {owners[address]} too; give its own")
+        owners.setdefault(address, name)
+    return found
