@@ -191,7 +191,8 @@ def _checked():
 
 def _missing(node, site, secrets):
     if node not in omega_site.nodes(site):
-        return f"{node} is not among the site's nodes: add it to pillar/site.sls under rpiomega:nodes"
+        cure = f"`rpiomega remove {node}` takes it out of the cluster; to keep it, add it to the site file"
+        return f"{node} is not among the site's nodes: {cure}"
     if omega_site.master(site) is None:
         return "no node of the site has the role master: give it to one in pillar/site.sls"
     if not secrets.get("consul"):

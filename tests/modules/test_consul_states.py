@@ -68,3 +68,9 @@ def test_an_agent_that_would_be_replaced_goes_on(node, tmp_path, monkeypatch):
         assert (answer["result"], answer["changes"]) == (None, {"rpiomega-consul": "replace"})
     else:
         assert failed(answer).startswith("rpiomega-consul was not replaced: ")
+
+
+def test_a_node_that_was_taken_out_of_the_site_is_told_both_ways_on(node, tmp_path):
+    answer = node("consul_agent.configured", str(tmp_path), IMAGE, str(tmp_path / "marker"), minion="pi9")
+    assert (answer["result"], answer["changes"], list(tmp_path.iterdir())) == (False, {}, [])
+    assert "`rpiomega remove pi9` takes it out of the cluster; to keep it, add it to the site file" in answer["comment"]
