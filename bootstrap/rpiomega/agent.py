@@ -108,13 +108,17 @@ def _listen(process, on_event) -> tuple[dict, NodeError | None]:
 def _launch_error(code: int, stderr: str, remote: Remote) -> SshError:
     user, last = remote.pool.settings.user, (stderr.strip().splitlines() or ["no reason given"])[-1]
     if code == NO_SUDO:
-        cure = f"on the board: echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/{user}"
+        right, file = f"echo '{user} ALL=(ALL) NOPASSWD: ALL'", f"/etc/sudoers.d/{user}"
+        cure = f"on the board: {right} | sudo tee {file}"
+        if "not found" in last:
+            cure = f"on the board, as root: apt-get install sudo && {right} > {file}"
         return SshError("sudo", f"user {user} cannot use sudo without a password ({last})", cure)
     if code == NO_PYTHON:
         cure = "on the board: sudo apt-get install python3 (or its system's package of Python 3.9 or newer)"
         return SshError("python", f"there is no python3 on the board, and none could be installed ({last})", cure)
     if code == NO_SPACE:
-        return SshError("space", f"nothing can be written to /tmp ({last})", "free some space (`df -h`)")
+        cure = "look for card errors with `dmesg`" if "Read-only" in last else "free some space (`df -h`)"
+        return SshError("space", f"nothing can be written to /tmp ({last})", cure)
     if code == 255:
         return classify(stderr, remote.at, remote.pool.settings)
     return SshError("other", f"the board's part ended with exit code {code} ({last})", "see this node's log")

@@ -309,6 +309,21 @@ def test_launcher_without_sudo_rights_says_so():
     assert launch("/usr/bin:/bin", user="nobody", cwd="/").returncode == agent.NO_SUDO
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "cure"),
+    [
+        (agent.NO_SUDO, "sudo: a password is required", "NOPASSWD: ALL' | sudo tee /etc/sudoers.d/pi"),
+        (agent.NO_SUDO, "sh: 3: sudo: not found", "as root: apt-get install sudo && echo 'pi ALL"),
+        (agent.NO_SPACE, "mktemp: failed to create directory: No space left on device", "free some space"),
+        (agent.NO_SPACE, "mktemp: failed to create directory: Read-only file system", "`dmesg`"),
+    ],
+)
+def test_what_stops_the_boards_part_has_a_cure_that_fits(pool, code, said, cure):
+    error = agent._launch_error(code, f"a banner\n{said}\n", pool(Settings("pi")).remote([HERE]))
+    assert said in error.cause
+    assert cure in error.cure
+
+
 def test_launcher_removes_what_it_brought(tmp_path):
     scratch = tmp_path / "seen"
     folder = tools(tmp_path / "bin", "id", "head", "rm", "python3")

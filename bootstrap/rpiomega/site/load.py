@@ -32,7 +32,7 @@ def load(path: Path) -> Site:
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        cure = "give the file with --site FILE"
+        cure = "run this in the checkout, or give the file with --site FILE"
         raise SiteError(path, [Problem((), f"cannot be read: {error.strerror}", cure)]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
