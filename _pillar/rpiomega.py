@@ -14,13 +14,17 @@ along (``pillar=`` of a salt-call): root on a worker could call itself the maste
 """
 
 import os
+import sys
 
-import omega_modules
-import omega_secrets
-import omega_site
-import omega_site_check
-import omega_site_file
-from salt.exceptions import SaltRenderError
+# Its own minion's copies stand on a master's path (salt.config.insert_system_path): older ones, until that syncs.
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_utils"))
+
+import omega_modules  # noqa: E402
+import omega_secrets  # noqa: E402
+import omega_site  # noqa: E402
+import omega_site_check  # noqa: E402
+import omega_site_file  # noqa: E402
+from salt.exceptions import SaltRenderError  # noqa: E402
 
 
 def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=""):

@@ -1,8 +1,4 @@
-"""The site file as the master reads it itself: what Salt's renderer keeps to its log, or does not mind at all.
-
-In a file of its own beside `omega_site_check`: until its minion has synced, a master that was updated may import a file
-of `_utils` as it was before.
-"""
+"""The site file as the master reads it itself: what Salt's renderer keeps to its log, or does not mind at all."""
 
 import os
 

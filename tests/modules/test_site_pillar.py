@@ -1,7 +1,11 @@
 """The master's copy of the site file, edited by hand: whatever is wrong stops every node's states, in one line."""
 
+import json
 import pathlib
+import subprocess
+import sys
 
+import commands
 import pytest
 from salt.exceptions import SaltRenderError
 
@@ -59,3 +63,22 @@ def test_a_slip_is_named_with_file_cause_and_next_step(load, content, said):
         load(content)
     (line,) = str(caught.value).splitlines()
     assert said in line
+
+
+def test_a_copy_from_before_an_update_is_not_used(tmp_path):
+    """In a process of its own, as a worker of the master is: Salt has what a minion synced on the path already."""
+    script = """
+import json, sys
+import salt.config, salt.loader
+opts = salt.config.master_config(sys.argv[1])
+salt.loader.pillars(opts, {})["rpiomega"]
+import omega_site_check
+print(json.dumps([sys.argv[2] in sys.path, omega_site_check.__file__]))
+"""
+    old, config = tmp_path / "extmods/utils", tmp_path / "master"
+    old.mkdir(parents=True)
+    (old / "omega_site_check.py").write_text("")
+    config.write_text(json.dumps({"extension_modules": str(old.parent), "pillar_dirs": [str(ROOT / "_pillar")]}))
+    command = [sys.executable, "-c", script, str(config), str(old)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=commands.BOUND)
+    assert commands.parsed(done) == [True, str(ROOT / "_utils/omega_site_check.py")]
