@@ -167,7 +167,17 @@ def consul_keys():
 @attempt
 def consul_snapshot():
     """Consul: a snapshot of everything"""
-    return consul(["GET", "/v1/snapshot"], ["GET", "/v1/snapshot?stale"], ["PUT", "/v1/snapshot", "x"])
+    requests = (["GET", "/v1/snapshot"], ["GET", "/v1/snapshot?stale"], ["PUT", "/v1/snapshot", "x"])
+    return [heard(request) for request in requests]
+
+
+def heard(request):
+    """What a request for a snapshot gives; a server's refusal may be lost with the connection that it closes."""
+    for _ in range(20):
+        found = consul(request)
+        if "reset by peer" not in repr(found):
+            break
+    return found
 
 
 @attempt

@@ -198,11 +198,17 @@ class Stranger:
             pytest.skip(f"a second engine does not run inside a virtual Pi here: {done.err[-200:]}")
 
     def _script(self):
-        """A network namespace behind the node's own address, and an engine in it (`ip netns exec` hides cgroups)."""
+        """A network namespace behind the node's own address, and an engine in it (`ip netns exec` hides cgroups).
+
+        NetworkManager would ask DHCP about a new interface, and take its address away for that.
+        """
         return f"""
 set -e
 ip netns add {self.name}
 ip link add st0 type veth peer name st1 netns {self.name}
+if systemctl -q is-active NetworkManager; then
+  timeout 20 sh -c 'until nmcli device set st0 managed no; do sleep 0.1; done'
+fi
 ip addr add 10.99.77.1/24 dev st0; ip link set st0 up
 ip -n {self.name} addr add 10.99.77.2/24 dev st1; ip -n {self.name} link set st1 up
 ip -n {self.name} link set lo up; ip -n {self.name} route add default via 10.99.77.1
