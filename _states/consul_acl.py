@@ -33,7 +33,7 @@ def cluster_tokens(name, marker, config_dir, timeout=120):
     test, starter = __opts__["test"], os.path.join(config_dir, omega_consul_agent.BOOTSTRAP)
     try:
         client = omega_consul.from_salt(__opts__, __pillar__, token=management)
-        client.wait_ready(0 if test else timeout)
+        client.wait_ready(0 if test else timeout, acl=True)
         ret["changes"] = omega_consul_cluster.tokens(client, site, tokens, test)
         if not os.path.exists(marker) or os.path.exists(starter):
             ret["changes"]["marker"] = marker

@@ -453,17 +453,22 @@ class Client:
         passing = {check["Node"] for check in checks if check["CheckID"] == "serfHealth" and not check["ServiceID"]}
         return passing | {member["Name"] for member in members if member["Status"] == MEMBER_ALIVE}
 
-    def wait_ready(self, bound=60.0):
+    def wait_ready(self, bound=60.0, acl=False):
         """
         Wait until the agent answers, a leader exists and the token is known; ConsulError with the last thing
         seen after `bound` seconds. A consistent read proves all three at once. A refused token is waited for
         too: on a first run the master creates it while we wait.
+
+        :param acl: wait for calls of the ACL system too: a server that has just started, of a release before 1.11, may
+            answer all of them that it is in legacy mode, until it knows the leader's mode (seen on 1.8.7)
         """
         deadline, last, pause = time.monotonic() + bound, None, 0.25
         what = "waiting until it is ready"
         while True:
             try:
                 self.request("get", "/v1/catalog/nodes", [("consistent", "1")], what=what)
+                if acl:
+                    self.request("get", "/v1/acl/token/self", what=what)
                 return
             except ConsulError as error:
                 if not error.transient and error.kind != "denied":

@@ -249,6 +249,23 @@ def test_wait_ready_reports_the_last_thing_it_saw(consul_server):
     consul_server.client().wait_ready(60)
 
 
+def test_wait_ready_waits_until_the_acl_system_answers(consul_server, monkeypatch):
+    """A server of three that restarts answers so for some 0.2 s; here the first two calls are, whenever they come."""
+    client, left, real = consul_server.client(), [2], consul_server.client().request
+
+    def starting(method, path, *args, **kwargs):
+        if path.startswith("/v1/acl/") and left[0]:
+            left[0] -= 1
+            raise client.failure(path, 500, "The ACL system is currently in legacy mode.")
+        return real(method, path, *args, **kwargs)
+
+    monkeypatch.setattr(client, "request", starting)
+    client.wait_ready(60)
+    assert left == [2], "who does not manage tokens need not wait"
+    client.wait_ready(60, acl=True)
+    assert left == [0]
+
+
 def test_settings_arguments_before_configuration_before_pillar():
     secrets = {"rpiomega_secrets": {"consul": {"token": "own"}}}
     both = {**secrets, "consul": {"url": "http://pillar:1", "token": "pillar"}}
