@@ -42,6 +42,7 @@ class Agent:
         self.config.mkdir(parents=True)
         self.keeper = Keeper(name, ("--net",), OPEN)
         self.process, self.wanted, self.starts = None, False, 0
+        self.down_with = None  # who was down as `restart` had stopped this one
         self._lock = threading.Lock()
 
     def client(self, token=None, timeout=3.0):
@@ -127,6 +128,7 @@ class Agent:
     def restart(self):
         """What `container.running` does to a container whose configuration changed; None, as nothing went wrong."""
         self.stop()
+        self.down_with = [agent.name for agent in self.site if not agent.process]
         self.start()
 
     def wipe(self):
