@@ -224,7 +224,9 @@ def test_all_servers_restarting_at_once_never_lose_the_quorum(site):
     assert {name: site[name].starts - starts[name] for name in SERVERS} == dict.fromkeys(SERVERS, 1)
     assert {name: site[name].down_with for name in SERVERS} == {name: [name] for name in SERVERS}
     assert watch.longest_without_leader < ELECTION, watch.longest_without_leader
-    assert consul_servers.to_spare(consul_servers.read(site["pi1"].management())) == 1
+    # Each was healthy before the next one's turn; on a busy machine autopilot may miss one again for a moment.
+    servers = consul_servers.wait_good(site["pi1"].management(), SERVERS, 60)
+    assert consul_servers.to_spare(servers) == 1
 
 
 class Watch:
