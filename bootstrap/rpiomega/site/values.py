@@ -94,10 +94,11 @@ Registry = _text(
 )
 # What Docker appends to is the path: a mirror may have none (docs.docker.com/docker-hub/image-library/mirror).
 Mirror = _text(r"https?://[^\s/]+/?", "a registry mirror", "write http://HOST:PORT or https://HOST, without a path")
-FileName = _text(r"[A-Za-z0-9_][A-Za-z0-9._-]*", "a bare file name", "letters, digits, . _ and -, no folder")
+_NO_FOLDER = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+FileName = _text(_NO_FOLDER, "a bare file name", "letters, digits, . _ and -, no folder")
 # Whoever writes the account's key here instead finds it in no message, nor in the master's job cache.
 AccountFile = _text(
-    r"[A-Za-z0-9_][A-Za-z0-9._-]*",
+    _NO_FOLDER,
     "the name of a file among the B2 secrets of the master",
     "letters, digits, . _ and -, no folder; an account's key stays out of the site file: docs/b2.md",
     hidden=True,
