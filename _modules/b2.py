@@ -9,8 +9,7 @@ Terms and limits are those of Backblaze's documentation (backblaze.com/docs/clou
 
 import os
 
-import omega_b2
-import omega_b2_files
+from omega.b2 import client, files
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "b2"
@@ -22,8 +21,8 @@ def __virtual__():
 
 def _ask(call, subject="B2", **arguments):
     try:
-        return omega_b2.ask(omega_b2.account(__pillar__), call, subject, **arguments)
-    except omega_b2.B2Error as error:
+        return client.ask(client.account(__pillar__), call, subject, **arguments)
+    except client.B2Error as error:
         raise CommandExecutionError(str(error)) from None
 
 
@@ -153,7 +152,7 @@ def bucket_delete(name, purge=False):
 
         salt-call b2.bucket_delete omega-scratch
     """
-    seconds = omega_b2.PURGE_SECONDS if purge else omega_b2.SECONDS
+    seconds = client.PURGE_SECONDS if purge else client.SECONDS
     return _ask("delete_bucket", f"bucket {name}", seconds=seconds, name=name, purge=purge)
 
 
@@ -197,14 +196,14 @@ def key_create(name, capabilities, secret_file, bucket_id=None, name_prefix=None
     subject = f"application key {name}"
     ids = [bucket_id] if bucket_id else None
     if os.path.isfile(secret_file):
-        foreign = omega_b2_files.foreign(secret_file, [key["key_id"] for key in keys(name)])
+        foreign = files.foreign(secret_file, [key["key_id"] for key in keys(name)])
         if foreign:
             raise CommandExecutionError(f"{subject}: {foreign}")
     made = _ask(
         "create_key", subject, name=name, capabilities=list(capabilities), bucket_ids=ids, name_prefix=name_prefix
     )
     try:
-        omega_b2_files.write(secret_file, made["key_id"], made.pop("key"))
+        files.write(secret_file, made["key_id"], made.pop("key"))
     except OSError as error:
         _ask("delete_key", subject, key_id=made["key_id"])
         cause = f"its secret cannot be written to {secret_file} ({error.strerror}), so the key was deleted again"
@@ -226,8 +225,8 @@ def key_delete(key_id):
     """
     subject = f"application key {key_id}"
     try:
-        own = omega_b2.account(__pillar__)["key_id"]
-    except omega_b2.B2Error as error:
+        own = client.account(__pillar__)["key_id"]
+    except client.B2Error as error:
         raise CommandExecutionError(str(error)) from None
     if key_id == own:
         raise CommandExecutionError(f"{subject}: this node itself uses it; give the node another key first")

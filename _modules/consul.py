@@ -2,7 +2,7 @@
 Consul: keys, transactions, sessions, locks, elections, the agent, catalog, health, ACLs, snapshots.
 
 It replaces the ``consul`` module that Salt had in core until 3007, with the same functions and arguments. The
-functions are written, each with its documentation, in ``_utils/omega_consul_exec_*.py``; here they get the
+functions are written, each with its documentation, in ``_utils/omega/consul/exec/*.py``; here they get the
 arguments all of them share, and Salt's configuration:
 
 consul_url
@@ -23,44 +23,35 @@ Requires py-consul.
 
 import time
 
-import omega_consul
-import omega_consul_cluster
-import omega_consul_exec
-import omega_consul_exec_acl
-import omega_consul_exec_agent
-import omega_consul_exec_catalog
-import omega_consul_exec_kv
-import omega_consul_exec_servers
-import omega_consul_exec_session
-import omega_consul_exec_snapshot
-import omega_consul_recover
-import omega_containers
-import omega_docker
-import omega_secrets
-import omega_site
+from omega.consul import client as consul_client
+from omega.consul import recover, tokens
+from omega.consul.exec import acl, agent, catalog, common, kv, servers, session, snapshot
+from omega.docker import containers, engine
+from omega.secrets import store
+from omega.site import nodes as site_nodes
 
 __virtualname__ = "consul"
 __func_alias__ = {"list_": "list"}
 
 _SOURCES = (
-    omega_consul_exec_kv,
-    omega_consul_exec_session,
-    omega_consul_exec_agent,
-    omega_consul_exec_catalog,
+    kv,
+    session,
+    agent,
+    catalog,
 )
-_MANAGING = (omega_consul_exec_acl, omega_consul_exec_snapshot, omega_consul_exec_servers)
+_MANAGING = (acl, snapshot, servers)
 
 
 def __virtual__():
     try:
-        omega_consul.load_library()
-    except omega_consul.ConsulError as error:
+        consul_client.load_library()
+    except consul_client.ConsulError as error:
         return False, str(error)
     return __virtualname__
 
 
 def _connect(consul_url, token):
-    client = omega_consul.from_salt(__opts__, __pillar__, consul_url, token)
+    client = consul_client.from_salt(__opts__, __pillar__, consul_url, token)
     client.name = __opts__.get("id")
     return client
 
@@ -72,7 +63,7 @@ def _manage(consul_url, token):
 for _sources, _client in ((_SOURCES, _connect), (_MANAGING, _manage)):
     for _source in _sources:
         for _function in _source.FUNCTIONS:
-            globals()[_function.__name__] = omega_consul_exec.expose(_function, _client)
+            globals()[_function.__name__] = common.expose(_function, _client)
 
 
 def rotate_node_token(node, secrets="/etc/rpiomega/secrets"):
@@ -92,19 +83,19 @@ def rotate_node_token(node, secrets="/etc/rpiomega/secrets"):
     """
     site = __pillar__.get("rpiomega") or {}
     if not (__pillar__.get("rpiomega_secrets") or {}).get("management_token"):
-        return _no(f"{__opts__['id']} has no management token: run this on the master, {omega_site.master(site)}")
-    if node not in omega_site.nodes(site):
+        return _no(f"{__opts__['id']} has no management token: run this on the master, {site_nodes.master(site)}")
+    if node not in site_nodes.nodes(site):
         return _no(f"{node} is not among the site's nodes")
     client = _manage(None, None)
     try:
         client.wait_ready(0)  # before the file changes: a refused call must leave everything as it was
-        token = omega_secrets.Store(secrets).rotate_consul_token(node)
-        omega_consul_cluster.node_token(client, site, node, token)
+        token = store.Store(secrets).rotate_consul_token(node)
+        tokens.node_token(client, site, node, token)
     except OSError as error:
         return _no(f"{node} keeps its token, no new one could be written: {error}")
-    except omega_consul.ConsulError as error:
-        return {**omega_consul_exec.failed(error), "success": False}
-    return omega_consul_exec.done(f"{node} has a new token; now: salt {node} state.apply consul")
+    except consul_client.ConsulError as error:
+        return {**common.failed(error), "success": False}
+    return common.done(f"{node} has a new token; now: salt {node} state.apply consul")
 
 
 def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
@@ -124,37 +115,37 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
 
         salt-call --local consul.recover_peers confirm=rpiomega-2
     """
-    node, bound = __opts__["id"], omega_consul_exec.seconds(timeout)
+    node, bound = __opts__["id"], common.seconds(timeout)
     try:
-        found = omega_containers.container(omega_docker.connect(), container)
+        found = containers.container(engine.connect(), container)
         if found is None:
             return _no(f"{node} has no container {container}: recover on a node that was a Consul server")
-        folder, address = omega_consul_recover.place(found.attrs)
+        folder, address = recover.place(found.attrs)
         client = _connect(None, None)
-        omega_consul_recover.check_lost(client, node, lambda: time.sleep(omega_consul_recover.PAUSE))
-        peer = omega_consul_recover.peers(folder, address)
+        recover.check_lost(client, node, lambda: time.sleep(recover.PAUSE))
+        peer = recover.peers(folder, address)
         if confirm != node:
             text = f"would make {node} ({peer[0]['address']}, {folder}) Consul's only server and restart {container}"
             return _no(f"{text}; to do it: confirm={node}")
         start = f"`docker start {container}`"
-        with omega_docker.asking(f"container {container} did not stop, so nothing was written", f"{start}, run again"):
+        with engine.asking(f"container {container} did not stop, so nothing was written", f"{start}, run again"):
             found.stop(timeout=20)
         try:
-            omega_consul_recover.write(folder, address)
+            recover.write(folder, address)
         finally:
-            with omega_docker.asking(f"container {container} does not start", f"run {start}"):
+            with engine.asking(f"container {container} does not start", f"run {start}"):
                 found.start()
-        omega_consul_recover.wait_leader(client, node, bound)
-    except omega_docker.EngineError as error:
+        recover.wait_leader(client, node, bound)
+    except engine.EngineError as error:
         return _no(str(error))
     except OSError as error:
         return _no(f"{node}: peers.json was not written, {container} runs with its old peers again: {error}")
-    except omega_consul.ConsulError as error:
-        return {**omega_consul_exec.failed(error), "success": False}
-    return omega_consul_exec.done(
+    except consul_client.ConsulError as error:
+        return {**common.failed(error), "success": False}
+    return common.done(
         f"{node} leads Consul alone, with its data; empty servers join it by themselves: consul.wait_voters"
     )
 
 
 def _no(message):
-    return {**omega_consul_exec.refused(message, "bad_request"), "success": False}
+    return {**common.refused(message, "bad_request"), "success": False}

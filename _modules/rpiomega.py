@@ -6,9 +6,9 @@ Taking a node out of the cluster: what the master and the node itself do outside
 
 import functools
 
-import omega_docker
-import omega_removal
-from omega_consul import ConsulError
+from omega.consul.client import ConsulError
+from omega.docker import engine
+from omega.removal import node as removal_node
 from salt.exceptions import CommandExecutionError
 
 
@@ -21,7 +21,7 @@ def _told(function):
     def wrapper(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except (ConsulError, omega_docker.EngineError) as error:
+        except (ConsulError, engine.EngineError) as error:
             raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
 
     return wrapper
@@ -43,8 +43,8 @@ def removal(node):
 
         salt rpiomega-master rpiomega.removal rpiomega-4
     """
-    client = omega_removal.clients(__opts__, __pillar__, management=True)
-    return omega_removal.look(client, __pillar__.get("rpiomega") or {}, node)
+    client = removal_node.clients(__opts__, __pillar__, management=True)
+    return removal_node.look(client, __pillar__.get("rpiomega") or {}, node)
 
 
 @_told
@@ -62,7 +62,7 @@ def forget(node):
 
         salt rpiomega-master rpiomega.forget rpiomega-4
     """
-    return omega_removal.forget(omega_removal.clients(__opts__, __pillar__, management=True), node)
+    return removal_node.forget(removal_node.clients(__opts__, __pillar__, management=True), node)
 
 
 @_told
@@ -80,4 +80,4 @@ def leave_consul(container="rpiomega-consul"):
 
         salt rpiomega-4 rpiomega.leave_consul
     """
-    return omega_removal.leave_consul(omega_removal.clients(__opts__, __pillar__), container)
+    return removal_node.leave_consul(removal_node.clients(__opts__, __pillar__), container)

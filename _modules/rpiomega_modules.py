@@ -1,6 +1,6 @@
 """Which of the formula's modules this node has."""
 
-import omega_modules
+from omega.core import modules
 
 
 def digest():
@@ -15,4 +15,4 @@ def digest():
 
         salt '*' rpiomega_modules.digest
     """
-    return omega_modules.synced(__opts__["extension_modules"])
+    return modules.synced(__opts__["extension_modules"])

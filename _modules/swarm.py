@@ -14,15 +14,15 @@ locked, broken or still joining are told apart by /info, because the engine answ
 
 import functools
 
-import omega_consul
-import omega_site
-import omega_swarm_docker
-import omega_swarm_record
-import omega_swarm_spec_node
-from omega_swarm_docker import MANAGER, WORKER, SwarmError
+from omega.consul import client
+from omega.site import nodes as site_nodes
+from omega.swarm import api
+from omega.swarm import record as swarm_record
+from omega.swarm.api import MANAGER, WORKER, SwarmError
+from omega.swarm.settings import node as settings_node
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-ConsulError = omega_consul.ConsulError
+ConsulError = client.ConsulError
 
 __func_alias__ = {"services_": "services"}
 
@@ -46,11 +46,11 @@ def _told(function):
 
 def _engine(base_url):
     url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
-    return omega_swarm_docker.Engine(url)
+    return api.Engine(url)
 
 
 def _store():
-    return omega_swarm_record.Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"])
+    return swarm_record.Store(client.from_salt(__opts__, __pillar__), __opts__["id"])
 
 
 def _as_dict(node):
@@ -94,7 +94,7 @@ def info(base_url=None):
         "managers": list(local.managers),
         "leaderless": local.leaderless,
         "certificate_expires": local.expires.isoformat() if local.expires else None,
-        "description": omega_swarm_docker.describe(local),
+        "description": api.describe(local),
     }
 
 
@@ -254,7 +254,7 @@ def init(address, base_url=None, **settings):
         salt-call --local swarm.init 192.168.1.10
     """
     engine = _engine(base_url)
-    if __opts__["id"] in omega_site.nodes(__pillar__.get("rpiomega") or {}):
+    if __opts__["id"] in site_nodes.nodes(__pillar__.get("rpiomega") or {}):
         raise CommandExecutionError(
             f"{__opts__['id']} belongs to a cluster: apply the state swarm instead, which cannot make a second swarm"
         )
@@ -319,13 +319,13 @@ def node_update(
         "role": role,
         "availability": availability,
         "labels": labels,
-        "labels_state": omega_swarm_spec_node.REPLACE if replace_labels else omega_swarm_spec_node.MERGE,
+        "labels_state": settings_node.REPLACE if replace_labels else settings_node.MERGE,
         "labels_to_remove": remove_labels,
     }
-    wrong = omega_swarm_spec_node.problem(**wanted)
+    wrong = settings_node.problem(**wanted)
     if wrong:
         raise SaltInvocationError(wrong)
-    return omega_swarm_spec_node.apply(_engine(base_url), name, **wanted)
+    return settings_node.apply(_engine(base_url), name, **wanted)
 
 
 def promote(name, base_url=None):

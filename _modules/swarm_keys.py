@@ -7,12 +7,10 @@ CommandExecutionError with the next step.
 
 import functools
 
-import omega_consul
-import omega_swarm_docker
-import omega_swarm_record
-import omega_swarm_spec_ca
-import omega_swarm_spec_key
-from omega_swarm_docker import SwarmError
+from omega.consul import client
+from omega.swarm import api, record
+from omega.swarm.api import SwarmError
+from omega.swarm.settings import ca, key
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "swarm"
@@ -29,7 +27,7 @@ def _told(function):
     def wrapper(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except (SwarmError, omega_consul.ConsulError) as error:
+        except (SwarmError, client.ConsulError) as error:
             raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
 
     return wrapper
@@ -37,11 +35,11 @@ def _told(function):
 
 def _engine(base_url):
     url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
-    return omega_swarm_docker.Engine(url)
+    return api.Engine(url)
 
 
 def _store():
-    return omega_swarm_record.Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"])
+    return record.Store(client.from_salt(__opts__, __pillar__), __opts__["id"])
 
 
 def _keyring():
@@ -49,7 +47,7 @@ def _keyring():
     site = (__pillar__.get("rpiomega") or {}).get("swarm") or {}
     if (site.get("spec") or {}).get("unlock") == "never":
         return None
-    return omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__))
+    return key.Keyring(key.path_of(__opts__, __pillar__))
 
 
 @_told
@@ -71,7 +69,7 @@ def rotate_tokens(role, base_url=None):
 
         salt rpiomega-master swarm.rotate_tokens worker
     """
-    omega_swarm_spec_ca.rotate_token(_engine(base_url), _store(), role)
+    ca.rotate_token(_engine(base_url), _store(), role)
     return True
 
 
@@ -93,7 +91,7 @@ def rotate_unlock_key(base_url=None):
         salt rpiomega-master swarm.rotate_unlock_key
     """
     keyring = _keyring()
-    others = omega_swarm_spec_key.rotate(_engine(base_url), keyring)
+    others = key.rotate(_engine(base_url), keyring)
     following = f"salt -L {','.join(others)} swarm.keep_unlock_key" if others and keyring else ""
     return {"outdated": others, "next": following}
 
@@ -117,7 +115,7 @@ def keep_unlock_key(base_url=None):
     keyring = _keyring()
     if keyring is None:
         raise CommandExecutionError(f"{__opts__['id']}: the site says swarm.spec.unlock: never, so no key is kept")
-    return omega_swarm_spec_key.keep(_engine(base_url), keyring)
+    return key.keep(_engine(base_url), keyring)
 
 
 @_told
@@ -136,9 +134,9 @@ def ca_status(base_url=None):
         salt rpiomega-master swarm.ca_status
     """
     engine = _engine(base_url)
-    finished, progress = omega_swarm_spec_ca.progress(engine)
-    root = omega_swarm_spec_ca.root_of(engine.cluster())
-    return {"finished": finished, "progress": progress, "fingerprint": omega_swarm_spec_ca.fingerprint(root)}
+    finished, progress = ca.progress(engine)
+    root = ca.root_of(engine.cluster())
+    return {"finished": finished, "progress": progress, "fingerprint": ca.fingerprint(root)}
 
 
 @_told
@@ -160,5 +158,5 @@ def rotate_ca(timeout=600, even_if_down=False, base_url=None):
 
         salt -t 660 rpiomega-master swarm.rotate_ca
     """
-    old, new = omega_swarm_spec_ca.rotate_ca(_engine(base_url), _store(), timeout, even_if_down)
+    old, new = ca.rotate_ca(_engine(base_url), _store(), timeout, even_if_down)
     return {"old": old, "new": new}

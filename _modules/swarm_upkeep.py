@@ -7,16 +7,14 @@ CommandExecutionError with the next step.
 
 import functools
 
-import omega_consul
-import omega_site
-import omega_swarm
-import omega_swarm_docker
-import omega_swarm_promote
-import omega_swarm_record
-import omega_swarm_recover
-import omega_swarm_removal
-import omega_swarm_tend
-from omega_swarm_docker import SwarmError
+from omega.consul import client
+from omega.site import nodes as site_nodes
+from omega.swarm import api, record, recover
+from omega.swarm import removal as swarm_removal
+from omega.swarm.api import SwarmError
+from omega.swarm.member import promote
+from omega.swarm.member import run as member_run
+from omega.swarm.nodes import run as nodes_run
 from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "swarm"
@@ -33,7 +31,7 @@ def _told(function):
     def wrapper(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except (SwarmError, omega_consul.ConsulError) as error:
+        except (SwarmError, client.ConsulError) as error:
             raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
 
     return wrapper
@@ -41,11 +39,11 @@ def _told(function):
 
 def _engine(base_url):
     url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
-    return omega_swarm_docker.Engine(url)
+    return api.Engine(url)
 
 
 def _store():
-    return omega_swarm_record.Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"])
+    return record.Store(client.from_salt(__opts__, __pillar__), __opts__["id"])
 
 
 def _newest_pillar():
@@ -82,10 +80,10 @@ def promote_waiting(base_url=None):
     engine = _engine(base_url)
     local = engine.local()
     if not local.control:
-        return {"promoted": [], "waiting": [], "comment": omega_swarm_docker.describe(local)}
-    want = omega_swarm.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
-    promoted, waiting = omega_swarm_promote.promote_waiting(engine, _store(), want)
-    return {"promoted": promoted, "waiting": waiting, "comment": omega_swarm_docker.describe(local)}
+        return {"promoted": [], "waiting": [], "comment": api.describe(local)}
+    want = member_run.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
+    promoted, waiting = promote.promote_waiting(engine, _store(), want)
+    return {"promoted": promoted, "waiting": waiting, "comment": api.describe(local)}
 
 
 @_told
@@ -106,7 +104,7 @@ def removal(node, base_url=None):
 
         salt rpiomega-master swarm.removal rpiomega-4
     """
-    return omega_swarm_removal.look(_engine(base_url), _store(), node)
+    return swarm_removal.look(_engine(base_url), _store(), node)
 
 
 @_told
@@ -129,7 +127,7 @@ def drop(node, dead=False, timeout=60, base_url=None):
 
         salt rpiomega-master swarm.drop rpiomega-4 dead=True
     """
-    return omega_swarm_removal.drop(_engine(base_url), _store(), node, dead, timeout)
+    return swarm_removal.drop(_engine(base_url), _store(), node, dead, timeout)
 
 
 @_told
@@ -154,7 +152,7 @@ def look_after(base_url=None):
         return {"result": True, **done, "changes": {}}
     site = _newest_pillar().get("rpiomega") or {}
     # Each join of a wave calls this: new tokens at each would only turn away those who are joining.
-    run = omega_swarm_tend.Tender(_engine(base_url), _store(), site, gather=None)
+    run = nodes_run.Tender(_engine(base_url), _store(), site, gather=None)
     result, comment = run.run()
     return {"result": result, **done, "changes": run.changes, "comment": comment}
 
@@ -177,8 +175,8 @@ def bootstrap_takeover(node):
         salt rpiomega-2 swarm.bootstrap_takeover rpiomega-master
     """
     site = __pillar__.get("rpiomega") or {}
-    address = omega_site.address(site, node) if node in omega_site.nodes(site) else None
-    before, after = omega_swarm_recover.take_over(_store(), node, address)
+    address = site_nodes.address(site, node) if node in site_nodes.nodes(site) else None
+    before, after = recover.take_over(_store(), node, address)
     return {"old": before.value(), "new": after.value()}
 
 
@@ -205,5 +203,5 @@ def force_new_cluster(confirm, base_url=None):
 
         salt rpiomega-2 swarm.force_new_cluster 3r2dgmckb8y29xdxrmqveo21n
     """
-    want = omega_swarm.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
-    return omega_swarm_recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)
+    want = member_run.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
+    return recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)

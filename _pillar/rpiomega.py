@@ -19,11 +19,10 @@ import sys
 # Its own minion's copies stand on a master's path (salt.config.insert_system_path): older ones, until that syncs.
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_utils"))
 
-import omega_modules  # noqa: E402
-import omega_secrets  # noqa: E402
-import omega_site  # noqa: E402
-import omega_site_check  # noqa: E402
-import omega_site_file  # noqa: E402
+from omega.core import modules  # noqa: E402
+from omega.secrets import store as secrets_store  # noqa: E402
+from omega.site import check, file  # noqa: E402
+from omega.site import nodes as site_nodes  # noqa: E402
 from salt.exceptions import SaltRenderError  # noqa: E402
 
 
@@ -47,20 +46,20 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=
     if not folders:
         return {}
     try:
-        site = omega_site_file.read(folders[0])
+        site = file.read(folders[0])
     except ValueError as error:
         raise SaltRenderError(str(error)) from None
-    wrong = omega_site_check.problems(site) or omega_site_file.clashes(site)
+    wrong = check.problems(site) or file.clashes(site)
     if wrong:
         raise SaltRenderError("site.sls: " + "\n".join(wrong))
-    if minion_id not in omega_site.nodes(site):
+    if minion_id not in site_nodes.nodes(site):
         return {}
-    store = omega_secrets.Store(secrets)
+    store = secrets_store.Store(secrets)
     found = {"consul": store.consul_for(site, minion_id)}
     account = store.b2_for(site, minion_id)
     if account:
         found["b2"] = account
-    if omega_site.master(site) == minion_id:
+    if site_nodes.master(site) == minion_id:
         found.update(store.consul_management(site))
     roots = (__opts__.get("file_roots") or {}).get("base") or []
-    return {"rpiomega_secrets": found, "rpiomega_modules": omega_modules.served(roots)}
+    return {"rpiomega_secrets": found, "rpiomega_modules": modules.served(roots)}

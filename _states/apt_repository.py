@@ -5,8 +5,8 @@ import os
 import ssl
 import urllib.request
 
-import omega_files
-import omega_openpgp
+from omega.core import files as core_files
+from omega.core import openpgp
 from salt.exceptions import CommandExecutionError
 
 KEYRINGS = "/etc/apt/keyrings"
@@ -18,7 +18,7 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "apt_repository: this system has no apt")
 
 
-@omega_files.told
+@core_files.told
 def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     """Have a deb822 source signed by exactly one key.
 
@@ -44,18 +44,18 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     )
     if not _is_key(key_file, fingerprint):
         ret["changes"][key_file] = fingerprint
-    if omega_files.read(source_file) != source:
+    if core_files.read(source_file) != source:
         ret["changes"][source_file] = uri
     if not ret["changes"]:
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"would write {', '.join(ret['changes'])}"}
-    before = {path: omega_files.read(path) for path in (key_file, source_file)}
+    before = {path: core_files.read(path) for path in (key_file, source_file)}
     if key_file in ret["changes"]:
         problem = _fetch_key(key_url, key_file, fingerprint)
         if problem:
             return {**ret, "result": False, "changes": {}, "comment": f"{name}: {problem}"}
-    omega_files.write(source_file, source)
+    core_files.write(source_file, source)
     refused = _refresh() if refresh else []
     ours = [line for line in refused if uri.rstrip("/") in line]
     if ours:
@@ -66,7 +66,7 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
     return {**ret, "comment": f"{name} configured{_others(refused)}"}
 
 
-@omega_files.told
+@core_files.told
 def absent(name, refresh=True):
     """Have neither the source nor the key of a repository.
 
@@ -82,7 +82,7 @@ def absent(name, refresh=True):
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"would remove {', '.join(found)}"}
     for path in found:
-        omega_files.remove(path)
+        core_files.remove(path)
     return {**ret, "comment": f"{name} removed{_others(_refresh() if refresh else [])}"}
 
 
@@ -104,18 +104,18 @@ def _put_back(files):
     """Give files ({path: text, None: none}) back what was there before."""
     for path, text in files.items():
         if text is None:
-            omega_files.remove(path)
+            core_files.remove(path)
         else:
-            omega_files.write(path, text)
+            core_files.write(path, text)
     # apt has dropped the lists of what was there before.
     _refresh()
 
 
 def _is_key(path, fingerprint):
-    text = omega_files.read(path)
+    text = core_files.read(path)
     try:
-        return text is not None and omega_openpgp.primary_fingerprints(os.fsencode(text)) == [fingerprint]
-    except omega_openpgp.KeyFileError:
+        return text is not None and openpgp.primary_fingerprints(os.fsencode(text)) == [fingerprint]
+    except openpgp.KeyFileError:
         return False
 
 
@@ -123,15 +123,15 @@ def _fetch_key(url, path, fingerprint):
     try:
         with urllib.request.urlopen(url, timeout=SECONDS, context=ssl.create_default_context()) as answer:
             data = answer.read(1 << 20)
-        found = omega_openpgp.primary_fingerprints(data)
+        found = openpgp.primary_fingerprints(data)
     except (OSError, ValueError, http.client.HTTPException) as error:
         return f"the signing key cannot be fetched from {url} ({error}); check DNS, clock and proxy of this node"
-    except omega_openpgp.KeyFileError as error:
+    except openpgp.KeyFileError as error:
         return f"{url} holds {error}; a captive portal or proxy may have answered instead"
     if found != [fingerprint]:
         return f"the key at {url} has fingerprint {', '.join(found)}, pinned is {fingerprint}: not trusted"
     try:
-        omega_files.write(path, data.decode("ascii"))
+        core_files.write(path, data.decode("ascii"))
     except UnicodeDecodeError:
         return f"the key at {url} is binary: give the address of the ASCII-armoured one, mostly *.asc"
     return None

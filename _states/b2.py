@@ -6,9 +6,8 @@ and stand in no state file. ``test=True`` asks B2 and changes nothing.
 
 import os
 
-import omega_b2
-import omega_b2_files
-import omega_files
+from omega.b2 import client, files
+from omega.core import files as core_files
 from salt.exceptions import CommandExecutionError
 
 RULE_KEYS = {
@@ -34,15 +33,15 @@ def _would(ret, comment):
 def _before_the_command(ret, changes):
     """Return what test=True says of the run that installs the b2 command first; None where the command is there."""
     try:
-        omega_b2.account(__pillar__)
-        omega_b2.python()
-    except omega_b2.B2Error as error:
+        client.account(__pillar__)
+        client.python()
+    except client.B2Error as error:
         if __opts__["test"] and error.kind == "missing":
             return {**ret, "result": None, "changes": changes, "comment": f"once the b2 command is installed ({error})"}
     return None
 
 
-@omega_files.told
+@core_files.told
 def authorized(name, env_file="/etc/rpiomega/b2.env"):
     """Have the node's B2 account at hand for a user's ``b2`` command, and in a file for root's services.
 
@@ -58,9 +57,9 @@ def authorized(name, env_file="/etc/rpiomega/b2.env"):
     """
     ret = _ret(name, f"{name} and root have the node's B2 account")
     try:
-        account = omega_b2.account(__pillar__)
-        text = omega_b2_files.environment(account)
-        if omega_files.read(env_file) != text or omega_files.mode_of(env_file) != 0o600:
+        account = client.account(__pillar__)
+        text = files.environment(account)
+        if core_files.read(env_file) != text or core_files.mode_of(env_file) != 0o600:
             ret["changes"][env_file] = "written"
         if not _remembered(name):
             ret["changes"][name] = "authorized"
@@ -69,18 +68,18 @@ def authorized(name, env_file="/etc/rpiomega/b2.env"):
         if __opts__["test"]:
             return _would(ret, f"would give {' and '.join(ret['changes'])} the node's B2 account")
         if env_file in ret["changes"]:
-            omega_files.write(env_file, text, 0o600)
+            core_files.write(env_file, text, 0o600)
         if name in ret["changes"]:
             __salt__["b2.remember"](name)
-    except (omega_b2.B2Error, CommandExecutionError) as error:
+    except (client.B2Error, CommandExecutionError) as error:
         return _failed(ret, error)
     return {**ret, "comment": f"gave {' and '.join(ret['changes'])} the node's B2 account"}
 
 
 def _remembered(user):
     try:
-        omega_b2.python()
-    except omega_b2.B2Error:
+        client.python()
+    except client.B2Error:
         # The run that this one predicts installs the command first.
         if __opts__["test"]:
             return False
@@ -88,7 +87,7 @@ def _remembered(user):
     return __salt__["b2.remembered"](user)
 
 
-@omega_files.told
+@core_files.told
 def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
     """Take away what `authorized` gave. An account file of another key, made by the user, stays.
 
@@ -97,19 +96,19 @@ def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
     :return: Salt's state return
     """
     ret = _ret(name, "the node has no B2 account")
-    account = omega_b2_files.read_environment(env_file)
+    account = files.read_environment(env_file)
     if not os.path.exists(env_file):
         return ret
     ret["changes"][env_file] = "removed"
     try:
-        if account and omega_b2.ask(account, "remembered", f"user {name}", user=name):
+        if account and client.ask(account, "remembered", f"user {name}", user=name):
             ret["changes"][name] = "deauthorized"
         if __opts__["test"]:
             return _would(ret, f"would take the B2 account from {' and '.join(ret['changes'])}")
         if name in ret["changes"]:
-            omega_b2.ask(account, "forget", f"user {name}", user=name)
+            client.ask(account, "forget", f"user {name}", user=name)
         os.unlink(env_file)
-    except omega_b2.B2Error as error:
+    except client.B2Error as error:
         if error.kind != "missing":
             return _failed(ret, error)
         if __opts__["test"] and (__pillar__.get("rpiomega") or {}).get("b2", {}).get("enabled", True):
@@ -273,7 +272,7 @@ def application_key_present(
             return ret
         if stale and not replace:
             return _failed(ret, _cannot_keep(subject, stale, wanted, secret_file))
-        foreign = None if fitting else omega_b2_files.foreign(secret_file, [key["key_id"] for key in existing])
+        foreign = None if fitting else files.foreign(secret_file, [key["key_id"] for key in existing])
         if foreign:
             return _failed(ret, f"{subject}: {foreign}")
         if __opts__["test"]:
@@ -295,7 +294,7 @@ def application_key_present(
 
 def _fits(key, wanted, secret_file):
     same = (key["capabilities"], key["bucket_ids"], key["name_prefix"]) == wanted
-    return same and omega_b2_files.key_id(secret_file) == key["key_id"]
+    return same and files.key_id(secret_file) == key["key_id"]
 
 
 def _cannot_keep(subject, stale, wanted, secret_file):

@@ -7,14 +7,14 @@ token before the cluster knows it, and no token ever travels back from Consul.
 import contextlib
 import os
 
-import omega_consul
-import omega_consul_agent
-import omega_consul_cluster
-import omega_files
-import omega_site
+from omega.consul import agent
+from omega.consul import client as consul_client
+from omega.consul import tokens as consul_tokens
+from omega.core import files
+from omega.site import nodes as site_nodes
 
 
-@omega_files.told
+@files.told
 def cluster_tokens(name, marker, config_dir, timeout=120):
     """Have a policy and a token for every node of the site, and one policy for who has none. Only on the master.
 
@@ -30,21 +30,21 @@ def cluster_tokens(name, marker, config_dir, timeout=120):
     if not management or not tokens:
         ret["comment"] = f"{__opts__['id']} has no management token: only the site's master keeps the ACLs"
         return {**ret, "result": False}
-    test, starter = __opts__["test"], os.path.join(config_dir, omega_consul_agent.BOOTSTRAP)
+    test, starter = __opts__["test"], os.path.join(config_dir, agent.BOOTSTRAP)
     try:
-        client = omega_consul.from_salt(__opts__, __pillar__, token=management)
+        client = consul_client.from_salt(__opts__, __pillar__, token=management)
         client.wait_ready(0 if test else timeout, acl=True)
-        ret["changes"] = omega_consul_cluster.tokens(client, site, tokens, test)
+        ret["changes"] = consul_tokens.tokens(client, site, tokens, test)
         if not os.path.exists(marker) or os.path.exists(starter):
             ret["changes"]["marker"] = marker
             if not test:
-                omega_files.write(marker, f"{client.leader()}\n", 0o600)
+                files.write(marker, f"{client.leader()}\n", 0o600)
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(starter)
-    except omega_consul.ConsulError as error:
+    except consul_client.ConsulError as error:
         # Before the first start there is nothing to compare with: everything would be made.
         if test and error.kind in ("unreachable", "no_leader"):
-            ret["changes"] = {node: ["policy", "token"] for node in omega_site.nodes(site)}
+            ret["changes"] = {node: ["policy", "token"] for node in site_nodes.nodes(site)}
             return {**ret, "result": None, "comment": f"would make them once Consul runs ({error})"}
         return {**ret, "result": False, "comment": str(error)}
     if not ret["changes"]:

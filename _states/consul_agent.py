@@ -6,27 +6,26 @@ rendered SLS, a file diff or a return.
 
 import os
 
-import omega_consul
-import omega_consul_agent
-import omega_consul_restart
-import omega_consul_retire
-import omega_consul_start
-import omega_containers
-import omega_docker
-import omega_files
-import omega_site
+from omega.consul import agent, start
+from omega.consul import client as consul_client
+from omega.consul import restart as consul_restart
+from omega.consul import retire as consul_retire
+from omega.core import files as core_files
+from omega.docker import containers
+from omega.docker import engine as docker_engine
+from omega.site import nodes as site_nodes
 
 # Set under test=True by `configured`, for `running`: the files it would find are not there yet.
 STALE = "rpiomega.consul_agent.stale"
 
 
-@omega_files.told
+@core_files.told
 def configured(name, image, marker, raft_multiplier=5):
     """Have the agent's configuration folder as the site and this node's secrets say.
 
     A server that shall be a client by the site file is left alone, with the reason, unless the pillar of this call
     says ``consul_retire: <its name>``: then it leaves Consul's servers in good order. So is a node of another cluster
-    than the secrets', and no cluster is started where another node has one (``_utils/omega_consul_start.py``).
+    than the secrets', and no cluster is started where another node has one (``_utils/omega/consul/start.py``).
 
     :param name: path of the folder on the node, mode 0700, files 0600
     :param image: the agent's container image; its version decides the syntax
@@ -48,7 +47,7 @@ def configured(name, image, marker, raft_multiplier=5):
     problem = _missing(node, site, secrets)
     if problem:
         return {**ret, "result": False, "comment": problem}
-    config = omega_consul_agent.build(
+    config = agent.build(
         site,
         node,
         image,
@@ -57,22 +56,22 @@ def configured(name, image, marker, raft_multiplier=5):
         raft_multiplier=raft_multiplier,
         checked=_checked(),
     )
-    problem = omega_consul_start.other_cluster(name, secrets["consul"])
+    problem = start.other_cluster(name, secrets["consul"])
     if problem:
         return {**ret, "result": False, "comment": f"{name}: {problem}"}
     try:
         bootstrap = _may_start(name, node, site, secrets["consul"], marker)
-    except omega_consul.ConsulError as error:
+    except consul_client.ConsulError as error:
         return {**ret, "result": False, "comment": f"{name}: {error}"}
-    wanted = omega_consul_agent.files(config, secrets["consul"], bootstrap)
+    wanted = agent.files(config, secrets["consul"], bootstrap)
     stale = [file for file, text in wanted.items() if not _is(os.path.join(name, file), text)]
     if not stale:
         return ret
-    shrinks = not config["server"] and omega_consul_retire.is_server(_text(name))
+    shrinks = not config["server"] and consul_retire.is_server(_text(name))
     if shrinks:
         try:
-            problem = omega_consul_retire.refusal(_client(), node, __pillar__.get(omega_consul_retire.FLAG))
-        except omega_consul.ConsulError as error:
+            problem = consul_retire.refusal(_client(), node, __pillar__.get(consul_retire.FLAG))
+        except consul_client.ConsulError as error:
             problem = str(error)
         if problem:
             return {**ret, "result": False, "comment": f"{name}: {problem}"}
@@ -85,12 +84,12 @@ def configured(name, image, marker, raft_multiplier=5):
         os.makedirs(name, mode=0o700, exist_ok=True)
         os.chmod(name, 0o700)
         for file in stale:
-            omega_files.write(os.path.join(name, file), wanted[file], 0o600)
+            core_files.write(os.path.join(name, file), wanted[file], 0o600)
 
-    if shrinks and __pillar__.get(omega_consul_retire.FLAG) == node:
+    if shrinks and __pillar__.get(consul_retire.FLAG) == node:
         try:
-            omega_consul_retire.retire(_client(), node, write)
-        except omega_consul.ConsulError as error:
+            consul_retire.retire(_client(), node, write)
+        except consul_client.ConsulError as error:
             return {**ret, "result": False, "changes": {}, "comment": str(error)}
         return {**ret, "comment": f"{name}: {node} has left Consul's servers and is a client now"}
     write()
@@ -101,7 +100,7 @@ def running(name, image, config_dir, volume, timeout=300):
     """Have the agent's container running with this image and configuration, made anew when either changed.
 
     Of Consul's servers one at a time is replaced, whenever and wherever states are applied: see
-    ``_utils/omega_consul_restart.py``. A server that cannot be spared is left running, with the reason.
+    ``_utils/omega/consul/restart.py``. A server that cannot be spared is left running, with the reason.
 
     :param name: the container's name
     :param image: its image, present on the node
@@ -120,30 +119,30 @@ def running(name, image, config_dir, volume, timeout=300):
             - volume: rpiomega-consul
     """
     test = __opts__["test"]
-    spec = omega_containers.spec_of(
+    spec = containers.spec_of(
         image,
         entrypoint=["consul"],
-        command=["agent", f"-config-dir={omega_consul_agent.CONFIG_DIR}"],
+        command=["agent", f"-config-dir={agent.CONFIG_DIR}"],
         network_mode="host",
         user="0",
         cap_drop=["ALL"],
-        volumes=[f"{config_dir}:{omega_consul_agent.CONFIG_DIR}:ro", f"{volume}:{omega_consul_agent.DATA_DIR}"],
+        volumes=[f"{config_dir}:{agent.CONFIG_DIR}:ro", f"{volume}:{agent.DATA_DIR}"],
         restart="always",
     )
     try:
-        engine = omega_docker.connect()
-    except omega_docker.EngineError as error:
-        return omega_containers.no_engine(name, error, {name: "create"}, test)
+        engine = docker_engine.connect()
+    except docker_engine.EngineError as error:
+        return containers.no_engine(name, error, {name: "create"}, test)
 
     def in_turn(restart):
         try:
             client = _client()
-        except omega_consul.ConsulError as error:
+        except consul_client.ConsulError as error:
             return f"{name} was not replaced: {error}", ""
-        return omega_consul_restart.in_turn(client, __opts__["id"], restart, timeout)
+        return consul_restart.in_turn(client, __opts__["id"], restart, timeout)
 
-    files = [os.path.join(config_dir, file) for file in omega_consul_agent.FILES]
-    ret = omega_containers.running(engine, name, spec, files, test=test, around=in_turn)
+    files = [os.path.join(config_dir, file) for file in agent.FILES]
+    ret = containers.running(engine, name, spec, files, test=test, around=in_turn)
     if test and __context__.pop(STALE, False) and ret["result"] is True:
         return {**ret, "result": None, "changes": {name: "replace"}, "comment": f"{name}: would replace the container"}
     return ret
@@ -160,8 +159,8 @@ def ready(name, timeout=300):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "Consul is ready"}
     try:
-        omega_consul.from_salt(__opts__, __pillar__).wait_ready(0 if __opts__["test"] else timeout)
-    except omega_consul.ConsulError as error:
+        consul_client.from_salt(__opts__, __pillar__).wait_ready(0 if __opts__["test"] else timeout)
+    except consul_client.ConsulError as error:
         if __opts__["test"] and error.kind != "missing":
             return {**ret, "result": None, "comment": f"would wait for Consul: {error}"}
         return {**ret, "result": False, "comment": str(error)}
@@ -171,29 +170,29 @@ def ready(name, timeout=300):
 def _may_start(name, node, site, secrets, marker):
     """Only the master starts a cluster, only once in the life of its secrets (the marker stands with them), and only
     where no other node has one."""
-    if node != omega_site.master(site) or os.path.exists(marker):
+    if node != site_nodes.master(site) or os.path.exists(marker):
         return False
-    begun = os.path.exists(os.path.join(name, omega_consul_agent.BOOTSTRAP))
-    return begun or not omega_consul_start.cluster_of(site, node, secrets)
+    begun = os.path.exists(os.path.join(name, agent.BOOTSTRAP))
+    return begun or not start.cluster_of(site, node, secrets)
 
 
 def _client():
     """Of the local agent. The master's token for the ACLs is known to Consul even before it knows the nodes' tokens."""
     management = (__pillar__.get("rpiomega_secrets") or {}).get("management_token")
-    return omega_consul.from_salt(__opts__, __pillar__, token=management)
+    return consul_client.from_salt(__opts__, __pillar__, token=management)
 
 
 def _checked():
     """Without a master no salt-minion runs, and its check would be critical for ever."""
     masterless = __opts__.get("file_client") == "local"
-    return [unit for unit in omega_consul_agent.CHECKED if not (masterless and unit == "salt-minion")]
+    return [unit for unit in agent.CHECKED if not (masterless and unit == "salt-minion")]
 
 
 def _missing(node, site, secrets):
-    if node not in omega_site.nodes(site):
+    if node not in site_nodes.nodes(site):
         cure = f"`rpiomega remove {node}` takes it out of the cluster; to keep it, add it to the site file"
         return f"{node} is not among the site's nodes: {cure}"
-    if omega_site.master(site) is None:
+    if site_nodes.master(site) is None:
         return "no node of the site has the role master: give it to one in pillar/site.sls"
     if not secrets.get("consul"):
         return (
@@ -204,8 +203,8 @@ def _missing(node, site, secrets):
 
 
 def _text(folder):
-    return omega_files.read(os.path.join(folder, "consul.json"))
+    return core_files.read(os.path.join(folder, "consul.json"))
 
 
 def _is(path, text):
-    return omega_files.read(path) == text and omega_files.mode_of(path) == 0o600
+    return core_files.read(path) == text and core_files.mode_of(path) == 0o600

@@ -1,6 +1,6 @@
 """Whether this node's own resolver answers Consul's names: systemd-resolved sends ``*.consul`` to the agent."""
 
-import omega_files
+from omega.core import files
 
 PORT = 8600
 # systemd-resolved takes a port since 246 (resolved.conf(5)); `~` makes the domain a route and no search domain.
@@ -8,7 +8,7 @@ DROP_IN = f"# Managed by Salt, salt/consul/resolver.sls.\n[Resolve]\nDNS=127.0.0
 SERVICE = "systemd-resolved"
 
 
-@omega_files.told
+@files.told
 def forwarded(name):
     """Have systemd-resolved ask the Consul agent for ``*.consul``.
 
@@ -26,7 +26,7 @@ def forwarded(name):
     return _have(ret, DROP_IN)
 
 
-@omega_files.told
+@files.told
 def absent(name):
     """Have no such drop-in.
 
@@ -38,7 +38,7 @@ def absent(name):
 
 def _have(ret, text):
     path = ret["name"]
-    before = omega_files.read(path)
+    before = files.read(path)
     if before == text:
         return ret
     ret["changes"] = {path: "write" if text else "remove"}
@@ -56,6 +56,6 @@ def _have(ret, text):
 
 def _put(path, text):
     if text:
-        omega_files.write(path, text)
+        files.write(path, text)
     else:
-        omega_files.remove(path)
+        files.remove(path)

@@ -5,8 +5,7 @@ Salt 3008 has no Docker states of its own, and the former ones could not say und
 
 import os
 
-import omega_containers
-import omega_docker
+from omega.docker import containers, engine
 
 
 def image_present(name, archive=None):
@@ -24,18 +23,18 @@ def image_present(name, archive=None):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is present"}
     try:
-        client = omega_docker.connect(timeout=600)
-    except omega_docker.EngineError as error:
-        return omega_containers.no_engine(name, error, {name: "load" if archive else "pull"}, __opts__["test"])
+        client = engine.connect(timeout=600)
+    except engine.EngineError as error:
+        return containers.no_engine(name, error, {name: "load" if archive else "pull"}, __opts__["test"])
     how = "loaded" if archive else "pulled"
     try:
-        if omega_containers.image(client, name):
+        if containers.image(client, name):
             return ret
         if __opts__["test"]:
             comment = f"{name} would be {how}" + (f" from {archive}" if archive else "")
             return {**ret, "result": None, "changes": {name: how}, "comment": comment}
         problem = _load(client, name, archive) if archive else _pull(client, name)
-    except omega_docker.EngineError as error:
+    except engine.EngineError as error:
         problem = str(error)
     if problem:
         return {**ret, "result": False, "comment": problem}
@@ -72,14 +71,14 @@ def running(
     :param stop_timeout: seconds a container may take to end before it is killed and replaced
     :return: Salt's state return
     """
-    spec = omega_containers.spec_of(
+    spec = containers.spec_of(
         image, entrypoint, command, network_mode, user, cap_drop or [], volumes or [], restart
     )
     try:
-        client = omega_docker.connect()
-    except omega_docker.EngineError as error:
-        return omega_containers.no_engine(name, error, {name: "create"}, __opts__["test"])
-    return omega_containers.running(client, name, spec, config or [], stop_timeout, __opts__["test"])
+        client = engine.connect()
+    except engine.EngineError as error:
+        return containers.no_engine(name, error, {name: "create"}, __opts__["test"])
+    return containers.running(client, name, spec, config or [], stop_timeout, __opts__["test"])
 
 
 def absent(name, stop_timeout=20):
@@ -96,10 +95,10 @@ def absent(name, stop_timeout=20):
             - name: rpiomega-registry
     """
     try:
-        client = omega_docker.connect()
-    except omega_docker.EngineError as error:
-        return omega_containers.no_engine(name, error, {}, __opts__["test"])
-    return omega_containers.absent(client, name, stop_timeout, __opts__["test"])
+        client = engine.connect()
+    except engine.EngineError as error:
+        return containers.no_engine(name, error, {}, __opts__["test"])
+    return containers.absent(client, name, stop_timeout, __opts__["test"])
 
 
 def _load(client, name, archive):
@@ -107,14 +106,14 @@ def _load(client, name, archive):
     if not path or not os.path.exists(path):
         return f"{name}: {archive} is not among the master's files: run `rpiomega bootstrap` for the master again"
     cure = "make that archive again with `docker save`, and see `df` on this node"
-    with omega_docker.asking(f"{name}: {archive} cannot be loaded", cure), open(path, "rb") as file:
+    with engine.asking(f"{name}: {archive} cannot be loaded", cure), open(path, "rb") as file:
         client.images.load(file)
-    if not omega_containers.image(client, name):
+    if not containers.image(client, name):
         return f"{name}: {archive} holds another image: check consul.image and consul.archive in the site file"
     return None
 
 
 def _pull(client, name):
     cure = "check this node's DNS and clock, or give the site file an image archive"
-    with omega_docker.asking(f"{name} cannot be pulled", cure):
+    with engine.asking(f"{name} cannot be pulled", cure):
         client.images.pull(name)

@@ -7,15 +7,13 @@ is reachable again: applied to all nodes at once, one manager restarts at a time
 import json
 import os
 
-import omega_consul
-import omega_docker
-import omega_docker_config
-import omega_docker_data
-import omega_docker_packages as docker_packages
-import omega_docker_settings
-import omega_docker_turn
-import omega_files
-from omega_docker_service import Service
+from omega.consul import client
+from omega.core import files
+from omega.docker import config, data, turn
+from omega.docker import engine as docker_engine
+from omega.docker import packages as docker_packages
+from omega.docker import settings as docker_settings
+from omega.docker.service import Service
 from salt.exceptions import CommandExecutionError
 
 HELD = "/var/lib/rpiomega/docker-held.json"
@@ -49,7 +47,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
             - version: '28.5'
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "Docker is installed"}
-    own = json.loads(omega_files.read(HELD) or "[]")
+    own = json.loads(files.read(HELD) or "[]")
     try:
         state = docker_packages.look([*packages, *conflicting])
         if not docker_packages.known(packages[0], version, state):
@@ -79,7 +77,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
     if problem:
         changes = _happened([*packages, *conflicting], state["installed"])
         return {**ret, "result": False, "changes": changes, "comment": problem}
-    omega_files.write(HELD, json.dumps(sorted(packages) if version else []) + "\n")
+    files.write(HELD, json.dumps(sorted(packages) if version else []) + "\n")
     return {**ret, "comment": "Docker's packages are as the site wants them"}
 
 
@@ -90,7 +88,7 @@ def configured(
     insecure_registries=None,
     data_root="",
     move_data=False,
-    base_url=omega_docker.SOCKET,
+    base_url=docker_engine.SOCKET,
 ):
     """Have the engine run with these settings, beside those that others put in its file.
 
@@ -110,13 +108,13 @@ def configured(
     ours = dict(settings or {})
     ours.update({"registry-mirrors": mirrors} if mirrors else {})
     ours.update({"insecure-registries": insecure_registries} if insecure_registries else {})
-    ours.update({"data-root": data_root} if data_root and data_root != omega_docker_data.DEFAULT else {})
+    ours.update({"data-root": data_root} if data_root and data_root != data.DEFAULT else {})
     try:
-        wanted = omega_docker_settings.Settings(name, ours, Service(), move_data)
+        wanted = docker_settings.Settings(name, ours, Service(), move_data)
         if __opts__["test"] and wanted.service.program()[0] is None:
             return {**ret, "result": None, "changes": wanted.changes, "comment": "once Docker is installed"}
         due = wanted.check()
-    except (omega_docker_config.ConfigError, omega_docker_data.DataError) as error:
+    except (config.ConfigError, data.DataError) as error:
         return {**ret, "result": False, "comment": str(error)}
     ret["changes"] = {**wanted.changes, **({"engine": wanted.owed} if wanted.owed and wanted.service.active() else {})}
     ret["comment"] += wanted.remark
@@ -170,14 +168,14 @@ def _refresh():
 
 
 def _install(made):
-    return docker_packages.carry_out(made) or omega_docker.wait(_answers, ANSWER_BOUND)
+    return docker_packages.carry_out(made) or docker_engine.wait(_answers, ANSWER_BOUND)
 
 
 def _answers():
-    omega_docker.info()
+    docker_engine.info()
 
 
-def _stopping(act, base_url=omega_docker.SOCKET):
-    return omega_docker_turn.in_turn(
-        __opts__["id"], act, lambda: omega_consul.from_salt(__opts__, __pillar__), base_url
+def _stopping(act, base_url=docker_engine.SOCKET):
+    return turn.in_turn(
+        __opts__["id"], act, lambda: client.from_salt(__opts__, __pillar__), base_url
     )

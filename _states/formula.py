@@ -2,7 +2,7 @@
 
 A revision is used only if it comes after the one in use, is signed where the site asks for that, and renders for every
 node of the site. It is checked out beside the old one, and one rename makes it the one in use: see
-`_utils/omega_formula_release.py` for why a power cut cannot leave half of it.
+`_utils/omega/formula/release.py` for why a power cut cannot leave half of it.
 """
 
 import os
@@ -10,9 +10,7 @@ import shutil
 import subprocess
 import sys
 
-import omega_formula
-import omega_formula_finish
-import omega_formula_git
+from omega.formula import finish, repository, update
 
 # The master's workers keep these loaded as long as they live.
 LOADED_BY_MASTER = ("_pillar/", "_utils/", "_runners/")
@@ -53,7 +51,7 @@ def followed(
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
     test = __opts__["test"]
     try:
-        with omega_formula.planned(name, remote, rev, signers or (), allow_rewrite, master_config, rehearse=test) as (
+        with update.planned(name, remote, rev, signers or (), allow_rewrite, master_config, rehearse=test) as (
             step,
             releases,
         ):
@@ -67,11 +65,11 @@ def followed(
                 after = f"; {_todo(restart, 'would ')}" if restart or sync else ""
                 return {**ret, "result": None, "comment": f"would switch {name} to {step.new[:12]}{after}"}
             kept = releases.switch(step.path, step.new, rev)
-    except omega_formula_git.FormulaError as error:
-        at = omega_formula_git.head(name)
+    except repository.FormulaError as error:
+        at = repository.head(name)
         stays = f" ({name} stays at {at[:12]})" if at else ""
         return {**ret, "result": False, "changes": {}, "comment": f"{error}{stays}"}
-    except (omega_formula_git.GitFailed, OSError) as error:
+    except (repository.GitFailed, OSError) as error:
         return {
             **ret,
             "result": False,
@@ -90,8 +88,8 @@ def followed(
 def _changed(store, step):
     """Return the paths that differ; of a revision that cannot be compared, one in each folder of modules."""
     try:
-        return omega_formula_git.run(store, "diff", "--name-only", step.old, step.new).splitlines()
-    except omega_formula_git.GitFailed:
+        return repository.run(store, "diff", "--name-only", step.old, step.new).splitlines()
+    except repository.GitFailed:
         return LOADED_BY_MASTER
 
 
@@ -118,7 +116,7 @@ def _drop_caches(master_config):
 def _finish_later(service, master_config, commit):
     """Leave what other jobs must not meet to a unit of its own: this very job, and others, still have to return."""
     unit = f"--unit=rpiomega-formula-{commit[:12]}"
-    script = [sys.executable, "-I", omega_formula_finish.__file__, master_config, *([service] if service else [])]
+    script = [sys.executable, "-I", finish.__file__, master_config, *([service] if service else [])]
     try:
         subprocess.run(
             ["systemd-run", "--quiet", "--collect", unit, *script], check=True, capture_output=True, timeout=60

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 
-import omega_files
+from omega.core import files
 from packaging.requirements import Requirement
 
 STAMP = "rpiomega.json"
@@ -15,7 +15,7 @@ PIP_SECONDS = 900
 VENV_STEP = "install the packages python3 and python3-venv, and see that the disk is not full"
 
 
-@omega_files.told
+@files.told
 def installed(name, requirement, links=None, python="/usr/bin/python3"):
     """Have a tool installed in its own virtual environment.
 

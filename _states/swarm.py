@@ -6,21 +6,21 @@ cluster has none, joins it, or waits to be promoted. It can run on all nodes at 
 Consul decides who initialises. `swarm.absent` takes a node out, and only where it is called.
 """
 
-import omega_consul
-import omega_removal
-import omega_swarm
-import omega_swarm_absent
-import omega_swarm_run
-import omega_swarm_spec
-import omega_swarm_spec_key
-import omega_swarm_spec_node
-import omega_swarm_spec_run
-import omega_swarm_stack
-import omega_swarm_tend
-from omega_swarm_docker import WORKER, Engine, SwarmError
-from omega_swarm_record import Store
+from omega.consul import client
+from omega.removal import node as removal_node
+from omega.swarm import absent as swarm_absent
+from omega.swarm import waits
+from omega.swarm.api import WORKER, Engine, SwarmError
+from omega.swarm.member import run as member_run
+from omega.swarm.nodes import run as nodes_run
+from omega.swarm.record import Store
+from omega.swarm.settings import key as settings_key
+from omega.swarm.settings import node as settings_node
+from omega.swarm.settings import run as settings_run
+from omega.swarm.settings import spec
+from omega.swarm.stack import run as stack_run
 
-ConsulError = omega_consul.ConsulError
+ConsulError = client.ConsulError
 
 
 def __virtual__():
@@ -39,12 +39,12 @@ def _notify(node):
     """Event for the master's reactor: the managers look at once. Nobody may be there to hear it."""
     if __opts__.get("file_client") == "local" or __opts__.get("local"):
         return
-    __salt__["event.send"](omega_swarm.JOINED_EVENT, {"node": node})
+    __salt__["event.send"](member_run.JOINED_EVENT, {"node": node})
 
 
 def _failed(ret, node, error):
     """`ret` with the error. In test mode Docker and Consul may come by the states before this one."""
-    missing = __opts__["test"] and omega_swarm_run.not_there_yet(error)
+    missing = __opts__["test"] and waits.not_there_yet(error)
     if missing:
         return {**ret, "result": None, "comment": f"{node}: once {missing} runs ({error})"}
     return {**ret, "comment": f"{node}: {error}"}
@@ -132,7 +132,7 @@ def member(
         "default_addr_pool": default_addr_pool,
         "subnet_size": subnet_size,
     }
-    bounds = omega_swarm.Bounds(
+    bounds = member_run.Bounds(
         bootstrap_timeout,
         initializer_timeout,
         join_timeout,
@@ -144,10 +144,10 @@ def member(
     try:
         site = __pillar__.get("rpiomega") or {}
         allowed = {"readdress": readdress, "rejoin": rejoin, "min_free_mb": min_free_mb}
-        want = omega_swarm.wanted(site, _node(node), role, address, managers, settings, **allowed)
-        store = Store(omega_consul.from_salt(__opts__, __pillar__), want.node)
-        keyring = omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__, unlock_key_file))
-        run = omega_swarm.Member(_engine(base_url), store, want, bounds, _notify, keyring)
+        want = member_run.wanted(site, _node(node), role, address, managers, settings, **allowed)
+        store = Store(client.from_salt(__opts__, __pillar__), want.node)
+        keyring = settings_key.Keyring(settings_key.path_of(__opts__, __pillar__, unlock_key_file))
+        run = member_run.Member(_engine(base_url), store, want, bounds, _notify, keyring)
         if __opts__["test"]:
             ret["result"], ret["comment"], ret["changes"] = run.foresee()
         else:
@@ -190,9 +190,9 @@ def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
     """
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
-        store = Store(omega_consul.from_salt(__opts__, __pillar__), _node(node))
+        store = Store(client.from_salt(__opts__, __pillar__), _node(node))
         site = __pillar__.get("rpiomega") or {}
-        run = omega_swarm_tend.Tender(_engine(base_url), store, site, gather_timeout, timeout)
+        run = nodes_run.Tender(_engine(base_url), store, site, gather_timeout, timeout)
         ret["result"], ret["comment"] = run.foresee() if __opts__["test"] else run.run()
     except (SwarmError, ConsulError) as error:
         return _failed(ret, _node(node), error)
@@ -222,8 +222,8 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
     """
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
-        store = Store(omega_removal.clients(__opts__, __pillar__), _node(node))
-        leaver = omega_swarm_absent.Leaver(_engine(base_url), store, drain_timeout, demote_timeout)
+        store = Store(removal_node.clients(__opts__, __pillar__), _node(node))
+        leaver = swarm_absent.Leaver(_engine(base_url), store, drain_timeout, demote_timeout)
         try:
             ret["result"], ret["comment"] = leaver.predict() if __opts__["test"] else leaver.run()
         finally:
@@ -304,12 +304,12 @@ def cluster(
     given = dict(locals())
     return _told(
         name,
-        lambda store: omega_swarm_spec_run.Cluster(
+        lambda store: settings_run.Cluster(
             _engine(base_url),
-            {key: given[key] for key in omega_swarm_spec.NAMES},
-            omega_swarm_spec_key.Keyring(omega_swarm_spec_key.path_of(__opts__, __pillar__, unlock_key_file)),
+            {key: given[key] for key in spec.NAMES},
+            settings_key.Keyring(settings_key.path_of(__opts__, __pillar__, unlock_key_file)),
             store,
-            {key: given[key] for key in ("data_path_addr", *omega_swarm_spec.FIXED)},
+            {key: given[key] for key in ("data_path_addr", *spec.FIXED)},
             __grains__.get("ip_interfaces", {}).get(data_path_addr) or [data_path_addr],
             (signing_ca_cert, signing_ca_key),
             unlock=unlock,
@@ -358,8 +358,8 @@ def node(
     test = __opts__["test"]
     try:
         engine = _engine(base_url)
-        changes = omega_swarm_run.retried(
-            lambda: omega_swarm_spec_node.apply(engine, name, test=test, **wanted), engine, test
+        changes = waits.retried(
+            lambda: settings_node.apply(engine, name, test=test, **wanted), engine, test
         )
     except SwarmError as error:
         if test and error.kind in ("inactive", "pending"):
@@ -416,7 +416,7 @@ def stack(
     options.update(env=env, wait=wait, timeout=timeout, docker=docker, home=home)
     return _told(
         name,
-        lambda store: omega_swarm_stack.Present(
+        lambda store: stack_run.Present(
             _engine(base_url), store, name, compose, __salt__["cp.cache_file"], **options
         ),
     )
@@ -437,13 +437,13 @@ def stack_absent(name, timeout=300, base_url=None):
         web:
           swarm.stack_absent: []
     """
-    return _told(name, lambda store: omega_swarm_stack.Absent(_engine(base_url), store, name, timeout))
+    return _told(name, lambda store: stack_run.Absent(_engine(base_url), store, name, timeout))
 
 
 def _told(name, make):
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
-        run = make(Store(omega_consul.from_salt(__opts__, __pillar__), __opts__["id"]))
+        run = make(Store(client.from_salt(__opts__, __pillar__), __opts__["id"]))
         try:
             ret["result"], ret["comment"] = run.run(__opts__["test"])
         finally:

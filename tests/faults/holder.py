@@ -13,8 +13,8 @@ import time
 
 sys.path[:0] = glob.glob("/var/cache/salt/minion/extmods/utils")
 
-import omega_consul  # noqa: E402
-import omega_lock  # noqa: E402
+from omega.consul import client as consul_client  # noqa: E402
+from omega.consul import lock as consul_lock  # noqa: E402
 
 AGENT = "/etc/rpiomega/consul/consul.json"
 
@@ -27,10 +27,10 @@ def say(event, **more):
 def main(key, node, ttl, lock_delay, hold, wait):
     """Contend, hold, write, release."""
     with open(AGENT, encoding="utf-8") as file:
-        client = omega_consul.connect(token=json.load(file)["acl"]["tokens"]["agent"])
+        client = consul_client.connect(token=json.load(file)["acl"]["tokens"]["agent"])
     say("contends")
     try:
-        with omega_lock.hold(client, key, node, ttl=ttl, lock_delay=lock_delay, wait=wait) as lock:
+        with consul_lock.hold(client, key, node, ttl=ttl, lock_delay=lock_delay, wait=wait) as lock:
             say("held", fence=lock.fence, session=lock.session)
             end = time.monotonic() + hold
             while time.monotonic() < end:
@@ -42,7 +42,7 @@ def main(key, node, ttl, lock_delay, hold, wait):
                 lock.check()
                 time.sleep(1)
         say("released", fence=lock.fence)
-    except omega_consul.ConsulError as error:
+    except consul_client.ConsulError as error:
         say("lost" if error.kind == "lost" else error.kind, text=str(error))
 
 
@@ -50,7 +50,7 @@ def client_get(client, key):
     """The key's index, 0 if there is none, False if Consul cannot say."""
     try:
         entry = client.get(key)
-    except omega_consul.ConsulError as error:
+    except consul_client.ConsulError as error:
         if not error.transient:
             raise
         return False

@@ -146,7 +146,7 @@ class Injector:
     # -- exact places --------------------------------------------------------------------------------------
 
     def pause_at(self, node: str, place: str, after: bool = False) -> Pause:
-        """Make a Pause at a function of the product's utils, such as `omega_swarm_record.Store.write_record`."""
+        """Make a Pause at a function of the product's utils, such as `omega.swarm.record.Store.write_record`."""
         return Pause(self.cluster, node, place, after)
 
 

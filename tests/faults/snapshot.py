@@ -13,9 +13,8 @@ import tempfile
 
 sys.path[:0] = glob.glob("/var/cache/salt/minion/extmods/utils")
 
-import omega_consul  # noqa: E402
-import omega_consul_snapshot  # noqa: E402
-import omega_lock  # noqa: E402
+from omega.consul import client as consul_client  # noqa: E402
+from omega.consul import lock, snapshot  # noqa: E402
 
 MANAGEMENT = "/etc/rpiomega/secrets/consul/management.token"
 LOCK = "rpiomega/swarm/lock"
@@ -24,11 +23,11 @@ LOCK = "rpiomega/swarm/lock"
 def main(node):
     """Hold the lock, save, restore."""
     with open(MANAGEMENT, encoding="ascii") as file:
-        client = omega_consul.connect(token=file.read().strip())
-    with omega_lock.hold(client, LOCK, node, wait=30), tempfile.TemporaryDirectory() as folder:
+        client = consul_client.connect(token=file.read().strip())
+    with lock.hold(client, LOCK, node, wait=30), tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "now.snap")
-        info = omega_consul_snapshot.save(client.clone(30), path)
-        omega_consul_snapshot.restore(client.clone(30), path)
+        info = snapshot.save(client.clone(30), path)
+        snapshot.restore(client.clone(30), path)
     print(json.dumps({"restored": info["index"]}))
 
 

@@ -34,7 +34,7 @@ def ids(cluster):
 def test_f02_the_holder_is_killed_before_its_intent(fault, cluster):
     unmade(fault, cluster)
     first, *others = cluster.managers[1:] + cluster.managers[:1]
-    pause = fault.pause_at(first, "omega_swarm_record.Store.write_record")
+    pause = fault.pause_at(first, "omega.swarm.record.Store.write_record")
     cluster.call_later(first, "state.single", "swarm.member", "faults", patch=pause.patch)
     pause.wait()
     held = cluster.ask(first, ["consul", "GET", "/v1/kv/rpiomega/swarm/lock"])[0][1][0]
@@ -65,7 +65,7 @@ def both(fault, cluster):
     """Kill the first manager after init and before ready; look at the others; bring it back."""
     unmade(fault, cluster)
     first, *others = cluster.managers[1:] + cluster.managers[:1]
-    pause = fault.pause_at(first, "omega_swarm_docker.Engine.init", after=True)
+    pause = fault.pause_at(first, "omega.swarm.api.Engine.init", after=True)
     cluster.call_later(first, "state.single", "swarm.member", "faults", patch=pause.patch)
     pause.wait()
     made = ids(cluster)

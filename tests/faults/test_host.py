@@ -12,7 +12,7 @@ from test_swarm import leave, reachable, running, spread
 def test_f41_the_engine_restarts_in_the_middle_of_a_join(fault, cluster):
     node = cluster.workers[0]
     leave(fault, cluster, node)
-    pause = fault.pause_at(node, "omega_swarm_docker.Engine.join")
+    pause = fault.pause_at(node, "omega.swarm.api.Engine.join")
     job = cluster.call_later(node, "state.single", "swarm.member", "faults", patch=pause.patch)
     pause.wait()
     fault.begins(f"engine of {node} restarted as it sends its request to join")

@@ -72,7 +72,7 @@ def running(cluster, node):
 def test_f36_a_minion_is_killed_while_its_job_holds_the_lock(fault, cluster):
     """The job is a real one of the minion, stopped by a change to the node's own copy of a module."""
     first, other = cluster.managers[1:]
-    base, copy = "/var/lib/faults/pause", "/var/cache/salt/minion/extmods/utils/omega_swarm_record.py"
+    base, copy = "/var/lib/faults/pause", "/var/cache/salt/minion/extmods/utils/omega/swarm/record.py"
 
     def restore():
         cluster.run(first, f"rm -f {base}.*; systemctl start salt-minion", 60)

@@ -23,7 +23,7 @@ import time
 import uuid
 
 import claims
-import omega_consul
+from omega.consul import client as consul_client
 
 BOOTSTRAP = pathlib.Path(__file__).resolve().parents[2] / "bootstrap"
 READY_BOUND = 60
@@ -110,13 +110,13 @@ class ConsulServer:
 
     def client(self, token=None, timeout=3.0):
         """Client with the management token, or another."""
-        return omega_consul.connect(self.url, token or self.token, timeout)
+        return consul_client.connect(self.url, token or self.token, timeout)
 
     def wait_ready(self):
         """Until it answers with a leader; the end of its log otherwise."""
         try:
             self.client().wait_ready(READY_BOUND)
-        except omega_consul.ConsulError as error:
+        except consul_client.ConsulError as error:
             log = (self.folder / "log").read_text(errors="replace")[-2000:]
             raise AssertionError(f"{self.name} did not become ready: {error}\n{log}") from None
         return self
@@ -131,7 +131,7 @@ class ConsulServer:
                 try:
                     assert self.client().leader() is None
                     break
-                except omega_consul.ConsulError:
+                except consul_client.ConsulError:
                     assert time.monotonic() < deadline, f"{self.name} does not answer after {READY_BOUND} s"
                 time.sleep(0.1)
             yield self
@@ -200,7 +200,7 @@ class ConsulCluster:
         while time.monotonic() < deadline:
             seen = set()
             for server in self.running():
-                with contextlib.suppress(omega_consul.ConsulError):
+                with contextlib.suppress(consul_client.ConsulError):
                     seen.add(server.client().leader())
             if len(seen) == 1 and None not in seen:
                 port = int(seen.pop().rpartition(":")[2])

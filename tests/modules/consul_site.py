@@ -20,13 +20,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import consul_server
-import omega_consul
-import omega_consul_agent
-import omega_consul_cluster
-import omega_consul_restart
-import omega_files
-import omega_secrets
 from dockerds import Keeper, _die_with_parent, _free_subnet, _run
+from omega.consul import agent as consul_agent
+from omega.consul import client as consul_client
+from omega.consul import restart as consul_restart
+from omega.consul import tokens as consul_tokens
+from omega.core import files as core_files
+from omega.secrets import store as secrets_store
 
 OPEN = "echo ready && exec sleep infinity"
 IMAGE = "consul:" + ".".join(map(str, consul_server.version()[:3]))
@@ -48,7 +48,7 @@ class Agent:
     def client(self, token=None, timeout=3.0):
         """With this node's token; `token=False` for none."""
         own = None if token is False else token or self.secrets()["consul"]["token"]
-        return omega_consul.connect(f"http://{self.address}:8500", own, timeout)
+        return consul_client.connect(f"http://{self.address}:8500", own, timeout)
 
     def management(self):
         return self.client(self.site.management())
@@ -73,7 +73,7 @@ class Agent:
 
     def write(self):
         """The same without a loader, for tests whose subject comes after it."""
-        config = omega_consul_agent.build(
+        config = consul_agent.build(
             self.site.site,
             self.name,
             IMAGE,
@@ -82,8 +82,8 @@ class Agent:
             raft_multiplier=1,
         )
         starter = self.name == self.site.master and not (self.site.root / "marker").exists()
-        for file, text in omega_consul_agent.files(config, self.secrets()["consul"], starter).items():
-            omega_files.write(str(self.config / file), text, 0o600)
+        for file, text in consul_agent.files(config, self.secrets()["consul"], starter).items():
+            core_files.write(str(self.config / file), text, 0o600)
 
     def start(self):
         """Have it started; the process is there when this returns, no more."""
@@ -137,7 +137,7 @@ class Agent:
     def in_turn(self, bound=180.0):
         """Restart as state `consul_agent.running` does."""
         client = self.management() if self.name == self.site.master else self.client()
-        return omega_consul_restart.in_turn(client, self.name, self.restart, bound)
+        return consul_restart.in_turn(client, self.name, self.restart, bound)
 
     def run(self, *argv):
         return _run(*self.keeper.enter("net"), *argv)
@@ -148,7 +148,7 @@ class ConsulSite:
 
     def __init__(self, roles):
         self.root = consul_server.new_folder("consul-site-")
-        self.store = omega_secrets.Store(self.root / "secrets")
+        self.store = secrets_store.Store(self.root / "secrets")
         self.subnet = _free_subnet()
         places = enumerate(roles.items(), 11)
         nodes = {name: {"address": f"{self.subnet}.{at}", "roles": own} for at, (name, own) in places}
@@ -208,12 +208,12 @@ class ConsulSite:
         client = self.agents[self.master].management()
         try:
             client.wait_ready(120)
-        except omega_consul.ConsulError as error:
+        except consul_client.ConsulError as error:
             raise AssertionError(f"{error}\n{self.logs()}") from None
         secrets = self.store.consul_management(self.site)["node_tokens"]
-        omega_consul_cluster.tokens(client, self.site, secrets)
+        consul_tokens.tokens(client, self.site, secrets)
         (self.root / "marker").touch()
-        (self.agents[self.master].config / omega_consul_agent.BOOTSTRAP).unlink(missing_ok=True)
+        (self.agents[self.master].config / consul_agent.BOOTSTRAP).unlink(missing_ok=True)
 
     def together(self, act, *names):
         """{name: act(agent)}, all at the same moment."""
@@ -249,7 +249,7 @@ def until(condition, what, bound=60.0):
             last = condition()
             if last:
                 return last
-        except omega_consul.ConsulError as error:
+        except consul_client.ConsulError as error:
             last = error
         time.sleep(0.1)
     raise AssertionError(f"not within {bound:g} s: {what}; last seen: {last}")

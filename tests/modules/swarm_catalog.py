@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-import omega_consul
+from omega.consul import client as consul_client
 
 LOOK = 0.2  # seconds; in between a node that Consul's leader has dropped is missing
 
@@ -49,7 +49,7 @@ class Catalog:
             try:
                 with self._lock:
                     self._put_back()
-            except omega_consul.ConsulError as error:  # a test may have frozen the server
+            except consul_client.ConsulError as error:  # a test may have frozen the server
                 if not error.transient:
                     raise
 

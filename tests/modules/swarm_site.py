@@ -11,13 +11,13 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import omega_consul
-import omega_consul_policies as policies
-import omega_swarm
 import yaml
 from dockerds import Daemon, Dockerds
-from omega_swarm_docker import Engine, SwarmError
-from omega_swarm_record import PREFIX, Store
+from omega.consul import client as consul_client
+from omega.consul import policies
+from omega.swarm.api import Engine, SwarmError
+from omega.swarm.member import run as member_run
+from omega.swarm.record import PREFIX, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = 60.0  # seconds that `until` waits at least: on a busy machine its bounds say nothing of the product
@@ -158,9 +158,9 @@ class Site:
                 assert done, comment
 
     def _form(self, name: str, settings: dict) -> tuple[bool, str]:
-        store = Store(omega_consul.connect(self.consul_url, self.tokens[name]), name)
-        want = omega_swarm.wanted(self.pillar["rpiomega"], name, swarm=settings)
-        return omega_swarm.Member(Engine(self.dockerds[name].base_url), store, want).run()
+        store = Store(consul_client.connect(self.consul_url, self.tokens[name]), name)
+        want = member_run.wanted(self.pillar["rpiomega"], name, swarm=settings)
+        return member_run.Member(Engine(self.dockerds[name].base_url), store, want).run()
 
     def sockets(self) -> dict[str, str]:
         return {name: self.dockerds[name].base_url for name in self.roles}

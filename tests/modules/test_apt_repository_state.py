@@ -9,8 +9,8 @@ import socket
 import subprocess
 import threading
 
-import omega_openpgp
 import pytest
+from omega.core import openpgp
 
 KEY = pathlib.Path(__file__).parents[1] / "unit/data/signing-key.asc"
 FINGERPRINT = "8C0A2905CB4B81EFD65769070A5492EAC361C6AB"
@@ -71,7 +71,7 @@ def test_a_captive_portal_is_suspected(present, server):
 
 
 def test_a_binary_key_is_named_even_if_it_is_the_right_one(present, server, tmp_path):
-    (tmp_path / "www/key.gpg").write_bytes(omega_openpgp._dearmour(KEY.read_bytes()))
+    (tmp_path / "www/key.gpg").write_bytes(openpgp._dearmour(KEY.read_bytes()))
     answer = present(f"{server}/key.gpg")
     assert (answer["result"], answer["changes"]) == (False, {})
     assert f"{server}/key.gpg is binary: give the address of the ASCII-armoured one" in answer["comment"]

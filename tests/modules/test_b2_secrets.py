@@ -3,11 +3,10 @@
 import os
 import pathlib
 
-import omega_b2
-import omega_b2_files
-import omega_secrets
 import pytest
 import yaml
+from omega.b2 import client, files
+from omega.secrets import store
 from salt.exceptions import SaltRenderError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -22,7 +21,7 @@ def give(tmp_path, load_pillar):
     """Return the B2 part of a node's pillar under the given `b2.credentials`."""
     folder = tmp_path / "secrets/b2"
     for name in ("admin", "backup"):
-        omega_b2_files.write(folder / name, f"{name}-id", f"{name}-key")
+        files.write(folder / name, f"{name}-id", f"{name}-key")
 
     def give(node, **credentials):
         site = {"cluster": "omega", "nodes": NODES, "b2": {"credentials": credentials}}
@@ -68,8 +67,8 @@ def test_nobody_gets_one_where_b2_is_off(give, load_pillar, tmp_path):
 def test_a_missing_file_stops_only_what_needs_it(give):
     found = give("w", w="none")
     assert str(give.folder / "none") in found["problem"]
-    with pytest.raises(omega_b2.B2Error, match="on the master, there is no file .* apply the state b2 again") as error:
-        omega_b2.account({"rpiomega_secrets": {"b2": found}})
+    with pytest.raises(client.B2Error, match="on the master, there is no file .* apply the state b2 again") as error:
+        client.account({"rpiomega_secrets": {"b2": found}})
     assert "b2.credentials" not in str(error.value), "the owner has named it there"
 
 
@@ -97,15 +96,15 @@ def test_no_file_outside_the_folder_is_read(give, name):
     with pytest.raises(SaltRenderError, match=r"b2\.credentials\.m: what is written here is not the name of a file"):
         give("m", m=name)
     site = {"nodes": NODES, "b2": {"credentials": {"m": name}}}
-    assert "bare name" in omega_secrets.Store(str(give.folder.parent)).b2_for(site, "m")["problem"]
+    assert "bare name" in store.Store(str(give.folder.parent)).b2_for(site, "m")["problem"]
 
 
 def test_a_secret_file_is_closed_and_keeps_any_text(tmp_path):
     path = tmp_path / "new/key"
-    omega_b2_files.write(path, "id", 'k"ey: #\\')
+    files.write(path, "id", 'k"ey: #\\')
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert omega_b2_files.read(path) == {"key_id": "id", "key": 'k"ey: #\\'}
+    assert files.read(path) == {"key_id": "id", "key": 'k"ey: #\\'}
     assert yaml.safe_load(path.read_text())["key_id"] == "id"
 
 
@@ -114,15 +113,15 @@ def test_a_secret_file_belongs_to_whom_the_masters_secrets_do(tmp_path):
     secrets = tmp_path / "secrets"
     secrets.mkdir(mode=0o700)
     os.chown(secrets, 65534, 65534)
-    omega_b2_files.write(secrets / "b2/key", "id", "key")
+    files.write(secrets / "b2/key", "id", "key")
     assert {(secrets / "b2").stat().st_uid, (secrets / "b2/key").stat().st_uid} == {65534}
 
 
 def test_an_environment_file_is_read_back(tmp_path):
     account = {"key_id": "id", "key": "k=ey", "endpoint": "http://127.0.0.1:1"}
-    (tmp_path / "env").write_text(omega_b2_files.environment(account))
-    assert omega_b2_files.read_environment(tmp_path / "env") == account
-    assert omega_b2_files.read_environment(tmp_path / "none") is None
+    (tmp_path / "env").write_text(files.environment(account))
+    assert files.read_environment(tmp_path / "env") == account
+    assert files.read_environment(tmp_path / "none") is None
 
 
 def test_f38_a_minion_that_sends_a_site_along_gets_no_more_by_it(load_pillar, tmp_path):

@@ -9,11 +9,11 @@ import sys
 import tempfile
 
 import b2_server
-import omega_b2_files
 import pytest
 import salt.config
 import salt.loader
 import salt.template
+from omega.b2 import files
 from salt.exceptions import CommandExecutionError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -252,7 +252,7 @@ def test_the_secret_of_another_key_is_not_overwritten(run, service, bucket, tmp_
 
 
 def test_the_function_does_not_overwrite_it_either(service, load_modules, tmp_path):
-    omega_b2_files.write(tmp_path / "secret", "the-owner's", "secret")
+    files.write(tmp_path / "secret", "the-owner's", "secret")
     pillar = {"rpiomega": {"b2": {"endpoint": service.url}}}
     pillar["rpiomega_secrets"] = {"b2": {"key_id": service.key_id, "key": service.key}}
     create = load_modules(pillar)["b2.key_create"]
@@ -346,7 +346,7 @@ def test_test_mode_expects_the_command_that_the_same_run_installs(run, states, m
         assert "once the b2 command is installed" in answer["comment"]
         assert (name in answer["changes"]) == changed
     env_file = tmp_path / "b2.env"
-    env_file.write_text(omega_b2_files.environment({"key_id": "0014", "key": "K001", "endpoint": ""}))
+    env_file.write_text(files.environment({"key_id": "0014", "key": "K001", "endpoint": ""}))
     taken = run("b2.deauthorized", "root", test=True, env_file=str(env_file))
     assert (taken["result"], taken["changes"], env_file.exists()) == (None, {str(env_file): "removed"}, True)
     with states(test=True, pillar={"rpiomega": {"b2": {"enabled": False}}}) as loaded:
@@ -451,18 +451,18 @@ def test_the_account_is_taken_away_but_not_another_one(run, service, bucket, per
 
 def test_no_secret_is_in_an_argument_list_or_environment(run, service, bucket, tmp_path, monkeypatch):
     """A look at every process that the calls start."""
-    import omega_b2
+    from omega.b2 import client
 
     seen = []
     plain = subprocess.Popen
 
     class Watched(plain):
         def __init__(self, arguments, **options):
-            if "omega_b2_worker" in str(arguments):
+            if "omega.b2.worker" in str(arguments):
                 seen.append(str(arguments) + str(options["env"]))
             super().__init__(arguments, **options)
 
-    monkeypatch.setattr(omega_b2.subprocess, "Popen", Watched)
+    monkeypatch.setattr(client.subprocess, "Popen", Watched)
     monkeypatch.setenv("B2_APPLICATION_KEY", service.key)
     run("b2.application_key_present", "reader", secret_file=str(tmp_path / "k"), **READER)
     assert len(seen) >= 3
@@ -472,7 +472,7 @@ def test_no_secret_is_in_an_argument_list_or_environment(run, service, bucket, t
 def test_no_secret_is_in_the_return_or_the_log_of_a_real_run(service, tmp_path):
     """`salt-call` with everything logged, the account through the ext_pillar, the endpoint through the site file."""
     secrets = tmp_path / "secrets"
-    omega_b2_files.write(secrets / "b2/admin", service.key_id, service.key)
+    files.write(secrets / "b2/admin", service.key_id, service.key)
     site = {"cluster": "omega", "nodes": {"m": {"address": "10.0.0.1", "roles": ["master", "manager"]}}}
     site["b2"] = {"credentials": {"m": "admin"}, "endpoint": service.url}
     (tmp_path / "pillar").mkdir()

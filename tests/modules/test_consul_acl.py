@@ -1,13 +1,12 @@
-"""`omega_consul_acl`, and what the policies of our nodes allow, against a real server with ACLs."""
+"""`omega.consul.acl`, and what the policies of our nodes allow, against a real server with ACLs."""
 
 import uuid
 
-import omega_consul_acl as acl
-import omega_consul_cluster
-import omega_consul_policies as policies
-import omega_lock
 import pytest
-from omega_consul import ConsulError
+from omega.consul import acl, policies
+from omega.consul import lock as consul_lock
+from omega.consul import tokens as consul_tokens
+from omega.consul.client import ConsulError
 
 RULES = 'key_prefix "test/acl/" { policy = "write" }'
 LOCK = "rpiomega/swarm/lock"
@@ -215,7 +214,7 @@ def site_clients(consul_server):
 
 
 def test_manager_may_hold_the_election_lock_and_write_the_record(site_clients):
-    with omega_lock.hold(site_clients["server1"], LOCK, "server1", ttl=10, wait=5) as lock:
+    with consul_lock.hold(site_clients["server1"], LOCK, "server1", ttl=10, wait=5) as lock:
         assert lock.write("rpiomega/swarm/record", {"state": "initializing"}, 0) > 0
     assert site_clients["server1"].alive() == {"server1"}
 
@@ -332,10 +331,10 @@ def cluster(consul_server):
     roles = {"a": ["master", "manager"], "b": ["manager"], "c": ["worker"]}
     nodes = {f"{prefix}{key}": {"address": "127.0.0.1", "roles": own} for key, own in roles.items()}
     site, secrets = {"cluster": prefix, "nodes": nodes}, {name: secret() for name in nodes}
-    omega_consul_cluster.tokens(management, site, secrets)
+    consul_tokens.tokens(management, site, secrets)
     yield site, secrets, {name: consul_server.client(token) for name, token in secrets.items()}
     for name in secrets:
-        acl.delete_token(management, omega_consul_cluster.accessor(site, name))
+        acl.delete_token(management, consul_tokens.accessor(site, name))
         acl.delete_policy(management, policies.policy_name(name))
 
 
@@ -346,11 +345,11 @@ def test_a_node_taken_out_of_the_site_reads_no_join_token_and_can_still_leave(co
     management.put("rpiomega/swarm/worker-token", {"token": "of-the-next-wave"})
     assert clients[gone].get("rpiomega/swarm/worker-token")
     smaller = {**site, "nodes": {name: entry for name, entry in site["nodes"].items() if name != gone}}
-    predicted = omega_consul_cluster.tokens(management, smaller, secrets, test=True)
+    predicted = consul_tokens.tokens(management, smaller, secrets, test=True)
     assert predicted[gone] == ["policy"]
     assert clients[gone].get("rpiomega/swarm/worker-token"), "a plan must not write"
-    assert omega_consul_cluster.tokens(management, smaller, secrets) == predicted
-    assert omega_consul_cluster.tokens(management, smaller, secrets) == {}
+    assert consul_tokens.tokens(management, smaller, secrets) == predicted
+    assert consul_tokens.tokens(management, smaller, secrets) == {}
 
     assert error_of(clients[gone].get, "rpiomega/swarm/worker-token").kind == "denied"
     for read in (lambda: clients[gone].list("rpiomega/"), lambda: clients[gone].list("rpiomega/swarm/worker")):
@@ -363,7 +362,7 @@ def test_a_node_taken_out_of_the_site_reads_no_join_token_and_can_still_leave(co
     assert clients[gone].list("rpiomega/swarm/") is not None
     assert clients[gone].put(f"rpiomega/swarm/nodes/{gone}", {"role_now": ""})
 
-    assert omega_consul_cluster.tokens(management, site, secrets) == {gone: ["policy"]}, "its entry comes back"
+    assert consul_tokens.tokens(management, site, secrets) == {gone: ["policy"]}, "its entry comes back"
     assert clients[gone].get("rpiomega/swarm/worker-token")
 
 
@@ -384,9 +383,9 @@ def test_the_services_that_nodes_announced_before_are_taken_off_the_catalog(cons
         register(management, {"Node": node, "Address": "192.0.2.1", "Service": service})
     try:
         expected = {name: ["service docker", "service salt-minion"]}
-        assert omega_consul_cluster.tokens(management, site, secrets, test=True) == expected
-        assert omega_consul_cluster.tokens(management, site, secrets) == expected
-        assert omega_consul_cluster.tokens(management, site, secrets) == {}
+        assert consul_tokens.tokens(management, site, secrets, test=True) == expected
+        assert consul_tokens.tokens(management, site, secrets) == expected
+        assert consul_tokens.tokens(management, site, secrets) == {}
         kept = {node: management.request("get", f"/v1/catalog/node/{node}")[1]["Services"] for node, _ in others}
         assert {node: list(services) for node, services in kept.items()} == {name: ["web"], "printer": ["docker"]}
     finally:

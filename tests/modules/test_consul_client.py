@@ -1,4 +1,4 @@
-"""`omega_consul` against a real server: keys, transactions, sessions, errors, which library it takes."""
+"""`omega.consul.client` against a real server: keys, transactions, sessions, errors, which library it takes."""
 
 import contextlib
 import http.server
@@ -12,9 +12,9 @@ import threading
 import time
 import uuid
 
-import omega_consul
 import pytest
-from omega_consul import ConsulError
+from omega.consul import client as consul_client
+from omega.consul.client import ConsulError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NO_SUCH_TOKEN = "0badc0de-0000-4000-8000-000000000000"
@@ -158,7 +158,7 @@ def test_unknown_token_is_a_permission_problem_in_every_call(consul_server, call
 
 @pytest.mark.parametrize("call", CALLS)
 def test_missing_permission_says_that_no_token_was_given(consul_server, call):
-    error = error_of(CALLS[call], omega_consul.connect(consul_server.url))
+    error = error_of(CALLS[call], consul_client.connect(consul_server.url))
     assert error.kind == "denied"
     assert "anonymous" in str(error)
 
@@ -171,11 +171,11 @@ def test_environment_decides_nothing(consul_server, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     client = consul_server.client()
     assert client.get("test/none") is None
-    assert error_of(omega_consul.connect(consul_server.url).get, "test/none").kind == "denied"
+    assert error_of(consul_client.connect(consul_server.url).get, "test/none").kind == "denied"
 
 
 def test_no_agent_is_one_clear_line():
-    error = error_of(omega_consul.connect("http://127.0.0.1:1").get, "x")
+    error = error_of(consul_client.connect("http://127.0.0.1:1").get, "x")
     assert error.kind == "unreachable"
     assert "http://127.0.0.1:1" in str(error)
     assert "\n" not in str(error)
@@ -191,7 +191,7 @@ def test_connection_that_is_never_accepted_is_left_within_the_bound():
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         start = time.monotonic()
-        error = error_of(omega_consul.connect(f"http://127.0.0.1:{listener.getsockname()[1]}").get, "x")
+        error = error_of(consul_client.connect(f"http://127.0.0.1:{listener.getsockname()[1]}").get, "x")
         assert time.monotonic() - start < 3.2
         assert error.kind == "unreachable"
 
@@ -215,7 +215,7 @@ def test_an_agent_at_an_ipv6_address_is_asked_there():
         pytest.skip(f"no IPv6 here: {error}")
     with server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        client = omega_consul.connect(f"http://[::1]:{server.server_port}")
+        client = consul_client.connect(f"http://[::1]:{server.server_port}")
         assert client.leader() == f"/v1/status/leader of [::1]:{server.server_port}"
         assert client.clone().url == client.url
         server.shutdown()
@@ -227,21 +227,21 @@ def test_too_many_requests_at_once_are_worth_another_try(client):
 
 @pytest.mark.parametrize("timeout", ["3s", -1, "nan", [3]])
 def test_a_time_out_that_is_none_is_named(client, timeout):
-    for call in (lambda: omega_consul.from_salt({"consul.timeout": timeout}, {}), lambda: client.clone(timeout)):
+    for call in (lambda: consul_client.from_salt({"consul.timeout": timeout}, {}), lambda: client.clone(timeout)):
         error = error_of(call)
         assert (error.kind, repr(timeout) in str(error)) == ("bad_request", True)
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http:///v1", "http://127.0.0.1:99999", "http://[::1"])
 def test_bad_url_is_named(url):
-    error = error_of(omega_consul.connect, url)
+    error = error_of(consul_client.connect, url)
     assert error.kind == "bad_request"
     assert url in str(error)
 
 
 def test_wait_ready_reports_the_last_thing_it_saw(consul_server):
     start = time.monotonic()
-    error = error_of(omega_consul.connect("http://127.0.0.1:1").wait_ready, 1)
+    error = error_of(consul_client.connect("http://127.0.0.1:1").wait_ready, 1)
     assert error.kind == "unreachable"
     assert time.monotonic() - start < 3
     error = error_of(consul_server.client(NO_SUCH_TOKEN).wait_ready, 1)
@@ -271,7 +271,7 @@ def test_settings_arguments_before_configuration_before_pillar():
     both = {**secrets, "consul": {"url": "http://pillar:1", "token": "pillar"}}
 
     def seen(opts, pillar, **arguments):
-        client = omega_consul.from_salt(opts, pillar, **arguments)
+        client = consul_client.from_salt(opts, pillar, **arguments)
         return client.url, client.api.token
 
     assert seen({}, {}) == ("http://127.0.0.1:8500", None)
@@ -290,7 +290,7 @@ def run_python(code, *path):
 def test_our_module_of_the_same_name_does_not_hide_the_library():
     code = (
         "import sys, types; sys.modules['consul'] = types.ModuleType('consul');"
-        "import omega_consul; print(omega_consul.load_library().Consul.__module__)"
+        "import omega.consul.client; print(omega.consul.client.load_library().Consul.__module__)"
     )
     done = run_python(code, ROOT / "_modules", ROOT / "_utils")
     assert done.stdout.strip() == "consul.std", done.stderr
@@ -299,9 +299,9 @@ def test_our_module_of_the_same_name_does_not_hide_the_library():
 def test_missing_library_is_said_and_our_module_is_not_taken_for_it():
     code = (
         "import sys, json; sys.path = [p for p in sys.path if 'site-packages' not in p];"
-        "import omega_consul\n"
-        "try: omega_consul.connect()\n"
-        "except omega_consul.ConsulError as error: print(json.dumps([error.kind, str(error)]))"
+        "import omega.consul.client\n"
+        "try: omega.consul.client.connect()\n"
+        "except omega.consul.client.ConsulError as error: print(json.dumps([error.kind, str(error)]))"
     )
     done = run_python(code, ROOT / "_modules", ROOT / "_utils")
     kind, message = json.loads(done.stdout or done.stderr)

@@ -4,11 +4,11 @@ import concurrent.futures
 import time
 import uuid
 
-import omega_consul_acl
-import omega_lock
 import pytest
 from consul_server import ConsulCluster, ConsulServer
-from omega_consul import ConsulError
+from omega.consul import acl as consul_acl
+from omega.consul import lock as consul_lock
+from omega.consul.client import ConsulError
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def age_when_lost(lock, bound):
             lock.check()
         except ConsulError as error:
             assert error.kind == "lost"
-            return omega_lock._now() - lock._good
+            return consul_lock._now() - lock._good
         time.sleep(0.02)
     raise AssertionError(f"not reported as lost within {bound} s")
 
@@ -86,7 +86,7 @@ def test_frozen_agent_holds_nobody_and_the_holder_gives_up_in_time(own_server, l
     client = own_server.client()
     salt = load_modules(**{"consul.url": own_server.url, "consul.token": own_server.token})
     assert salt["consul.status_leader"]()["res"]
-    with omega_lock.hold(client, "test/lock", "pi1", ttl=TTL, renew=2, wait=10) as lock:
+    with consul_lock.hold(client, "test/lock", "pi1", ttl=TTL, renew=2, wait=10) as lock:
         lock.verify()
         with concurrent.futures.ThreadPoolExecutor(1) as watch, own_server.frozen():
             losing = watch.submit(age_when_lost, lock, 2 * TTL)
@@ -111,7 +111,7 @@ def test_frozen_agent_holds_nobody_and_the_holder_gives_up_in_time(own_server, l
 
 def test_write_during_a_freeze_ends_at_the_fence_deadline(own_server):
     client = own_server.client()
-    with omega_lock.hold(client, "test/lock", "pi1", ttl=TTL, renew=2, wait=10) as lock, own_server.frozen():
+    with consul_lock.hold(client, "test/lock", "pi1", ttl=TTL, renew=2, wait=10) as lock, own_server.frozen():
         start = time.monotonic()
         with pytest.raises(ConsulError) as caught:
             lock.write("test/out", b"x", 0)
@@ -154,7 +154,7 @@ def test_quorum_lost_is_said_and_stale_reads_still_work(cluster, load_modules):
 def test_holder_keeps_the_lock_when_the_raft_leader_dies(cluster):
     """F08: a write goes on through the 500s until there is a new leader; no step down before the deadline."""
     holder = cluster.followers()[0]
-    with omega_lock.hold(holder.client(), "test/lock", "pi1", ttl=15, renew=2, wait=15) as lock:
+    with consul_lock.hold(holder.client(), "test/lock", "pi1", ttl=15, renew=2, wait=15) as lock:
         fence = lock.fence
         cluster.leader().kill()
         lock.write("test/out", {"by": "pi1", "fence": fence}, 0)
@@ -167,12 +167,12 @@ def test_killed_node_of_the_holder_is_followed_within_the_bound(cluster):
     """F06: serfHealth ends the session long before its TTL; then comes the lock-delay."""
     cluster.leader()
     first, second = cluster.followers()
-    lock = omega_lock.Lock(first.client(), "test/lock", "pi1", ttl=60, renew=20, lock_delay=1)
+    lock = consul_lock.Lock(first.client(), "test/lock", "pi1", ttl=60, renew=20, lock_delay=1)
     lock.acquire(10)
     try:
         start = time.monotonic()
         first.kill()
-        with omega_lock.hold(second.client(), "test/lock", "pi2", ttl=TTL, wait=35) as next_lock:
+        with consul_lock.hold(second.client(), "test/lock", "pi2", ttl=TTL, wait=35) as next_lock:
             assert next_lock.fence > lock.fence
         assert time.monotonic() - start < 35
     finally:
@@ -183,12 +183,12 @@ def test_killed_node_of_the_holder_is_followed_within_the_bound(cluster):
 def test_holder_that_leads_raft_is_followed_within_the_bound(cluster):
     """F07: first an election, then serfHealth ends the session, then comes the lock-delay."""
     holder, second = cluster.leader(), cluster.followers()[0]
-    lock = omega_lock.Lock(holder.client(), "test/lock", "pi1", ttl=60, renew=20, lock_delay=1)
+    lock = consul_lock.Lock(holder.client(), "test/lock", "pi1", ttl=60, renew=20, lock_delay=1)
     lock.acquire(10)
     try:
         start = time.monotonic()
         holder.kill()
-        with omega_lock.hold(second.client(), "test/lock", "pi2", ttl=TTL, wait=50) as next_lock:
+        with consul_lock.hold(second.client(), "test/lock", "pi2", ttl=TTL, wait=50) as next_lock:
             assert next_lock.fence > lock.fence
         assert time.monotonic() - start < 18 + 1
     finally:
@@ -199,7 +199,7 @@ def test_holder_that_leads_raft_is_followed_within_the_bound(cluster):
 def test_stray_write_of_the_lock_key_stops_the_holder(consul_server, stray):
     """F13, by somebody who may: the holder notices and aborts, and the fence only grows. The ACL: test_consul_acl."""
     client, key = consul_server.client(), f"test/stray-{stray}"
-    with omega_lock.hold(client, key, "pi1", ttl=TTL, renew=2, wait=5) as lock:
+    with consul_lock.hold(client, key, "pi1", ttl=TTL, renew=2, wait=5) as lock:
         fence = lock.fence
         consul_server.client().put(key, b"stray") if stray == "put" else consul_server.client().delete(key)
         with pytest.raises(ConsulError) as caught:
@@ -207,7 +207,7 @@ def test_stray_write_of_the_lock_key_stops_the_holder(consul_server, stray):
         assert caught.value.kind == "lost"
         age_when_lost(lock, 20)
     assert client.get(f"{key}-out") is None
-    with omega_lock.hold(client, key, "pi2", ttl=TTL, wait=20) as lock:
+    with consul_lock.hold(client, key, "pi2", ttl=TTL, wait=20) as lock:
         assert lock.fence > fence
 
 
@@ -215,10 +215,10 @@ def test_token_revoked_while_the_lock_is_held_is_a_permission_problem(consul_ser
     """F16: neither "no lock" nor "no swarm", and nothing is tried without a token."""
     management, accessor, secret = consul_server.client(), str(uuid.uuid4()), str(uuid.uuid4())
     rules = 'key_prefix "" { policy = "write" } session_prefix "" { policy = "write" }'
-    omega_consul_acl.ensure_policy(management, "test-revoked", rules)
-    omega_consul_acl.ensure_token(management, secret, accessor, "revoked", ["test-revoked"])
-    with omega_lock.hold(consul_server.client(secret), "test/revoked", "pi1", ttl=TTL, renew=2, wait=5) as lock:
-        omega_consul_acl.delete_token(management, accessor)
+    consul_acl.ensure_policy(management, "test-revoked", rules)
+    consul_acl.ensure_token(management, secret, accessor, "revoked", ["test-revoked"])
+    with consul_lock.hold(consul_server.client(secret), "test/revoked", "pi1", ttl=TTL, renew=2, wait=5) as lock:
+        consul_acl.delete_token(management, accessor)
         start = time.monotonic()
         with pytest.raises(ConsulError) as caught:
             lock.write("test/revoked-out", b"x", 0)

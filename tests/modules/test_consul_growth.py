@@ -5,17 +5,16 @@ import json
 from pathlib import Path
 
 import ailing_engine
-import omega_consul
-import omega_consul_agent
-import omega_consul_recover
-import omega_consul_servers as consul_servers
-import omega_consul_snapshot
-import omega_docker
 import pytest
 import tiny_image
 from consul_server import ConsulServer
 from consul_site import ConsulSite, until
 from dockerds import missing
+from omega.consul import agent as consul_agent
+from omega.consul import client as consul_client
+from omega.consul import recover, snapshot
+from omega.consul import servers as consul_servers
+from omega.docker import engine as docker_engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 SERVERS = ("pi1", "pi2", "pi3")
@@ -104,15 +103,15 @@ def test_two_servers_lost_for_good_and_the_third_goes_on_with_all_it_has():
         site["pi1"].management().put(RECORD, VALUE)
         survivor = site["pi2"]
         until(lambda: survivor.client().get(RECORD, stale=True), "the survivor has it")
-        with pytest.raises(omega_consul.ConsulError) as caught:
-            omega_consul_recover.check_lost(survivor.client(), "pi2", lambda: None)
+        with pytest.raises(consul_client.ConsulError) as caught:
+            recover.check_lost(survivor.client(), "pi2", lambda: None)
         assert caught.value.kind == "conflict"
 
         for name in ("pi1", "pi3"):
             site[name].stop(kill=True)
             site[name].wipe()
         until(lambda: survivor.client().leader() is None, "the survivor knows that there is no leader")
-        omega_consul_recover.check_lost(survivor.client(), "pi2", lambda: None)
+        recover.check_lost(survivor.client(), "pi2", lambda: None)
 
         survivor.stop()
         site["pi1"].start()  # the master, alone and empty: it must not start a cluster of its own
@@ -120,10 +119,10 @@ def test_two_servers_lost_for_good_and_the_third_goes_on_with_all_it_has():
         until(lambda: "no known peers, aborting election" in log.read_text(), "the master waits for the others")
         assert site["pi1"].client().leader() is None
         site["pi1"].stop()
-        path = omega_consul_recover.write(str(survivor.data), survivor.address)
+        path = recover.write(str(survivor.data), survivor.address)
         assert json.loads(Path(path).read_text())[0]["address"] == f"{survivor.address}:8300"
         survivor.start()
-        omega_consul_recover.wait_leader(survivor.client(), "pi2", 60)
+        recover.wait_leader(survivor.client(), "pi2", 60)
         assert peers(survivor.client()) == {"pi2": True}
         for name in ("pi1", "pi3"):
             site[name].start()
@@ -133,8 +132,8 @@ def test_two_servers_lost_for_good_and_the_third_goes_on_with_all_it_has():
 
 
 def test_peers_are_written_beside_real_data_only(tmp_path):
-    with pytest.raises(omega_consul.ConsulError) as caught:
-        omega_consul_recover.write(str(tmp_path), "10.0.0.1")
+    with pytest.raises(consul_client.ConsulError) as caught:
+        recover.write(str(tmp_path), "10.0.0.1")
     assert str(tmp_path) in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -145,7 +144,7 @@ def survivor(load_modules, tmp_path, monkeypatch):
     (tmp_path / "raft").mkdir()
     for file, text in (("consul.json", '{"bind_addr": "10.0.0.1"}'), ("node-id", "abc"), ("raft/raft.db", "")):
         (tmp_path / file).write_text(text)
-    monkeypatch.setattr(omega_consul_recover, "PAUSE", 0)
+    monkeypatch.setattr(recover, "PAUSE", 0)
     with ConsulServer(servers=3).leaderless() as server:
         modules = load_modules(**{"consul.url": server.url})
         yield functools.partial(modules["consul.recover_peers"], confirm="pi1")
@@ -153,11 +152,11 @@ def survivor(load_modules, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_an_engine_that_fails_a_recovery_is_one_line_and_nothing_is_written(survivor, tmp_path, monkeypatch, known):
-    places = (omega_consul_agent.CONFIG_DIR, omega_consul_agent.DATA_DIR)
+    places = (consul_agent.CONFIG_DIR, consul_agent.DATA_DIR)
     mounts = [{"Destination": place, "Source": str(tmp_path)} for place in places]
     answers = {"/containers/rpiomega-consul/json": {"Id": "a1", "Mounts": mounts}} if known else {}
     with ailing_engine.serve(known=answers) as url:
-        monkeypatch.setattr(omega_docker, "connect", functools.partial(omega_docker.connect, url))
+        monkeypatch.setattr(docker_engine, "connect", functools.partial(docker_engine.connect, url))
         answer = survivor()
     assert (answer["res"], answer["success"]) == (False, False)
     assert "no space left on device" in answer["message"]
@@ -167,8 +166,8 @@ def test_an_engine_that_fails_a_recovery_is_one_line_and_nothing_is_written(surv
 
 def test_a_recovery_that_cannot_be_written_leaves_the_agent_running(survivor, tmp_path):
     (tmp_path / "raft/peers.json").mkdir()  # in the file's place
-    engine = omega_docker.connect()
-    places = (omega_consul_agent.CONFIG_DIR, omega_consul_agent.DATA_DIR)
+    engine = docker_engine.connect()
+    places = (consul_agent.CONFIG_DIR, consul_agent.DATA_DIR)
     volumes = [f"{tmp_path}:{place}" for place in places]
     with tiny_image.on_host(engine) as image:
         agent = engine.containers.run(
@@ -192,7 +191,7 @@ def test_everything_lost_but_a_snapshot_and_record_and_tokens_are_back():
     with ConsulSite({"pi1": MASTER, "pi2": WORKER}) as site:
         site.apply()
         site["pi1"].management().put(RECORD, VALUE)
-        info = omega_consul_snapshot.rotate(site["pi1"].management(), str(site.root / "snapshots"), keep=2)
+        info = snapshot.rotate(site["pi1"].management(), str(site.root / "snapshots"), keep=2)
         for agent in site:
             agent.stop(kill=True)
             agent.wipe()
@@ -203,7 +202,7 @@ def test_everything_lost_but_a_snapshot_and_record_and_tokens_are_back():
         management = site["pi1"].management()
         management.wait_ready(60)
         assert management.get(RECORD) is None
-        omega_consul_snapshot.restore(management, info["path"])
+        snapshot.restore(management, info["path"])
         until(lambda: management.get(RECORD).json() == VALUE, "the record is back")
         for agent in site:
             agent.client().wait_ready(30)
@@ -214,21 +213,21 @@ def test_only_whole_snapshots_push_old_ones_out(consul_server, tmp_path, monkeyp
     client, folder = consul_server.client(), tmp_path / "snapshots"
     names = []
     for second in range(3):
-        monkeypatch.setattr(omega_consul_snapshot, "NAMES", f"consul-20260101T00000{second}Z.snap")
-        answer = omega_consul_snapshot.rotate(client, str(folder), keep=2)
+        monkeypatch.setattr(snapshot, "NAMES", f"consul-20260101T00000{second}Z.snap")
+        answer = snapshot.rotate(client, str(folder), keep=2)
         names.append(answer["path"])
     (folder / "mine.snap").write_text("somebody's own")
     assert answer["removed"] == ["consul-20260101T000000Z.snap"]
-    assert [row["path"] for row in omega_consul_snapshot.found(str(folder))] == names[1:]
+    assert [row["path"] for row in snapshot.found(str(folder))] == names[1:]
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.glob("consul-*")} == {0o600}
-    monkeypatch.setattr(omega_consul_snapshot, "NAMES", "consul-20260101T000009Z.snap")
-    with pytest.raises(omega_consul.ConsulError), consul_server.frozen():
-        omega_consul_snapshot.rotate(client, str(folder), keep=1, timeout=1)
-    assert [row["path"] for row in omega_consul_snapshot.found(str(folder))] == names[1:], "nothing was deleted"
+    monkeypatch.setattr(snapshot, "NAMES", "consul-20260101T000009Z.snap")
+    with pytest.raises(consul_client.ConsulError), consul_server.frozen():
+        snapshot.rotate(client, str(folder), keep=1, timeout=1)
+    assert [row["path"] for row in snapshot.found(str(folder))] == names[1:], "nothing was deleted"
     for keep, token_file in ((0, None), (1, str(tmp_path / "no token"))):
-        with pytest.raises(omega_consul.ConsulError) as caught:
-            omega_consul_snapshot.rotate(client, str(folder), keep, token_file)
+        with pytest.raises(consul_client.ConsulError) as caught:
+            snapshot.rotate(client, str(folder), keep, token_file)
         assert caught.value.kind == "bad_request"
     (folder / "consul-20260101T000002Z.snap").write_bytes(b"cut off")
-    assert "damaged" in omega_consul_snapshot.found(str(folder))[-1]["message"]
+    assert "damaged" in snapshot.found(str(folder))[-1]["message"]

@@ -1,4 +1,4 @@
-"""`omega_lock` against a real server: exclusion, fence, loss, release, what others are told."""
+"""`omega.consul.lock` against a real server: exclusion, fence, loss, release, what others are told."""
 
 import concurrent.futures
 import multiprocessing
@@ -7,9 +7,9 @@ import signal
 import time
 import uuid
 
-import omega_lock
 import pytest
-from omega_consul import ConsulError, connect
+from omega.consul import lock as consul_lock
+from omega.consul.client import ConsulError, connect
 
 TTL = 10  # Consul's minimum
 ROUNDS = 4
@@ -27,7 +27,7 @@ def key():
 
 
 def hold(client, key, node="pi1", **options):
-    return omega_lock.hold(client, key, node, **{"ttl": TTL, "renew": 3, "lock_delay": 1, "wait": 10, **options})
+    return consul_lock.hold(client, key, node, **{"ttl": TTL, "renew": 3, "lock_delay": 1, "wait": 10, **options})
 
 
 def lost_within(lock, bound):
@@ -62,7 +62,7 @@ def test_processes_that_contend_hold_it_one_after_the_other(consul_server, clien
         fences = [fence for future in futures for fence in future.result(200)]
     assert int(client.get(key + "-counter").text()) == 3 * ROUNDS
     assert len(set(fences)) == 3 * ROUNDS
-    assert omega_lock.holder(client, key) is None
+    assert consul_lock.holder(client, key) is None
 
 
 def test_fence_grows_with_every_holder(client, key):
@@ -76,7 +76,7 @@ def test_fence_grows_with_every_holder(client, key):
 
 def test_who_waits_is_told_the_holder(consul_server, client, key):
     with hold(client, key, "pi7"):
-        assert omega_lock.holder(client, key) == "pi7"
+        assert consul_lock.holder(client, key) == "pi7"
         start = time.monotonic()
         with pytest.raises(ConsulError) as caught, hold(consul_server.client(), key, "pi8", wait=1):
             raise AssertionError("two holders")
@@ -91,13 +91,13 @@ def test_release_hands_over_at_once_without_the_lock_delay(consul_server, client
     start = time.monotonic()
     with hold(consul_server.client(), key, "pi2", wait=10):
         assert time.monotonic() - start < 8
-    assert omega_lock.holder(client, key) is None
+    assert consul_lock.holder(client, key) is None
 
 
 def test_block_that_fails_gives_the_lock_back(client, key):
     with pytest.raises(KeyError), hold(client, key) as lock:
         raise KeyError("block")
-    assert omega_lock.holder(client, key) is None
+    assert consul_lock.holder(client, key) is None
     assert client.session_info(lock.session) is None
 
 
@@ -171,13 +171,13 @@ def test_lock_delay_is_named_and_waited_for(consul_server, client, key):
             raise AssertionError("lock-delay was not kept")
         assert "lock-delay" in str(caught.value)
         with hold(consul_server.client(), key, "pi2", wait=6):
-            assert omega_lock.holder(client, key) == "pi2"
+            assert consul_lock.holder(client, key) == "pi2"
 
 
 def test_session_that_ends_while_contending_is_replaced(consul_server, client, key):
     """Who waits longer than its session lives (F14 while waiting) goes on with a new one."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        lock = omega_lock.Lock(consul_server.client(), key, "pi2", TTL)
+        lock = consul_lock.Lock(consul_server.client(), key, "pi2", TTL)
         with hold(client, key, "pi1"):
             waiting = pool.submit(lock.acquire, 60)
             deadline = time.monotonic() + 30
@@ -196,15 +196,15 @@ def test_session_that_ends_while_contending_is_replaced(consul_server, client, k
 
 def test_revoked_token_is_told_as_such_and_not_as_a_lost_lock(consul_server, client, key):
     """F16."""
-    import omega_consul_acl
+    from omega.consul import acl
 
     secret = str(uuid.uuid4())
     rules = 'session_prefix "" { policy = "write" } key_prefix "test/" { policy = "write" }'
-    omega_consul_acl.ensure_policy(client, "lock-test", rules)
-    omega_consul_acl.ensure_token(client, secret, None, key, ["lock-test"])
-    accessor = next(t["accessor"] for t in omega_consul_acl.list_tokens(client) if t["description"] == key)
+    acl.ensure_policy(client, "lock-test", rules)
+    acl.ensure_token(client, secret, None, key, ["lock-test"])
+    accessor = next(t["accessor"] for t in acl.list_tokens(client) if t["description"] == key)
     with hold(consul_server.client(secret), key, renew=0.3) as lock:
-        omega_consul_acl.delete_token(client, accessor)
+        acl.delete_token(client, accessor)
         _, error = lost_within(lock, 5)
     assert error.kind == "denied"
     assert "token" in str(error)
@@ -239,5 +239,5 @@ def test_killed_holder_is_followed_after_its_ttl_and_a_living_one_stays(consul_s
             seconds = time.monotonic() - start
             assert lock.fence > fence
         living.verify()
-        assert omega_lock.holder(client, key + "-living") == "alive"
+        assert consul_lock.holder(client, key + "-living") == "alive"
     assert seconds > TTL - 5 - 1, "the lock was free before the TTL: nothing protected it"

@@ -151,12 +151,12 @@ def test_url_and_token_as_arguments_in_the_former_order(load_modules, consul_ser
 
 
 def test_without_the_library_the_module_says_what_to_install(load_modules, configuration, monkeypatch):
-    import omega_consul
+    from omega.consul import client as consul_client
 
     def missing():
-        raise omega_consul.ConsulError("missing", "py-consul is missing: install it")
+        raise consul_client.ConsulError("missing", "py-consul is missing: install it")
 
-    monkeypatch.setattr(omega_consul, "load_library", missing)
+    monkeypatch.setattr(consul_client, "load_library", missing)
     modules = load_modules(**configuration)
     assert "consul.get" not in modules
     assert "py-consul is missing" in modules.missing_fun_string("consul.get")

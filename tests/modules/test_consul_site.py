@@ -12,15 +12,14 @@ import time
 import uuid
 from pathlib import Path
 
-import omega_consul
-import omega_consul_acl
-import omega_consul_cluster
-import omega_consul_policies as policies
-import omega_consul_servers as consul_servers
-import omega_lock
 import pytest
 from consul_site import ConsulSite, until
 from dockerds import missing
+from omega.consul import acl, policies
+from omega.consul import client as consul_client
+from omega.consul import lock as consul_lock
+from omega.consul import servers as consul_servers
+from omega.consul import tokens as consul_tokens
 
 FEEDER = str(Path(__file__).resolve().parents[2] / "salt/consul/files/consul_health.py")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -132,7 +131,7 @@ def test_without_a_token_a_worker_learns_what_dns_tells_and_nothing_else(site):
         lambda: anonymous.request("put", "/v1/agent/service/register", data={"Name": "docker"}),
         lambda: anonymous.request("put", "/v1/agent/leave"),
     ):
-        with pytest.raises(omega_consul.ConsulError) as caught:
+        with pytest.raises(consul_client.ConsulError) as caught:
             write()
         assert caught.value.kind == "denied"
 
@@ -142,7 +141,7 @@ def _ask(client, path):
     path, _, query = path.partition("?")
     try:
         answer = client.request("get", path, [(query, "1")] if query else [], accept=(200, 404), raw=True)[1]
-    except omega_consul.ConsulError as error:
+    except consul_client.ConsulError as error:
         assert error.kind == "denied", error
         return ""
     text = (answer or b"").decode(errors="replace").strip()
@@ -152,7 +151,7 @@ def _ask(client, path):
 def test_a_worker_cannot_announce_what_is_not_its_to_announce(site):
     worker = site["pi4"].client()
     for body in ({"Name": "consul"}, {"Name": "web"}, {"Name": "docker"}):
-        with pytest.raises(omega_consul.ConsulError) as caught:
+        with pytest.raises(consul_client.ConsulError) as caught:
             worker.request("put", "/v1/agent/service/register", data=body)
         assert caught.value.kind == "denied"
 
@@ -256,7 +255,7 @@ class Watch:
 def _leader(agent):
     try:
         return agent.client(timeout=2).leader()
-    except omega_consul.ConsulError:
+    except consul_client.ConsulError:
         return None
 
 
@@ -265,30 +264,30 @@ def test_a_server_waits_for_a_right_that_the_master_grants_in_the_same_apply(sit
     consul_servers.wait_good(management, SERVERS, 120)
     name, rules = policies.policy_name("pi2"), policies.rules(site.site, "pi2")
     older = "".join(line for line in rules.splitlines(True) if policies.RESTART_LOCK not in line)
-    hold, refused = omega_lock.hold, threading.Event()
+    hold, refused = consul_lock.hold, threading.Event()
 
     @contextlib.contextmanager
     def watched(*args, **kwargs):
         try:
             with hold(*args, **kwargs) as lock:
                 yield lock
-        except omega_consul.ConsulError as error:
+        except consul_client.ConsulError as error:
             assert error.kind == "denied"
             refused.set()
             raise
 
-    monkeypatch.setattr(omega_lock, "hold", watched)
+    monkeypatch.setattr(consul_lock, "hold", watched)
     starts = agent.starts
-    omega_consul_acl.ensure_policy(management, name, older)
+    acl.ensure_policy(management, name, older)
     try:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             run = pool.submit(agent.in_turn)
             assert refused.wait(120)
             assert agent.starts == starts
-            omega_consul_acl.ensure_policy(management, name, rules)
+            acl.ensure_policy(management, name, rules)
             assert run.result(200)[0] is None
     finally:
-        omega_consul_acl.ensure_policy(management, name, rules)
+        acl.ensure_policy(management, name, rules)
     assert agent.starts == starts + 1
 
 
@@ -298,11 +297,11 @@ def test_a_holder_cut_off_from_the_others_stops_before_another_may_begin(site):
     consul_servers.wait_good(site["pi1"].management(), SERVERS, 120)
     key, ttl = "rpiomega/swarm/lock", 10
     cut, other = site["pi2"], site["pi3"]
-    with omega_lock.hold(cut.client(), key, "pi2", ttl=ttl, renew=2, lock_delay=1, wait=20) as lock:
+    with consul_lock.hold(cut.client(), key, "pi2", ttl=ttl, renew=2, lock_delay=1, wait=20) as lock:
         cut.run("ip", "link", "set", "eth0", "down")
         try:
-            with omega_lock.hold(other.client(), key, "pi3", ttl=ttl, wait=60) as next_lock:
-                with pytest.raises(omega_consul.ConsulError) as caught:
+            with consul_lock.hold(other.client(), key, "pi3", ttl=ttl, wait=60) as next_lock:
+                with pytest.raises(consul_client.ConsulError) as caught:
                     lock.check()
                 assert caught.value.kind == "lost"
                 assert next_lock.fence > lock.fence
@@ -361,7 +360,7 @@ def test_a_rotated_token_ends_the_old_one_and_the_node_takes_the_new_one(site, l
     assert old != new
     assert old not in str(answer)
     assert new not in str(answer)
-    with pytest.raises(omega_consul.ConsulError) as caught:
+    with pytest.raises(consul_client.ConsulError) as caught:
         agent.client(old).list("rpiomega/")
     assert caught.value.kind == "denied"
     assert "unknown to Consul" in str(caught.value)
@@ -369,7 +368,7 @@ def test_a_rotated_token_ends_the_old_one_and_the_node_takes_the_new_one(site, l
     agent.restart()
     agent.client().wait_ready(120)
     until(lambda: "docker" in _checks_of(site, "pi4"), "the agent registers with its new token")
-    assert omega_consul_cluster.tokens(site["pi1"].management(), site.site, site["pi1"].secrets()["node_tokens"]) == {}
+    assert consul_tokens.tokens(site["pi1"].management(), site.site, site["pi1"].secrets()["node_tokens"]) == {}
 
 
 def _checks_of(site, name):
@@ -379,12 +378,12 @@ def _checks_of(site, name):
 def test_a_token_with_another_accessor_is_moved_to_its_nodes_own(site):
     """Clusters made before accessors were fixed: the same secret, so that nothing has to restart."""
     management, node = site["pi1"].management(), "pi4"
-    secret, accessor = site[node].secrets()["consul"]["token"], omega_consul_cluster.accessor(site.site, node)
+    secret, accessor = site[node].secrets()["consul"]["token"], consul_tokens.accessor(site.site, node)
     management.request("delete", f"/v1/acl/token/{accessor}")
     body = {"SecretID": secret, "AccessorID": str(uuid.uuid4()), "Description": f"rpiomega node {node}",
             "Policies": [{"Name": policies.policy_name(node)}]}  # fmt: skip
     management.request("put", "/v1/acl/token", data=body)
-    assert omega_consul_cluster.node_token(management, site.site, node, secret, test=True) == ["token"]
-    assert omega_consul_cluster.node_token(management, site.site, node, secret) == ["token"]
-    assert omega_consul_cluster.node_token(management, site.site, node, secret) == []
+    assert consul_tokens.node_token(management, site.site, node, secret, test=True) == ["token"]
+    assert consul_tokens.node_token(management, site.site, node, secret) == ["token"]
+    assert consul_tokens.node_token(management, site.site, node, secret) == []
     site[node].client().wait_ready(120)

@@ -2,11 +2,11 @@
 
 import shutil
 
-import omega_consul_servers as consul_servers
-import omega_secrets
 import pytest
 from consul_site import ConsulSite, until
 from dockerds import missing
+from omega.consul import servers as consul_servers
+from omega.secrets import store as secrets_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 ROLES = {"pi1": ["master", "manager"], "pi2": ["manager"], "pi3": ["manager"]}
@@ -18,7 +18,7 @@ def new_card(site):
     site["pi1"].wipe()
     shutil.rmtree(site["pi1"].config)
     (site.root / "marker").unlink()
-    kept, site.store = site.store, omega_secrets.Store(site.root / "made-anew")
+    kept, site.store = site.store, secrets_store.Store(site.root / "made-anew")
     return kept
 
 

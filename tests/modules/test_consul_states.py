@@ -4,11 +4,10 @@ import functools
 import sys
 
 import ailing_engine
-import omega_consul
-import omega_containers
-import omega_docker
-import omega_pki
 import pytest
+from omega.consul import client
+from omega.core import pki
+from omega.docker import containers, engine
 
 NODES = {
     "pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]},
@@ -22,8 +21,8 @@ IMAGE = "consul:1.21.5"
 def node(request, states, monkeypatch):
     """node(state, name, ..., minion): the state's return."""
     monkeypatch.delitem(sys.modules, "consul", raising=False)
-    monkeypatch.setattr(omega_consul, "_find_package", lambda name: None)
-    ca = omega_pki.new_ca("omega")[0].decode()
+    monkeypatch.setattr(client, "_find_package", lambda name: None)
+    ca = pki.new_ca("omega")[0].decode()
     secrets = {"consul": {"gossip_key": "k", "token": "t", "ca": ca, "cert": "c", "key": "k"}}
 
     def call(state, *arguments, minion="pi2", **more):
@@ -59,10 +58,10 @@ def test_a_server_that_shall_be_a_client_is_left_alone(node, tmp_path):
 
 
 def test_an_agent_that_would_be_replaced_goes_on(node, tmp_path, monkeypatch):
-    running = {"Id": "a1", "State": {"Status": "running"}, "Config": {"Labels": {omega_containers.LABEL: "another"}}}
+    running = {"Id": "a1", "State": {"Status": "running"}, "Config": {"Labels": {containers.LABEL: "another"}}}
     known = {f"/images/{IMAGE}/json": {"Id": "i1"}, "/containers/rpiomega-consul/json": running}
     with ailing_engine.serve(known=known) as url:
-        monkeypatch.setattr(omega_docker, "connect", functools.partial(omega_docker.connect, url))
+        monkeypatch.setattr(engine, "connect", functools.partial(engine.connect, url))
         answer = node("consul_agent.running", "rpiomega-consul", IMAGE, str(tmp_path), "volume")
     if node.test:
         assert (answer["result"], answer["changes"]) == (None, {"rpiomega-consul": "replace"})

@@ -4,10 +4,10 @@ import time
 import uuid
 
 import ailing_engine
-import omega_containers
-import omega_docker
 import pytest
 import tiny_image
+from omega.docker import containers as docker_containers
+from omega.docker import engine as docker_engine
 
 docker = pytest.importorskip("docker")
 
@@ -173,10 +173,10 @@ def test_a_damaged_archive_is_named(states, tmp_path):
 
 @pytest.mark.parametrize(("hang", "cause"), [(False, "no space left on device"), (True, "Read timed out")])
 def test_an_engine_that_does_not_do_what_it_is_told_is_named_with_its_cause(hang, cause):
-    spec = omega_containers.spec_of(tiny_image.TAG, None, None, "bridge", "", [], [], "no")
+    spec = docker_containers.spec_of(tiny_image.TAG, None, None, "bridge", "", [], [], "no")
     with ailing_engine.serve(hang) as url:
-        client = omega_docker.connect(url, timeout=0.3)
-        for answer in (omega_containers.running(client, "one", spec), omega_containers.absent(client, "one")):
+        client = docker_engine.connect(url, timeout=0.3)
+        for answer in (docker_containers.running(client, "one", spec), docker_containers.absent(client, "one")):
             assert (answer["result"], answer["changes"]) == (False, {})
             assert cause in answer["comment"]
             assert "journalctl -u docker" in answer["comment"]

@@ -3,11 +3,10 @@
 import json
 import os
 
-import omega_docker_data
-import omega_docker_service
-import omega_docker_settings
 import pytest
 from dockerds import missing
+from omega.docker import data, settings
+from omega.docker import service as docker_service
 
 
 @pytest.fixture
@@ -19,8 +18,8 @@ def hanging(tmp_path, monkeypatch):
         (programs / name).write_text("#!/bin/sh\nexec sleep 60\n")
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setattr(omega_docker_data, "COPY_BOUND", 0.2)
-    monkeypatch.setattr(omega_docker_data, "MEASURE_BOUND", 0.2)
+    monkeypatch.setattr(data, "COPY_BOUND", 0.2)
+    monkeypatch.setattr(data, "MEASURE_BOUND", 0.2)
 
 
 @pytest.fixture
@@ -33,40 +32,40 @@ def roots(tmp_path):
 
 def test_a_data_root_is_copied_whole(roots):
     old, new = roots
-    omega_docker_data.copy(old, new)
+    data.copy(old, new)
     assert sorted(os.listdir(new)) == ["volumes"]
-    assert omega_docker_data.holds(new) == ["volumes"]
+    assert data.holds(new) == ["volumes"]
 
 
 @pytest.mark.usefixtures("hanging")
 def test_a_copy_that_does_not_end_is_given_up_and_leaves_nothing(roots):
     old, new = roots
-    with pytest.raises(omega_docker_data.DataError, match=f"{old} was not copied to {new}: `cp` did not end within"):
-        omega_docker_data.copy(old, new)
+    with pytest.raises(data.DataError, match=f"{old} was not copied to {new}: `cp` did not end within"):
+        data.copy(old, new)
     assert os.listdir(new) == []
 
 
 def test_what_an_interrupted_copy_left_counts_as_free(roots, monkeypatch):
     old, new = roots
-    monkeypatch.setattr(omega_docker_data, "check_place", lambda path: None)
-    monkeypatch.setattr(omega_docker_data, "_free", lambda path: 1)
+    monkeypatch.setattr(data, "check_place", lambda path: None)
+    monkeypatch.setattr(data, "_free", lambda path: 1)
     os.makedirs(f"{new}/volumes")
     for folder, size in ((old, 3), (new, 2)):
         with open(f"{folder}/volumes/data", "wb") as file:
             file.write(bytes(size << 20))
-    with open(os.path.join(new, omega_docker_data.COPYING), "wb"):
+    with open(os.path.join(new, data.COPYING), "wb"):
         pass
-    assert omega_docker_data.plan(old, new, move=True) is True
+    assert data.plan(old, new, move=True) is True
 
 
 @pytest.mark.usefixtures("hanging")
 def test_a_disk_that_cannot_be_measured_is_named(roots, monkeypatch):
-    monkeypatch.setattr(omega_docker_data, "check_place", lambda path: None)
-    with pytest.raises(omega_docker_data.DataError, match=f"how much {roots[0]} holds is unknown: `du` did not end"):
-        omega_docker_data.plan(*roots, move=True)
+    monkeypatch.setattr(data, "check_place", lambda path: None)
+    with pytest.raises(data.DataError, match=f"how much {roots[0]} holds is unknown: `du` did not end"):
+        data.plan(*roots, move=True)
 
 
-class Systemd(omega_docker_service.Service):
+class Systemd(docker_service.Service):
     """What systemd does with an engine, as far as files tell of it: what its settings said at each start."""
 
     def __init__(self, path):
@@ -97,10 +96,10 @@ def test_a_power_cut_while_data_is_copied_leaves_the_engine_its_old_data_root(ro
     path = tmp_path / "daemon.json"
     path.write_text(json.dumps({"data-root": old}))
     service = Systemd(path)
-    monkeypatch.setattr(omega_docker_data, "check_place", lambda path: None)
+    monkeypatch.setattr(data, "check_place", lambda path: None)
 
     def run():
-        found = omega_docker_settings.Settings(
+        found = settings.Settings(
             str(path), {"data-root": new}, service, move_data=True, record=str(tmp_path / "record")
         )
         assert found.check() is True
@@ -113,8 +112,8 @@ def test_a_power_cut_while_data_is_copied_leaves_the_engine_its_old_data_root(ro
         return whole(bound, *command)
 
     with monkeypatch.context() as once:
-        whole = omega_docker_data._run
-        once.setattr(omega_docker_data, "_run", power_cut)
+        whole = data._run
+        once.setattr(data, "_run", power_cut)
         with pytest.raises(KeyboardInterrupt):
             run()
     assert json.loads(path.read_text())["data-root"] == old, "what starts now is half of the data"
@@ -122,6 +121,6 @@ def test_a_power_cut_while_data_is_copied_leaves_the_engine_its_old_data_root(ro
 
     assert run() is None
     assert service.started_on == [new]
-    assert omega_docker_data.mount_of(new) in service.text
+    assert data.mount_of(new) in service.text
     with open(f"{new}/volumes/one/file", encoding="utf-8") as file:
         assert file.read() == "content"

@@ -4,14 +4,13 @@ import json
 import signal
 
 import ailing_engine
-import omega_docker_data
-import omega_docker_service
-import omega_docker_settings
 import pytest
 from dockerds import Dockerds, Unsupported, missing
+from omega.docker import data, service
+from omega.docker import settings as docker_settings
 
 
-class Service(omega_docker_service.Service):
+class Service(service.Service):
     """What systemd does, for an engine in namespaces of its own."""
 
     daemon = None
@@ -52,7 +51,7 @@ def daemon():
 def configured(daemon, states, tmp_path, monkeypatch):
     """Run the state; what others wrote into the file is one key."""
     monkeypatch.setattr(Service, "daemon", daemon)
-    monkeypatch.setattr(omega_docker_settings, "RECORD", str(tmp_path / "record"))
+    monkeypatch.setattr(docker_settings, "RECORD", str(tmp_path / "record"))
     path = daemon.root / "daemon.json"
     path.write_text(json.dumps({"shutdown-timeout": 20}))
 
@@ -115,7 +114,7 @@ def test_where_images_are_is_taken_over_by_a_restart_and_other_features_by_a_rel
 @pytest.fixture
 def with_data_root(tmp_path, monkeypatch):
     """What the file would become with a data root and these settings, of the site, of the file, of containerd."""
-    monkeypatch.setattr(omega_docker_data, "CONTAINERD", str(tmp_path / "blobs"))
+    monkeypatch.setattr(data, "CONTAINERD", str(tmp_path / "blobs"))
 
     def wanted(ours=None, found=None, images=(), known=None, root="/mnt/ssd/docker"):
         (tmp_path / "daemon.json").write_text(json.dumps(found or {}))
@@ -124,7 +123,7 @@ def with_data_root(tmp_path, monkeypatch):
             (tmp_path / "blobs" / image).mkdir(parents=True)
         ours = {**(ours or {}), **({"data-root": root} if root else {})}
         record = str(tmp_path / "record")
-        return omega_docker_settings.Settings(str(tmp_path / "daemon.json"), ours, None, record=record)
+        return docker_settings.Settings(str(tmp_path / "daemon.json"), ours, None, record=record)
 
     return wanted
 
@@ -200,8 +199,8 @@ def test_a_restart_that_was_interrupted_is_made_up_for(configured, daemon, tmp_p
 
 
 def test_an_engine_that_does_not_tell_its_settings_after_a_reload_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(omega_docker_settings, "TOLD_BOUND", 0)
-    wanted = omega_docker_settings.Settings(str(tmp_path / "a.json"), {}, None, record=str(tmp_path / "record"))
+    monkeypatch.setattr(docker_settings, "TOLD_BOUND", 0)
+    wanted = docker_settings.Settings(str(tmp_path / "a.json"), {}, None, record=str(tmp_path / "record"))
     with ailing_engine.serve() as url:
         told = wanted._untold(url)
     assert "says nothing of itself: no space left on device" in told

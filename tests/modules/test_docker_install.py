@@ -8,9 +8,8 @@ import subprocess
 import sys
 
 import ailing_engine
-import omega_docker_data
-import omega_docker_packages
 import pytest
+from omega.docker import data, packages
 
 PACKAGES = ["docker-ce", "docker-ce-cli", "containerd.io"]
 OLD, NEW = "5:28.4.0-1", "5:28.5.2-1"
@@ -74,7 +73,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path / "dpkg"))
     monkeypatch.setenv("DPKG_ROOT", str(tmp_path / "root"))
-    monkeypatch.setattr(omega_docker_data, "DEFAULT", str(tmp_path / "data"))
+    monkeypatch.setattr(data, "DEFAULT", str(tmp_path / "data"))
     return made
 
 
@@ -176,7 +175,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
 ):
     repository.offer(OLD)
     update()
-    downloads, run, refused = Downloads(tmp_path), omega_docker_packages._run, []
+    downloads, run, refused = Downloads(tmp_path), packages._run, []
 
     def watched(*command):
         done = run(*command)
@@ -187,7 +186,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
             downloads.take()
         return done
 
-    monkeypatch.setattr(omega_docker_packages, "_run", watched)
+    monkeypatch.setattr(packages, "_run", watched)
     downloads.take()
     done = install()
     assert done["result"] is True, done
@@ -196,7 +195,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
 
 
 def test_another_apt_that_does_not_end_is_named(repository, install, tmp_path, monkeypatch):
-    monkeypatch.setattr(omega_docker_packages, "LOCK_BOUND", 0)
+    monkeypatch.setattr(packages, "LOCK_BOUND", 0)
     repository.offer(OLD)
     update()
     downloads = Downloads(tmp_path)

@@ -2,11 +2,10 @@
 
 import os
 
-import omega_docker_data
-import omega_docker_packages
-import omega_docker_service
 import pytest
-from omega_docker_packages import PackageError, Plan, choose, fits, plan
+from omega.docker import data, packages
+from omega.docker import service as docker_service
+from omega.docker.packages import PackageError, Plan, choose, fits, plan
 
 VENDOR = ["docker-ce", "docker-ce-cli", "containerd.io"]
 DEBIAN = ["docker.io", "docker-cli"]
@@ -81,19 +80,19 @@ def hanging(tmp_path, monkeypatch):
         (tmp_path / name).write_text("#!/bin/sh\nexec sleep 60\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(omega_docker_data, "DEFAULT", str(tmp_path))
-    for module in (omega_docker_packages, omega_docker_service):
+    monkeypatch.setattr(data, "DEFAULT", str(tmp_path))
+    for module in (packages, docker_service):
         monkeypatch.setattr(module, "BOUND", 0.2)
 
 
 @pytest.mark.usefixtures("hanging")
 def test_a_program_that_does_not_end_is_named():
     with pytest.raises(PackageError, match="`dpkg-query` did not end within 0.2 s"):
-        omega_docker_packages.look(["docker-ce"])
+        packages.look(["docker-ce"])
     with pytest.raises(PackageError, match="`apt-get` did not end within 0.2 s"):
-        omega_docker_packages.fetch(Plan({"docker-ce": ""}))
-    assert "Docker may be off: `apt-get` did not end" in omega_docker_packages.carry_out(Plan({"docker-ce": ""}))
-    assert "`apt-mark` did not end" in omega_docker_packages.mark(Plan(hold=["docker-ce"]))
-    service = omega_docker_service.Service()
+        packages.fetch(Plan({"docker-ce": ""}))
+    assert "Docker may be off: `apt-get` did not end" in packages.carry_out(Plan({"docker-ce": ""}))
+    assert "`apt-mark` did not end" in packages.mark(Plan(hold=["docker-ce"]))
+    service = docker_service.Service()
     assert "`systemctl restart docker.service` did not end within 0.2 s" in service.restart()
     assert service.active() is False

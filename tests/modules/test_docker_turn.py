@@ -5,11 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import ailing_engine
-import omega_consul
-import omega_docker_turn
 import pytest
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine
+from omega.consul import client as consul_client
+from omega.docker import turn
+from omega.swarm.api import Engine
 from swarm_site import Site
 
 NAMES = ("pi1", "pi2", "pi3")
@@ -28,8 +28,8 @@ def site(consul_server, tmp_path_factory):
 
 
 def restart(site, name, act):
-    consul = lambda: omega_consul.connect(site.consul_url, site.tokens[name])  # noqa: E731
-    return omega_docker_turn.in_turn(name, act, consul, site.dockerds[name].base_url, wait=300)
+    consul = lambda: consul_client.connect(site.consul_url, site.tokens[name])  # noqa: E731
+    return turn.in_turn(name, act, consul, site.dockerds[name].base_url, wait=300)
 
 
 def reachable(daemon):
@@ -69,7 +69,7 @@ def test_all_at_once_restart_one_after_the_other(site):
 
 def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):
     """Its former self stays in the swarm's list, under the same name and address."""
-    monkeypatch.setattr(omega_docker_turn, "SPARE_BOUND", 1)
+    monkeypatch.setattr(turn, "SPARE_BOUND", 1)
     # Not the leader: without it nobody could join before the next election.
     manager, name = sorted(NAMES, key=lambda name: site.dockerds[name].info()["NodeID"] != leader_id(site))[:2]
     leader, anew = site.dockerds[manager].client(timeout=60), site.dockerds[name].client(timeout=60)
@@ -99,7 +99,7 @@ def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):
 
 @pytest.mark.long
 def test_a_manager_the_swarm_cannot_spare_is_left_alone(site, monkeypatch):
-    monkeypatch.setattr(omega_docker_turn, "SPARE_BOUND", 3)
+    monkeypatch.setattr(turn, "SPARE_BOUND", 3)
     site.dockerds["pi3"].stop()
     # Only a leader that has missed its heartbeats calls it unreachable.
     end = time.monotonic() + 30
@@ -118,14 +118,14 @@ def test_a_manager_the_swarm_cannot_spare_is_left_alone(site, monkeypatch):
 def test_an_engine_that_is_off_needs_no_turn(site):
     site.dockerds["pi2"].stop()
     called = []
-    assert omega_docker_turn.in_turn("pi2", lambda: called.append(1), None, site.dockerds["pi2"].base_url) is None
+    assert turn.in_turn("pi2", lambda: called.append(1), None, site.dockerds["pi2"].base_url) is None
     assert called == [1]
 
 
 def test_an_engine_that_does_not_say_what_it_is_to_the_swarm_is_left_alone():
     called = []
     with ailing_engine.serve() as url:
-        problem = omega_docker_turn.in_turn("pi2", lambda: called.append(1), None, url)
+        problem = turn.in_turn("pi2", lambda: called.append(1), None, url)
     assert "engine of pi2 was left alone" in problem
     assert "no space left on device" in problem
     assert called == []
@@ -136,7 +136,7 @@ def no_libraries(monkeypatch):
     """As after an update of Salt that brought another Python, or under salt-ssh, whose copy of Salt has none."""
 
     def consul():
-        raise omega_consul.ConsulError("missing", "py-consul is missing")
+        raise consul_client.ConsulError("missing", "py-consul is missing")
 
     monkeypatch.setitem(sys.modules, "docker", None)
     return consul
@@ -144,10 +144,10 @@ def no_libraries(monkeypatch):
 
 def test_without_its_libraries_a_manager_leaves_its_engine_alone_and_names_the_bootstrap(site, no_libraries):
     called, url = [], site.dockerds["pi3"].base_url
-    problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url)
+    problem = turn.in_turn("pi3", lambda: called.append(1), no_libraries, url)
     assert "run `rpiomega bootstrap pi3`" in problem
-    consul = lambda: omega_consul.connect(site.consul_url, site.tokens["pi3"])  # noqa: E731
-    problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), consul, url, wait=60)
+    consul = lambda: consul_client.connect(site.consul_url, site.tokens["pi3"])  # noqa: E731
+    problem = turn.in_turn("pi3", lambda: called.append(1), consul, url, wait=60)
     assert "`docker` is missing" in problem
     assert "waited" not in problem, "a library does not come back by waiting"
     assert called == []
@@ -156,12 +156,12 @@ def test_without_its_libraries_a_manager_leaves_its_engine_alone_and_names_the_b
 def test_without_its_libraries_a_node_of_no_swarm_minds_only_a_consul_of_its_own(site, no_libraries, monkeypatch):
     called, known = [], [("/info", {"Swarm": {"LocalNodeState": "inactive"}})]
     with ailing_engine.serve(known=known) as url:
-        monkeypatch.setattr(omega_consul, "DEFAULT_URL", site.consul_url)
-        problem = omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url)
+        monkeypatch.setattr(consul_client, "DEFAULT_URL", site.consul_url)
+        problem = turn.in_turn("pi3", lambda: called.append(1), no_libraries, url)
         assert "run `rpiomega bootstrap pi3`" in problem
         assert called == []
-        monkeypatch.setattr(omega_consul, "DEFAULT_URL", "http://127.0.0.1:9")
-        assert omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
+        monkeypatch.setattr(consul_client, "DEFAULT_URL", "http://127.0.0.1:9")
+        assert turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
         assert called == [1]
-    assert omega_docker_turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
+    assert turn.in_turn("pi3", lambda: called.append(1), no_libraries, url) is None
     assert called == [1, 1], "where no engine is, nobody needs a turn"

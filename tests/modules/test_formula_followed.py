@@ -153,7 +153,7 @@ def test_minions_are_told_of_a_changed_file_whatever_its_time_stamp_says(follow,
 
 @pytest.mark.parametrize("updated", [False, True])
 def test_nothing_changes_without_a_new_revision_and_it_is_quick(follow, remote, tree, master, updated):
-    import omega_formula
+    from omega.formula import update
 
     if updated:
         remote.commit({"salt/new.txt": "new"})
@@ -162,7 +162,7 @@ def test_nothing_changes_without_a_new_revision_and_it_is_quick(follow, remote, 
     answer = follow()
     assert (answer["result"], answer["changes"]) == (True, {})
     start = cpu_seconds()
-    with omega_formula.planned(str(tree), remote.url, "main", master_config=str(master)) as (step, _):
+    with update.planned(str(tree), remote.url, "main", master_config=str(master)) as (step, _):
         assert step.new is None
     assert cpu_seconds() - start < 0.5
     assert everything_below(tree.parent) == before
@@ -296,9 +296,9 @@ def test_an_unreachable_remote_leaves_the_tree(follow, remote, tree):
 def test_a_remote_that_never_answers_is_given_up(follow, remote, monkeypatch):
     import socket
 
-    import omega_formula_git
+    from omega.formula import repository
 
-    monkeypatch.setattr(omega_formula_git.run, "__kwdefaults__", {**omega_formula_git.run.__kwdefaults__, "seconds": 1})
+    monkeypatch.setattr(repository.run, "__kwdefaults__", {**repository.run.__kwdefaults__, "seconds": 1})
     # Over HTTP it is a child of git that waits, and it has to be ended as well.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
@@ -317,7 +317,7 @@ def test_a_half_made_release_is_made_anew(follow, remote, tree):
 
 
 def test_a_run_that_dies_before_the_switch_leaves_the_old_revision(follow, remote, tree, monkeypatch):
-    import omega_formula_release
+    from omega.formula import release as formula_release
 
     remote.commit({"salt/a.txt": "a"})
     follow()
@@ -329,7 +329,7 @@ def test_a_run_that_dies_before_the_switch_leaves_the_old_revision(follow, remot
 
     for moment in ("sync", "symlink", "replace"):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(omega_formula_release.os, moment, power_cut)
+            patch.setattr(formula_release.os, moment, power_cut)
             follow()
         assert head(tree) == used
         assert (tree / "salt/top.sls").read_text() == FILES["salt/top.sls"]
@@ -346,11 +346,11 @@ def test_the_master_is_restarted_when_it_has_old_modules_loaded(follow, remote, 
 
 
 def test_two_runs_at_once_do_not_meet(follow, remote, tree, monkeypatch):
-    import omega_formula_release
+    from omega.formula import release as formula_release
 
     remote.commit({"salt/new.txt": "new"})
-    monkeypatch.setattr(omega_formula_release, "LOCK_SECONDS", 0.3)
-    with omega_formula_release.Releases(str(tree)).locked():
+    monkeypatch.setattr(formula_release, "LOCK_SECONDS", 0.3)
+    with formula_release.Releases(str(tree)).locked():
         refused(follow(), "another run")
     assert follow()["result"] is True
 

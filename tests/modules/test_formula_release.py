@@ -2,9 +2,9 @@
 
 import subprocess
 
-import omega_formula_git as git
 import pytest
-from omega_formula_release import REF, Releases
+from omega.formula import repository as git
+from omega.formula.release import REF, Releases
 
 
 @pytest.fixture

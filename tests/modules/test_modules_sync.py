@@ -11,7 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SALT_CALL = pathlib.Path(sys.executable).parent / "salt-call"
-OURS = ["rpiomega/modules.sls", "_modules/rpiomega_modules.py", "_utils/omega_modules.py"]
+OURS = ["rpiomega/modules.sls", "_modules/rpiomega_modules.py", "_utils/omega/core/modules.py"]
 STATE = """
 import probe_words
 

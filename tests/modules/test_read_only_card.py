@@ -4,8 +4,8 @@ import inspect
 import os
 import subprocess
 
-import omega_pki
 import pytest
+from omega.core import pki
 
 SITE = {"cluster": "omega", "nodes": {"pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]}}}
 
@@ -28,7 +28,7 @@ def card(tmp_path):
 @pytest.fixture
 def call(states):
     def call(state, *arguments, **settings):
-        ca = omega_pki.new_ca("omega")[0].decode()
+        ca = pki.new_ca("omega")[0].decode()
         secrets = {"consul": {"gossip_key": "k", "token": "t", "ca": ca, "cert": "c", "key": "k"}}
         with states(pillar={"rpiomega": SITE, "rpiomega_secrets": secrets}, minion_id="pi1") as loaded:
             inspect.unwrap(loaded[state]).__globals__.update(settings)

@@ -5,16 +5,14 @@ import time
 import uuid
 
 import ailing_engine
-import omega_consul
-import omega_consul_acl as acl
-import omega_consul_policies as policies
-import omega_consul_servers as servers
-import omega_docker
-import omega_removal
 import pytest
 import tiny_image
 from consul_server import ConsulCluster
-from omega_consul import ConsulError
+from omega.consul import acl, policies, servers
+from omega.consul import client as consul_client
+from omega.consul.client import ConsulError
+from omega.docker import engine as docker_engine
+from omega.removal import node
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +41,13 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
         (tmp_path / "consul/nodes" / name).mkdir(parents=True)
         (tmp_path / "consul/nodes" / name / "token").write_text("secret")
     with pytest.raises(ConsulError, match=f"sees {dead.name} as alive"):
-        omega_removal.forget(client, dead.name, tmp_path)
+        node.forget(client, dead.name, tmp_path)
     dead.kill()
-    until(lambda: omega_removal.state(client, dead.name) == "failed", 60, f"{dead.name} to be seen as failed")
+    until(lambda: node.state(client, dead.name) == "failed", 60, f"{dead.name} to be seen as failed")
     until(lambda: not servers.find(servers.read(client), dead.name).healthy, 60, f"{dead.name} to be unhealthy")
 
-    assert "of the others only 1 are healthy voters" in omega_removal.look(client, {}, other.name, tmp_path)["refused"]
-    seen = omega_removal.look(client, {}, dead.name, tmp_path)
+    assert "of the others only 1 are healthy voters" in node.look(client, {}, other.name, tmp_path)["refused"]
+    seen = node.look(client, {}, dead.name, tmp_path)
     assert seen == {
         "in_site": False,
         "consul": "failed",
@@ -58,7 +56,7 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
         "policy": True,
         "secrets": True,
     }
-    done = omega_removal.forget(client, dead.name, tmp_path)
+    done = node.forget(client, dead.name, tmp_path)
     assert done == [
         "taken out of Consul, where it was failed",
         "Consul token revoked",
@@ -67,10 +65,10 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
     ]
     assert sorted(server.name for server in servers.read(client)) == sorted([living.name, other.name])
     assert sorted(path.name for path in (tmp_path / "consul/nodes").iterdir()) == [other.name]
-    assert omega_removal.tokens(client, other.name)
-    until(lambda: omega_removal.state(client, dead.name) == "absent", 60, f"{dead.name} to be forgotten")
-    assert omega_removal.forget(client, dead.name, tmp_path) == []
-    assert not any(omega_removal.look(client, {}, dead.name, tmp_path)[key] for key in ("token", "policy", "secrets"))
+    assert node.tokens(client, other.name)
+    until(lambda: node.state(client, dead.name) == "absent", 60, f"{dead.name} to be forgotten")
+    assert node.forget(client, dead.name, tmp_path) == []
+    assert not any(node.look(client, {}, dead.name, tmp_path)[key] for key in ("token", "policy", "secrets"))
 
 
 @pytest.mark.parametrize("name", ["", "pi4/", "..", ".", "a/../b", "pi4\n", None])
@@ -79,8 +77,8 @@ def test_only_a_nodes_name_leads_to_secrets(cluster, tmp_path, name):
     for path in kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("secret")
-    for call in (lambda: omega_removal.forget(cluster.leader().client(), name, tmp_path),
-                 lambda: omega_removal.look(cluster.leader().client(), {}, name, tmp_path)):  # fmt: skip
+    for call in (lambda: node.forget(cluster.leader().client(), name, tmp_path),
+                 lambda: node.look(cluster.leader().client(), {}, name, tmp_path)):  # fmt: skip
         with pytest.raises(ConsulError, match="is not a node's name") as caught:
             call()
         assert caught.value.kind == "bad_request"
@@ -93,27 +91,27 @@ def peer(name, good=True):
 
 def test_f30_a_server_may_go_if_a_majority_can_say_so_and_the_rest_is_one():
     two, three = [peer("a"), peer("b")], [peer("a"), peer("b"), peer("c")]
-    assert omega_removal.refused(two, "b") == omega_removal.refused(three, "c") == ""
-    assert omega_removal.refused(three, "no server") == ""
-    assert omega_removal.refused([peer("a"), peer("b", False)], "b")  # nobody could write it down
-    assert omega_removal.refused([peer("a")], "a")
+    assert node.refused(two, "b") == node.refused(three, "c") == ""
+    assert node.refused(three, "no server") == ""
+    assert node.refused([peer("a"), peer("b", False)], "b")  # nobody could write it down
+    assert node.refused([peer("a")], "a")
 
 
 def test_a_node_without_secrets_in_its_pillar_uses_its_agents_token(tmp_path):
     config = tmp_path / "consul.json"
     config.write_text('{"acl": {"tokens": {"agent": "of the agent"}}}')
     given = {"rpiomega_secrets": {"consul": {"token": "of the pillar"}}}
-    assert omega_removal.own_token(given, config) == "of the pillar"
-    assert omega_removal.own_token({}, config) == "of the agent"
-    assert omega_removal.own_token({}, tmp_path / "none") is None
+    assert node.own_token(given, config) == "of the pillar"
+    assert node.own_token({}, config) == "of the agent"
+    assert node.own_token({}, tmp_path / "none") is None
     with pytest.raises(ConsulError, match="only the site's master has the management token"):
-        omega_removal.clients({}, given, management=True)
+        node.clients({}, given, management=True)
 
 
 @pytest.fixture
 def agent():
     """A container that takes the agent's place, on this machine's engine."""
-    engine = omega_docker.connect()
+    engine = docker_engine.connect()
     name = f"rpiomega-test-{uuid.uuid4().hex[:8]}"
     policy = {"Name": "always"}
     with tiny_image.on_host(engine) as image:
@@ -125,9 +123,9 @@ def agent():
 
 
 def test_an_agent_that_could_not_leave_is_still_started_after_a_reboot(agent):
-    nobody = omega_consul.connect("http://127.0.0.1:9")
+    nobody = consul_client.connect("http://127.0.0.1:9")
     with pytest.raises(ConsulError) as caught:
-        omega_removal.leave_consul(nobody, agent.name)
+        node.leave_consul(nobody, agent.name)
     assert caught.value.kind == "unreachable"
     agent.reload()
     assert agent.attrs["HostConfig"]["RestartPolicy"]["Name"] == "always"
@@ -137,8 +135,8 @@ def test_an_agent_that_could_not_leave_is_still_started_after_a_reboot(agent):
 def test_an_engine_that_fails_while_a_node_leaves_is_one_line(found):
     running = {"Id": "0123456789ab", "State": {"Status": "running"}}
     known = {"/containers/rpiomega-consul/json": running, "/containers/0123456789ab/json": running} if found else {}
-    with ailing_engine.serve(known=known) as url, pytest.raises(omega_docker.EngineError) as caught:
-        omega_removal.leave_consul(omega_consul.connect("http://127.0.0.1:9"), "rpiomega-consul", url)
+    with ailing_engine.serve(known=known) as url, pytest.raises(docker_engine.EngineError) as caught:
+        node.leave_consul(consul_client.connect("http://127.0.0.1:9"), "rpiomega-consul", url)
     assert "no space left on device" in str(caught.value)
     assert "container rpiomega-consul" in str(caught.value)
 

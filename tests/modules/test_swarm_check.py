@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from omega_swarm_cert import autolocked
-from omega_swarm_check import (
+from omega.swarm.api import Local, local_of
+from omega.swarm.certificate import autolocked
+from omega.swarm.check import (
     address_towards,
     answering,
     has_address,
@@ -17,7 +18,6 @@ from omega_swarm_check import (
     split,
     unreachable,
 )
-from omega_swarm_docker import Local, local_of
 
 RELEASE = os.uname().release
 

@@ -6,13 +6,13 @@ import re
 import signal
 import time
 
-import omega_swarm
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
-from omega_consul import ConsulError
-from omega_swarm_docker import Engine, SwarmError
-from omega_swarm_record import LOCK, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
+from omega.consul.client import ConsulError
+from omega.swarm.api import Engine, SwarmError
+from omega.swarm.member import run as member_run
+from omega.swarm.record import LOCK, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
 from swarm_catalog import Catalog
 from swarm_site import Site, until
 
@@ -21,12 +21,13 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 ROLES = {"pi1": "manager", "pi2": "manager", "pi3": "manager", "pi4": "worker"}
 MANAGERS = ["pi1", "pi2", "pi3"]
 KILL = "import os, signal; kill = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)"
-KILL_BEFORE_INTENT = f"{KILL}; import omega_swarm_record as r; r.Store.write_record = kill"
+KILL_BEFORE_INTENT = f"{KILL}; import omega.swarm.record as r; r.Store.write_record = kill"
 SHORT_LOCK = (
-    "import omega_lock as l; hold = l.hold; l.hold = lambda *a, **k: hold(*a, ttl=10, renew=3, lock_delay=0, **k)"
+    "import omega.consul.lock as l; hold = l.hold; "
+    "l.hold = lambda *a, **k: hold(*a, ttl=10, renew=3, lock_delay=0, **k)"
 )
 KILL_AFTER_INIT = (
-    f"{KILL}; {SHORT_LOCK}; import omega_swarm_docker as d; init = d.Engine.init; "
+    f"{KILL}; {SHORT_LOCK}; import omega.swarm.api as d; init = d.Engine.init; "
     "d.Engine.init = lambda *a, **k: (init(*a, **k), kill())"
 )
 
@@ -322,7 +323,7 @@ def paused(folder, module, function):
 
 
 def test_a_decision_to_initialise_that_is_out_of_date_is_not_carried_out(site, tmp_path):
-    patch, reached, go_on = paused(tmp_path, "omega_swarm.Member", "_do_bootstrap")
+    patch, reached, go_on = paused(tmp_path, "omega.swarm.member.run.Member", "_do_bootstrap")
     run = site.member("pi2", patch=patch)
     until(reached.exists, 60, "pi2 to decide")
     assert site.apply("pi1", gather_timeout=0, promote_timeout=0)["pi1"]["result"] is True
@@ -335,7 +336,7 @@ def test_a_decision_to_initialise_that_is_out_of_date_is_not_carried_out(site, t
 
 
 def test_f17_a_holder_that_was_frozen_past_its_lock_does_not_initialise(site, kv, tmp_path):
-    patch, reached, go_on = paused(tmp_path, "omega_swarm_record.Store", "write_record")
+    patch, reached, go_on = paused(tmp_path, "omega.swarm.record.Store", "write_record")
     run = site.member("pi1", patch=f"{SHORT_LOCK}; {patch}", promote_timeout=0)
     until(reached.exists, 60, "pi1 to hold the lock")
     run.process.send_signal(signal.SIGSTOP)
@@ -354,7 +355,7 @@ def test_f41_daemon_restarted_in_the_middle_of_a_join(formed, tmp_path):
     pi4.wipe()
     seen = Engine(formed.dockerds["pi1"].base_url)
     before = len(seen.nodes())
-    patch, reached, go_on = paused(tmp_path, "omega_swarm_docker.Engine", "join")
+    patch, reached, go_on = paused(tmp_path, "omega.swarm.api.Engine", "join")
     run = formed.member("pi4", patch=patch)
     until(reached.exists, 60, "the run to join")
     pi4.stop(signal.SIGKILL)
@@ -421,8 +422,8 @@ def test_a_run_that_stood_still_for_longer_than_its_session_is_seen_again(kv, st
 
 
 def test_a_run_that_consul_did_not_hear_at_first_is_seen_later(site, kv, consul):
-    want = omega_swarm.wanted(site.pillar["rpiomega"], "pi2")
-    run = omega_swarm.Member(Engine(site.dockerds["pi2"].base_url), Store(consul.client(), "pi2"), want)
+    want = member_run.wanted(site.pillar["rpiomega"], "pi2")
+    run = member_run.Member(Engine(site.dockerds["pi2"].base_url), Store(consul.client(), "pi2"), want)
     facts = run.facts()
     with consul.frozen(), pytest.raises(ConsulError):
         run._appear(facts)

@@ -9,15 +9,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import omega_consul
-import omega_swarm
 import pytest
 from consul_server import ConsulServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine
-from omega_swarm_record import NODES, PREFIX, RECORD, Store
+from omega.consul import client as consul_client
+from omega.swarm.api import Engine
+from omega.swarm.member import run as member_run
+from omega.swarm.record import NODES, PREFIX, RECORD, Store
 from swarm_site import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
@@ -206,7 +206,7 @@ def test_f30_surplus_managers_that_step_down_at_the_same_moment_leave_the_quorum
     site.form()
     site.dockerds["pi4"].stop(signal.SIGKILL)
     until(lambda: reachable(site) == ["pi1", "pi2", "pi3"], 60, "pi4 to be seen as unreachable")
-    both, step_down = threading.Barrier(2), omega_swarm.Member._step_down
+    both, step_down = threading.Barrier(2), member_run.Member._step_down
     decided = set()
 
     def together(run, facts):
@@ -215,10 +215,10 @@ def test_f30_surplus_managers_that_step_down_at_the_same_moment_leave_the_quorum
             both.wait(60)
         step_down(run, facts)
 
-    monkeypatch.setattr(omega_swarm.Member, "_step_down", together)
+    monkeypatch.setattr(member_run.Member, "_step_down", together)
     for name in ("pi2", "pi3"):
         site.set_role(name, "worker")
-    bounds = omega_swarm.Bounds(promote=20)
+    bounds = member_run.Bounds(promote=20)
     runs = [run_of(site, name, bounds) for name in ("pi2", "pi3")]
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda run: run.run(), runs))
@@ -410,8 +410,8 @@ def apart(site, one, other):
 
 def run_of(site, name, bounds=None):
     """A run of `swarm.member` in this process, which reaches all nodes."""
-    store = Store(omega_consul.connect(site.consul_url, site.tokens[name]), name)
-    return omega_swarm.Member(engine(site, name), store, omega_swarm.wanted(site.pillar["rpiomega"], name), bounds)
+    store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
+    return member_run.Member(engine(site, name), store, member_run.wanted(site.pillar["rpiomega"], name), bounds)
 
 
 def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):

@@ -14,8 +14,8 @@ from consul_server import ConsulServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine
-from omega_swarm_record import RECORD
+from omega.swarm.api import Engine
+from omega.swarm.record import RECORD
 from swarm_site import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]

@@ -9,10 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "_utils"))
 
-from omega_swarm_docker import Local, Node  # noqa: E402
-from omega_swarm_plan import ACTS, WAITS, Facts, decide, entry_of  # noqa: E402
-from omega_swarm_predict import changes, predict  # noqa: E402
-from omega_swarm_record import Published, Record  # noqa: E402
+from omega.swarm.api import Local, Node  # noqa: E402
+from omega.swarm.member.plan import ACTS, WAITS, Facts, decide, entry_of  # noqa: E402
+from omega.swarm.member.predict import changes, predict  # noqa: E402
+from omega.swarm.record import Published, Record  # noqa: E402
 
 ADDRESSES = {"pi1": "192.0.2.1", "pi2": "192.0.2.2", "pi3": "192.0.2.3", "pi4": "192.0.2.4"}
 MANAGERS = ("pi1", "pi2", "pi3")

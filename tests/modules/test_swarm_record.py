@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from omega_consul import ConsulError, Entry
-from omega_swarm_record import RECORD, snapshot_of
+from omega.consul.client import ConsulError, Entry
+from omega.swarm.record import RECORD, snapshot_of
 
 
 @pytest.mark.parametrize(

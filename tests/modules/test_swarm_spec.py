@@ -7,13 +7,13 @@ import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-import omega_swarm_record
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine
-from omega_swarm_record import RECORD, TOKEN, Store
-from omega_swarm_spec_key import Keyring
+from omega.swarm import record as swarm_record
+from omega.swarm.api import Engine
+from omega.swarm.record import RECORD, TOKEN, Store
+from omega.swarm.settings.key import Keyring
 from salt.exceptions import CommandExecutionError
 from swarm_minion import Minion
 from swarm_site import Site, until
@@ -119,16 +119,16 @@ def test_f32_one_setting_is_changed_and_all_others_stay(swarm, engines):
 
 
 def test_a_change_by_somebody_else_in_between_is_kept_and_the_update_sent_again(swarm, engines, monkeypatch):
-    import omega_swarm_spec
+    from omega.swarm.settings import spec as settings_spec
 
-    merged, others = omega_swarm_spec.merged, [1, 2]
+    merged, others = settings_spec.merged, [1, 2]
 
     def interrupted(spec, wanted):
         if others:
             engines["pi2"].update_swarm(lambda spec: {**spec, "Labels": {"by": f"other-{others.pop()}"}})
         return merged(spec, wanted)
 
-    monkeypatch.setattr(omega_swarm_spec, "merged", interrupted)
+    monkeypatch.setattr(settings_spec, "merged", interrupted)
     ours = apply(swarm["pi1"], task_history=7)
     assert ours["result"] is True, ours["comment"]
     assert spec_of(engines)["Labels"] == {"by": "other-1"}
@@ -338,7 +338,7 @@ def test_no_token_and_no_ca_is_made_new_that_consul_could_not_be_told_of(site, s
 
 def test_a_token_is_made_new_by_one_manager_at_a_time(site, swarm, engines, consul, monkeypatch):
     kv, before = consul.client(), engines["pi1"].worker_token()
-    monkeypatch.setattr(omega_swarm_record, "ROTATION_WAIT", 1)
+    monkeypatch.setattr(swarm_record, "ROTATION_WAIT", 1)
     with (
         Store(kv, "pi2").hold_rotation(),
         pytest.raises(CommandExecutionError, match="did not get it within 1 s: held by pi2"),
@@ -457,9 +457,9 @@ def test_a_node_is_changed_only_where_it_is_asked(site, swarm, engines):
 
 
 def test_a_change_of_a_node_by_somebody_else_in_between_is_kept(swarm, engines, monkeypatch):
-    import omega_swarm_spec_node
+    from omega.swarm.settings import node as settings_node
 
-    changed, others = omega_swarm_spec_node.changed, [1]
+    changed, others = settings_node.changed, [1]
 
     def interrupted(spec, **wanted):
         if others and others.pop():
@@ -467,7 +467,7 @@ def test_a_change_of_a_node_by_somebody_else_in_between_is_kept(swarm, engines, 
             engines["pi2"].update_node(node.id, lambda spec: {**spec, "Labels": {"by": "other"}})
         return changed(spec, **wanted)
 
-    monkeypatch.setattr(omega_swarm_spec_node, "changed", interrupted)
+    monkeypatch.setattr(settings_node, "changed", interrupted)
     done = swarm["pi1"].state("swarm.node", "pi3", labels={"ours": 1})
     assert (done["result"], engines["pi1"].find("pi3").labels) == (True, {"by": "other", "ours": "1"})
     assert swarm["pi1"].state("swarm.node", "pi3", labels_to_remove=["by", "ours"])["result"] is True

@@ -6,14 +6,14 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import omega_swarm_run
-import omega_swarm_stack
 import pytest
 import tiny_image
 import yaml
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine
+from omega.swarm import waits
+from omega.swarm.api import Engine
+from omega.swarm.stack import run as stack_run
 from swarm_minion import Minion
 from swarm_site import Site, until
 
@@ -301,7 +301,7 @@ def test_a_failure_is_told_without_the_commands_remarks_on_itself():
         "In a future release, --detach=false will become the default.\n"
         'failed to create service web_web: ContainerSpec: "Bad_Image:1" is not a valid repository/tag\n'
     )
-    assert omega_swarm_stack.failure(said).startswith("failed to create service web_web: ContainerSpec:")
+    assert stack_run.failure(said).startswith("failed to create service web_web: ContainerSpec:")
 
 
 def test_wrong_names_and_options_are_named(minions, monkeypatch):
@@ -313,7 +313,7 @@ def test_wrong_names_and_options_are_named(minions, monkeypatch):
         refused = deploy(minions["pi1"], **kwargs)
         assert (refused["result"], refused["changes"]) == (False, {})
         assert said in refused["comment"]
-    monkeypatch.setattr(omega_swarm_run, "PATIENCE", 0)
+    monkeypatch.setattr(waits, "PATIENCE", 0)
     outside = minions["pi1"].state("swarm.stack", "web", compose=small(), base_url="unix:///no/docker.sock")
     assert "no Docker Engine answers at unix:///no/docker.sock" in outside["comment"]
 

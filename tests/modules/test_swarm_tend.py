@@ -6,17 +6,17 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import omega_consul
-import omega_swarm_run
-import omega_swarm_tend
 import pytest
 import salt.config
 import salt.loader
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine, SwarmError
-from omega_swarm_record import NODES, PREFIX, TOKEN, Store
-from omega_swarm_tend import ROTATION
+from omega.consul import client as consul_client
+from omega.swarm import waits
+from omega.swarm.api import Engine, SwarmError
+from omega.swarm.nodes import run as nodes_run
+from omega.swarm.nodes.run import ROTATION
+from omega.swarm.record import NODES, PREFIX, TOKEN, Store
 from swarm_catalog import Catalog
 from swarm_minion import Minion
 from swarm_site import Site, until
@@ -79,9 +79,9 @@ def published(kv, name):
 
 
 def tender(site, name, **options):
-    store = Store(omega_consul.connect(site.consul_url, site.tokens[name]), name)
+    store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
     options = {"gather": 0, "patience": 5, **options}
-    return omega_swarm_tend.Tender(Engine(site.dockerds[name].base_url), store, site.pillar["rpiomega"], **options)
+    return nodes_run.Tender(Engine(site.dockerds[name].base_url), store, site.pillar["rpiomega"], **options)
 
 
 def tend(site, *names, **options):
@@ -186,7 +186,7 @@ def test_the_reactors_call_goes_by_the_newest_site_file_not_by_the_minions_old_p
     def broken(_tender):
         raise SwarmError("refused", "no way")
 
-    monkeypatch.setattr(omega_swarm_tend.Tender, "look", broken)
+    monkeypatch.setattr(nodes_run.Tender, "look", broken)
     failed = loaded["swarm.look_after"]()
     assert (failed["result"], failed["comment"]) == (False, "pi1: no way")
 
@@ -363,7 +363,7 @@ def test_nothing_is_tended_without_the_clusters_record_or_a_leader_in_consul(sit
     assert (result, "Consul" in comment) == (False, True)
     alone = tender(site, "pi1")
     with ConsulServer("alone", servers=2).leaderless() as server:
-        alone.store = Store(omega_consul.connect(server.url), "pi1")
+        alone.store = Store(consul_client.connect(server.url), "pi1")
         for result, comment in (alone.foresee(), alone.run()):
             assert (result, "nothing is tended while Consul has no leader" in comment) == (True, True), comment
     assert "nothing is tended while Consul has no leader" in alone.warnings[0]
@@ -381,7 +381,7 @@ def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv, monkeypatch)
         lost, patient, ahead = (tender(site, "pi1", patience=bound) for bound in (2, 120, 120))
         result, comment = lost.run()
         assert (result, "pi1: the swarm has no leader, too few of its managers" in comment) == (False, True), comment
-        monkeypatch.setattr(omega_swarm_run, "PATIENCE", 120)
+        monkeypatch.setattr(waits, "PATIENCE", 120)
         minion = Minion(site, "pi1")
         states = (("swarm.node", "pi4"), ("swarm.absent", "omega"), ("swarm.stack_absent", "web"))
         with ThreadPoolExecutor(5) as pool:
@@ -412,7 +412,7 @@ def test_a_node_is_foreseen_before_there_is_a_swarm_and_refused_by_a_run(site):
 
 
 def test_f38_what_a_node_writes_into_its_own_key_stops_no_other_node(site, kv):
-    key, own = NODES + "pi4", omega_consul.connect(site.consul_url, site.tokens["pi4"])
+    key, own = NODES + "pi4", consul_client.connect(site.consul_url, site.tokens["pi4"])
     before = published(kv, "pi4")
     odd = {**before, "node_id": {"a": 1}, "address": 5, "role_now": "manager", "previous": [{}, 5], "wish": ["x"]}
     for junk in (b"\xff", b"[]", b"[" * 20000, odd):
@@ -442,7 +442,7 @@ def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(sit
         site.dockerds[name].wipe()
     reached, go_on = tmp_path / "reached", tmp_path / "go_on"
     patch = (
-        "import omega_swarm_record as r, pathlib, time; real = r.Store.token; "
+        "import omega.swarm.record as r, pathlib, time; real = r.Store.token; "
         f"stop = lambda: (pathlib.Path({str(reached)!r}).touch(), "
         f"[time.sleep(.05) for _ in iter(pathlib.Path({str(go_on)!r}).exists, True)]); "
         "r.Store.token = lambda *a: (real(*a), stop())[0]"

@@ -8,20 +8,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import ailing_engine
-import omega_consul
-import omega_swarm
-import omega_swarm_absent
-import omega_swarm_removal
-import omega_swarm_spec
-import omega_swarm_spec_run
-import omega_swarm_stack
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
-from omega_swarm_docker import Engine, SwarmError
-from omega_swarm_record import PREFIX, RECORD, TOKEN, Store
-from omega_swarm_spec_key import Keyring
-from omega_swarm_stack_diff import NAMESPACE
+from omega.consul import client as consul_client
+from omega.swarm import absent, removal
+from omega.swarm.api import Engine, SwarmError
+from omega.swarm.member import run as member_run
+from omega.swarm.record import PREFIX, RECORD, TOKEN, Store
+from omega.swarm.settings import run as settings_run
+from omega.swarm.settings import spec
+from omega.swarm.settings.key import Keyring
+from omega.swarm.stack import run as stack_run
+from omega.swarm.stack.diff import NAMESPACE
 from swarm_minion import Minion
 from swarm_site import Site, until
 
@@ -68,9 +67,9 @@ def engine_of(site, name):
 
 def member(site, name, engine=None, **bounds):
     """A run of swarm.member in this process."""
-    store = Store(omega_consul.connect(site.consul_url, site.tokens[name]), name)
-    want = omega_swarm.wanted(site.pillar["rpiomega"], name)
-    return omega_swarm.Member(engine or engine_of(site, name), store, want, omega_swarm.Bounds(gather=0, **bounds))
+    store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
+    want = member_run.wanted(site.pillar["rpiomega"], name)
+    return member_run.Member(engine or engine_of(site, name), store, want, member_run.Bounds(gather=0, **bounds))
 
 
 def made(run):
@@ -160,21 +159,21 @@ class Restarting(Engine):
 def test_waits_go_on_while_the_engine_restarts(site, tmp_path):
     made(member(site, "pi1"))
     made(member(site, "pi2"))
-    stores = {name: Store(omega_consul.connect(site.consul_url, site.tokens[name]), name) for name in ROLES}
+    stores = {name: Store(consul_client.connect(site.consul_url, site.tokens[name]), name) for name in ROLES}
     pi1, store, settled = site.dockerds["pi1"], stores["pi1"], engine_of(site, "pi1")
     node_id = settled.find("pi2").id
-    made(omega_swarm_absent.Leaver(Restarting(site.dockerds["pi2"], "reading /info"), stores["pi2"]))
+    made(absent.Leaver(Restarting(site.dockerds["pi2"], "reading /info"), stores["pi2"]))
     until(lambda: settled.find(node_id).state == "down", 30, "pi2 to be down")
-    dropped = omega_swarm_removal.drop(Restarting(pi1, "listing the nodes", 2), store, "pi2")
+    dropped = removal.drop(Restarting(pi1, "listing the nodes", 2), store, "pi2")
     assert (dropped, [node.hostname for node in settled.nodes()]) == ([node_id], ["pi1"])
 
     template = {"ContainerSpec": {"Image": "none:1"}, "RestartPolicy": {"Condition": "none"}}
     settled.api.create_service(template, name="web_app", labels={NAMESPACE: "web"})
-    made(omega_swarm_stack.Absent(Restarting(pi1, "listing the tasks"), store, "web", 30))
+    made(stack_run.Absent(Restarting(pi1, "listing the tasks"), store, "web", 30))
 
-    wanted = {**dict.fromkeys(omega_swarm_spec.NAMES), "labels_state": "merge", "task_history": 3}
+    wanted = {**dict.fromkeys(spec.NAMES), "labels_state": "merge", "task_history": 3}
     engine, keyring = Restarting(pi1, "inspecting the swarm"), Keyring(str(tmp_path / "key"))
-    made(omega_swarm_spec_run.Cluster(engine, wanted, keyring, store))
+    made(settings_run.Cluster(engine, wanted, keyring, store))
     assert settled.cluster()["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"] == 3
 
 

@@ -2,10 +2,9 @@
 
 import json
 
-import omega_consul_agent
-import omega_consul_policies as policies
-import omega_site
 import pytest
+from omega.consul import agent, policies
+from omega.site import nodes as site_nodes
 
 SECRETS = {"gossip_key": "g", "ca": "CA", "cert": "CERT", "key": "KEY", "token": "node-token"}
 
@@ -31,11 +30,11 @@ MANAGER, WORKER, MASTER = ["manager"], ["worker"], ["master", "manager"]
     ],
 )
 def test_servers_follow_the_number_of_managers(roles, servers):
-    assert omega_site.consul_servers(site(*roles)) == servers
+    assert site_nodes.consul_servers(site(*roles)) == servers
 
 
 def build(image, name="n1", **kwargs):
-    return omega_consul_agent.build(site(MASTER, MANAGER, MANAGER, WORKER), name, image, SECRETS, **kwargs)
+    return agent.build(site(MASTER, MANAGER, MANAGER, WORKER), name, image, SECRETS, **kwargs)
 
 
 def test_tls_and_management_token_are_spelt_as_the_version_knows_them():
@@ -58,8 +57,8 @@ def test_a_worker_never_holds_the_management_token():
 
 def test_the_right_to_start_a_cluster_stands_in_a_file_of_its_own():
     config = build("hashicorp/consul:1.21.5")
-    assert "bootstrap" not in str(omega_consul_agent.files(config, SECRETS))
-    starter = omega_consul_agent.files(config, SECRETS, bootstrap=True)[omega_consul_agent.BOOTSTRAP]
+    assert "bootstrap" not in str(agent.files(config, SECRETS))
+    starter = agent.files(config, SECRETS, bootstrap=True)[agent.BOOTSTRAP]
     assert json.loads(starter) == {"bootstrap_expect": 1}
 
 

@@ -3,8 +3,8 @@
 import base64
 import pathlib
 
-import omega_openpgp
 import pytest
+from omega.core import openpgp
 
 KEY = (pathlib.Path(__file__).parent / "data/signing-key.asc").read_bytes()
 # What `gpg --show-keys` prints for that file.
@@ -12,7 +12,7 @@ FINGERPRINT = "8C0A2905CB4B81EFD65769070A5492EAC361C6AB"
 
 
 def test_fingerprint_is_the_one_gpg_prints():
-    assert omega_openpgp.primary_fingerprints(KEY) == [FINGERPRINT]
+    assert openpgp.primary_fingerprints(KEY) == [FINGERPRINT]
 
 
 def binary():
@@ -22,18 +22,18 @@ def binary():
 
 
 def test_armoured_and_binary_keys_are_the_same_key():
-    assert omega_openpgp.primary_fingerprints(binary()) == [FINGERPRINT]
+    assert openpgp.primary_fingerprints(binary()) == [FINGERPRINT]
 
 
 def test_a_download_that_broke_off_is_refused():
     # The primary key is whole, what follows is not.
-    with pytest.raises(omega_openpgp.KeyFileError, match="middle of a packet"):
-        omega_openpgp.primary_fingerprints(binary()[:-10])
+    with pytest.raises(openpgp.KeyFileError, match="middle of a packet"):
+        openpgp.primary_fingerprints(binary()[:-10])
 
 
 def test_every_primary_key_of_a_file_is_reported():
     # A second key smuggled in behind the pinned one must not go unseen.
-    assert omega_openpgp.primary_fingerprints(KEY + b"\n" + KEY) == [FINGERPRINT, FINGERPRINT]
+    assert openpgp.primary_fingerprints(KEY + b"\n" + KEY) == [FINGERPRINT, FINGERPRINT]
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_every_primary_key_of_a_file_is_reported():
     ],
 )
 def test_anything_else_is_refused(data):
-    with pytest.raises(omega_openpgp.KeyFileError):
-        omega_openpgp.primary_fingerprints(data)
+    with pytest.raises(openpgp.KeyFileError):
+        openpgp.primary_fingerprints(data)

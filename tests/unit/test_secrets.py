@@ -9,10 +9,10 @@ import socket
 import ssl
 import threading
 
-import omega_pki
-import omega_secrets
 import pytest
 from cryptography import x509
+from omega.core import pki
+from omega.secrets import store as secrets_store
 
 SITE = {
     "cluster": "omega",
@@ -27,7 +27,7 @@ SITE = {
 
 @pytest.fixture
 def store(tmp_path):
-    return omega_secrets.Store(tmp_path / "secrets")
+    return secrets_store.Store(tmp_path / "secrets")
 
 
 def names_of(certificate):
@@ -61,7 +61,7 @@ def test_what_root_writes_belongs_to_whom_the_folder_does(store):
 
 
 def test_a_lock_that_is_never_released_is_waited_for_within_a_bound(store, monkeypatch):
-    monkeypatch.setattr(omega_secrets, "LOCK_BOUND", 0.3)
+    monkeypatch.setattr(secrets_store, "LOCK_BOUND", 0.3)
     store.root.mkdir()
     with open(store.root / ".lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -94,8 +94,8 @@ def test_a_new_address_brings_a_new_certificate_but_keeps_the_token(store):
 
 def test_a_certificate_near_its_end_is_replaced(store, monkeypatch):
     before = store.consul_for(SITE, "w")
-    later = omega_pki._utcnow() + datetime.timedelta(days=omega_pki.NODE_DAYS - omega_pki.RENEW_DAYS + 1)
-    monkeypatch.setattr(omega_pki, "_utcnow", lambda: later)
+    later = pki._utcnow() + datetime.timedelta(days=pki.NODE_DAYS - pki.RENEW_DAYS + 1)
+    monkeypatch.setattr(pki, "_utcnow", lambda: later)
     assert store.consul_for(SITE, "w")["cert"] != before["cert"]
 
 
@@ -138,7 +138,7 @@ def test_a_secret_has_its_name_on_the_disk_before_anybody_gets_it(store, monkeyp
 
 def test_two_nodes_can_talk_tls_and_a_stranger_cannot(store, tmp_path):
     assert handshake(tmp_path, store.consul_for(SITE, "m"), store.consul_for(SITE, "w"))
-    stranger = omega_secrets.Store(tmp_path / "other").consul_for(SITE, "w")
+    stranger = secrets_store.Store(tmp_path / "other").consul_for(SITE, "w")
     stranger["ca"] = store.consul_for(SITE, "m")["ca"]
     assert not handshake(tmp_path, store.consul_for(SITE, "m"), stranger)
 

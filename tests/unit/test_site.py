@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import omega_site_check
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as some
+from omega.site import check
 from rpiomega.site import SiteError, checks, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +148,7 @@ def test_a_remote_with_a_password_is_refused_and_not_shown(tmp_path, remote):
     assert "formula.remote: " in found
     assert "a deploy key or a credential helper" in found
     site = yaml.safe_load(changed("formula", "remote", value=remote))["rpiomega"]
-    (master,) = omega_site_check.problems(site)
+    (master,) = check.problems(site)
     assert "formula.remote: " in master
     assert "token-of-mine" not in found + master
 
@@ -272,7 +272,7 @@ def test_an_address_that_no_board_can_have_is_refused(tmp_path, address):
 def test_an_accounts_key_in_the_site_file_is_not_shown(tmp_path, value):
     text = changed("b2", "credentials", value={"pi1": value})
     (found,) = errors(tmp_path, text)
-    (master,) = omega_site_check.problems(yaml.safe_load(text)["rpiomega"])
+    (master,) = check.problems(yaml.safe_load(text)["rpiomega"])
     assert "b2.credentials.pi1: what is written here" in found
     assert "b2.credentials.pi1: what is written here" in master
     assert "K001" not in found + master

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import omega_site
-import omega_site_check
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from omega.site import check
+from omega.site import nodes as site_nodes
 from pydantic import ValidationError
 from rpiomega.site import checks, load, reference
 from rpiomega.site.describe import describe
@@ -29,7 +29,7 @@ def leaves(tree, path=()):
         yield ".".join(path)
 
 
-@pytest.mark.parametrize("name", ["docs/site.md", "salt/rpiomega/site.yaml", "_utils/omega_site_keys.py"])
+@pytest.mark.parametrize("name", ["docs/site.md", "salt/rpiomega/site.yaml", "_utils/omega/site/keys.py"])
 def test_what_is_made_from_the_schema_is_up_to_date(name):
     assert (ROOT / name).read_text() == reference.files()[name], f"{name} is out of date: {reference.AGAIN}"
 
@@ -58,16 +58,16 @@ def test_no_default_stands_twice():
 def test_each_example_is_a_sound_site_on_both_sides(path):
     site = load(path)
     assert checks.warnings(site) == []
-    assert omega_site_check.problems(yaml.safe_load(path.read_text())["rpiomega"]) == []
+    assert check.problems(yaml.safe_load(path.read_text())["rpiomega"]) == []
     assert f"../examples/{path.name}" in (ROOT / "docs/site.md").read_text()
 
 
 def test_a_node_without_roles_is_a_worker_on_both_sides(tmp_path):
     site = {"cluster": "omega", "nodes": NODES}
     (tmp_path / "site.sls").write_text(yaml.safe_dump({"rpiomega": site}))
-    assert omega_site.roles(site, "pi2") == load(tmp_path / "site.sls").nodes["pi2"].roles == ["worker"]
-    assert omega_site.with_role(site, "worker") == ["pi2"]
-    assert omega_site.roles(site, "stranger") == []
+    assert site_nodes.roles(site, "pi2") == load(tmp_path / "site.sls").nodes["pi2"].roles == ["worker"]
+    assert site_nodes.with_role(site, "worker") == ["pi2"]
+    assert site_nodes.roles(site, "stranger") == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_master_names_key_cause_and_what_is_allowed(keys, value, said):
     for key in keys[:-1]:
         place = place.setdefault(key, {})
     place[keys[-1]] = value
-    (line,) = omega_site_check.problems(site)
+    (line,) = check.problems(site)
     assert said in line
 
 
@@ -130,4 +130,4 @@ def test_master_and_workstation_are_of_one_mind(key, value):
         refused = None
     except ValidationError as error:
         refused = error
-    assert bool(omega_site_check.problems(site)) == bool(refused), (site, refused)
+    assert bool(check.problems(site)) == bool(refused), (site, refused)

@@ -1,8 +1,8 @@
 """The file with the swarm's unlock key: for root alone, wherever it lies."""
 
 import pytest
-from omega_swarm_docker import SwarmError
-from omega_swarm_spec_key import Keyring
+from omega.swarm.api import SwarmError
+from omega.swarm.settings.key import Keyring
 
 
 def test_a_folder_made_for_the_key_is_closed_and_one_of_others_stays_as_it_is(tmp_path):

@@ -50,11 +50,11 @@ def test_the_source_is_the_sites_and_trusted_for_its_key_alone(host, docker):
     assert lines.get("Signed-By") == KEY, f"{SOURCE} trusts {lines.get('Signed-By', 'every key of apt')}"
     assert key.exists, f"{KEY} is not there"
     sys.path.insert(0, str(ROOT / "_utils"))
-    import omega_openpgp  # noqa: PLC0415
+    from omega.core import openpgp  # noqa: PLC0415
 
     try:
-        found = omega_openpgp.primary_fingerprints(key.content)
-    except omega_openpgp.KeyFileError as error:
+        found = openpgp.primary_fingerprints(key.content)
+    except openpgp.KeyFileError as error:
         pytest.fail(f"{KEY} holds {error}")
     wanted = docker["repository"]["fingerprint"].replace(" ", "").upper()
     assert found == [wanted], f"{KEY} has fingerprint {', '.join(found)}"

@@ -4,7 +4,7 @@
 
 - docs/site.md
 - salt/rpiomega/site.yaml: the defaults, which map.jinja puts below the pillar
-- _utils/omega_site_keys.py: keys and types, by which the master checks the site file it renders
+- _utils/omega/site/keys.py: keys and types, by which the master checks the site file it renders
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def files() -> dict[str, str]:
     return {
         "docs/site.md": page(root),
         "salt/rpiomega/site.yaml": defaults(root),
-        "_utils/omega_site_keys.py": keys(root),
+        "_utils/omega/site/keys.py": keys(root),
     }
 
 

@@ -1,0 +1,249 @@
+"""Where a node's Docker comes from: what apt has to do to get there, and doing it in one transaction."""
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from omega.core import files
+from omega.docker import data
+
+APT = ("apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2")
+KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
+BOUND = 1800
+LOCK_BOUND = 120
+LOCKED = "Could not get lock"
+ENGINES = ("docker-ce", "docker.io")
+# Debian leaves it in the data root as docker.io is removed, and purging docker.io then runs it: it deletes all data.
+NUKE = "nuke-graph-directory.sh"
+
+
+class PackageError(Exception):
+    """Docker cannot be had as the site wants it; the text says what to do next."""
+
+
+@dataclass
+class Plan:
+    """What apt has to do: install ``{name: version or ""}``, remove names; which are held then, which no longer."""
+
+    install: dict = field(default_factory=dict)
+    remove: list = field(default_factory=list)
+    hold: list = field(default_factory=list)
+    unhold: list = field(default_factory=list)
+    changes: dict = field(default_factory=dict)
+
+    @property
+    def touches(self):
+        """True if packages come or go; a hold alone disturbs nobody."""
+        return bool(self.install or self.remove)
+
+
+def upstream(version):
+    """Return the release in a package's version as numbers: ``5:28.5.1-1~debian.13~trixie`` is (28, 5, 1)."""
+    return tuple(int(part) for part in re.match(r"(?:\d+:)?([\d.]*\d)", version)[1].split("."))
+
+
+def fits(version, wanted):
+    """Tell whether a package's version is the one wanted: the whole of it, or the first numbers of its release."""
+    if version == wanted:
+        return True
+    if not re.fullmatch(r"[\d.]+", wanted):
+        return False
+    numbers = upstream(wanted)
+    return upstream(version)[: len(numbers)] == numbers
+
+
+def choose(wanted, offered, installed):
+    """Return which version of the engine to have.
+
+    :param wanted: the site's, not empty
+    :param offered: what the repository has, the newest first
+    :param installed: the present one, or None; it stays if it fits
+    :raises PackageError: nothing that is offered fits
+    """
+    if installed and fits(installed, wanted):
+        return installed
+    for version in offered:
+        if fits(version, wanted):
+            return version
+    known = ", ".join(offered[:5]) or "no version at all"
+    raise PackageError(f"docker.version {wanted}: the repository offers {known}; choose one of them")
+
+
+def known(engine, wanted, state):
+    """Tell whether what is installed or offered would do.
+
+    :param engine: name of its package
+    :param wanted: the site's version, or an empty text: any
+    :param state: as `look` returns it
+    """
+    versions = [state["installed"].get(engine), *state["offered"].get(engine, [])]
+    return any(version and (not wanted or fits(version, wanted)) for version in versions)
+
+
+def offered(engine, state, suite, architecture):
+    """Return if the engine is there, or some package source has it.
+
+    :param engine: name of its package
+    :param state: as `look` returns it
+    :param suite: the system's code name
+    :param architecture: of its packages
+    :raises PackageError: naming where apt looked, and the next step
+    """
+    if engine in state["installed"] or state["offered"].get(engine):
+        return
+    where, other = ("docker.sources", "distribution") if engine == ENGINES[0] else ("*", "vendor")
+    raise PackageError(
+        f"no package source offers {engine} for {suite} on {architecture}, by /etc/apt/sources.list.d/{where}: see "
+        f"`apt-get update` and `apt-cache policy {engine}`, or write `docker: {{source: {other}}}` in the site file"
+    )
+
+
+def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=()):
+    """Return the Plan that brings a node's Docker to `packages`.
+
+    :param packages: names; the first is the engine
+    :param conflicting: names of the other source's packages, which go
+    :param wanted: the site's version, or an empty text
+    :param state: mapping with ``installed`` {name: version}, ``offered`` {name: [versions]}, ``held`` names
+    :param allow_downgrade: whether an older engine may replace a newer one
+    :param own_holds: names that this project has held before
+    :raises PackageError: the version is not offered, or is older than what is there
+    """
+    installed, engine, made = state["installed"], packages[0], Plan()
+    made.remove = [name for name in conflicting if name in installed]
+    version = choose(wanted, state["offered"].get(engine, []), installed.get(engine)) if wanted else ""
+    same = [name for name in packages if version and version in state["offered"].get(name, [])]
+    for name in packages:
+        target = version if name == engine or name in same else ""
+        if name not in installed or (target and installed[name] != target):
+            made.install[name] = target
+    _refuse_downgrade(made, engine, state, allow_downgrade)
+    held, keep = set(state["held"]), set(packages) if wanted else set()
+    # Held once more where one is installed: apt may lift the hold of what it is told to change.
+    made.hold = sorted(keep - held | (keep & set(made.install)))
+    made.unhold = sorted((set(own_holds) & held) - keep - set(made.remove))
+    for name, target in made.install.items():
+        made.changes[name] = {"old": installed.get(name, ""), "new": target or "the newest"}
+    made.changes.update({name: {"old": installed[name], "new": ""} for name in made.remove})
+    made.changes.update({f"{name} hold": {"old": False, "new": True} for name in made.hold if name not in held})
+    made.changes.update({f"{name} hold": {"old": True, "new": False} for name in made.unhold})
+    return made
+
+
+def _refuse_downgrade(made, engine, state, allowed):
+    now = next((state["installed"][name] for name in ENGINES if name in state["installed"]), None)
+    offered = state["offered"].get(engine, [])
+    then = made.install.get(engine) or (offered[0] if engine in made.install and offered else None)
+    # Back to an earlier patch of the same release is how a bad one is got rid of.
+    if now and then and upstream(then)[:2] < upstream(now)[:2] and not allowed:
+        raise PackageError(
+            f"{engine} {then} is older than the engine that is there ({now}), which may not read its data. Choose "
+            "another docker.version or docker.source, or back up the volumes and write `allow_downgrade: true`"
+        )
+
+
+def look(names):
+    """Return the `state` that `plan` wants, of these packages."""
+    row = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
+    shown = _run("dpkg-query", "-W", "-f", row, *names).stdout
+    rows = [line.split("\t") for line in shown.splitlines()]
+    offered = {}
+    for line in _run("apt-cache", "madison", *names).stdout.splitlines():
+        name, version, source = (part.strip() for part in line.split("|"))
+        if source.endswith("Packages") and version not in offered.setdefault(name, []):
+            offered[name].append(version)
+    return {
+        "installed": {name: version for name, _, status, version in rows if status == "installed"},
+        "offered": offered,
+        "held": [name for name, want, _, _ in rows if want == "hold"],
+    }
+
+
+def arguments(made):
+    """Return what apt-get is given for a plan: installations and removals in one transaction."""
+    # What may be held or go back has been decided before.
+    options = ["--no-install-recommends", "--allow-change-held-packages", "--allow-downgrades"]
+    wanted = [f"{name}={version}" if version else name for name, version in made.install.items()]
+    return ["install", *options, *wanted, *(f"{name}-" for name in made.remove)]
+
+
+def foresee(made):
+    """Have apt work the plan out without doing it.
+
+    :raises PackageError: it cannot, or something else would have to go
+    """
+    done = _apt("--simulate", *arguments(made))
+    if done.returncode:
+        raise PackageError(f"apt cannot install Docker: {_said(done)}; see `apt-cache policy {' '.join(made.install)}`")
+    gone = set(re.findall(r"^Remv (\S+)", done.stdout, re.MULTILINE)) - set(made.remove)
+    others = sorted(name for name in gone if not name.startswith("docker-ce"))
+    if others:
+        raise PackageError(f"Docker's packages would push {', '.join(others)} off this node: remove these first")
+
+
+def fetch(made):
+    """Download what the plan needs, while the engine still runs.
+
+    :raises PackageError: a package source does not answer, or another apt does not end
+    """
+    done = _apt("--download-only", *arguments(made))
+    if done.returncode:
+        cure = "wait for that process to end" if LOCKED in done.stderr else "check network and clock of this node"
+        raise PackageError(f"Docker's packages cannot be fetched: {_said(done)}; {cure}")
+
+
+def carry_out(made):
+    """Install and remove; return what went wrong in words, or None."""
+    try:
+        done = _apt(*KEEP, *arguments(made))
+    except PackageError as error:
+        return f"apt could not finish, and Docker may be off: {error}, then `dpkg --configure -a`"
+    finally:
+        files.remove(os.path.join(data.DEFAULT, NUKE))
+    if done.returncode:
+        return f"apt could not finish, and Docker may be off: {_said(done)}; see `dpkg --audit`, /var/log/apt/term.log"
+    return None
+
+
+def mark(made):
+    """Set and lift holds; return what went wrong in words, or None."""
+    for verb, names in (("hold", made.hold), ("unhold", made.unhold)):
+        if names:
+            try:
+                done = _run("apt-mark", verb, *names)
+            except PackageError as error:
+                return str(error)
+            if done.returncode:
+                return f"`apt-mark {verb} {' '.join(names)}` failed: {_said(done)}"
+    return None
+
+
+def words(text):
+    """Return the first thing that apt calls an error in its output, or its first line."""
+    lines = [line for line in text.splitlines() if line.startswith("E: ")] or text.splitlines()
+    return lines[0] if lines else ""
+
+
+def _said(done):
+    return words(done.stderr) or f"exit code {done.returncode}"
+
+
+def _apt(*options):
+    """Run apt-get once no other does: by itself it waits for dpkg's lock, and not for that of the downloads."""
+    end = time.monotonic() + LOCK_BOUND
+    while True:
+        done = _run(*APT, *options)
+        if LOCKED not in done.stderr or time.monotonic() > end:
+            return done
+        time.sleep(1)
+
+
+def _run(*command):
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C.UTF-8"}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, env=environment)
+    except subprocess.TimeoutExpired:
+        cause = f"`{command[0]}` did not end within {BOUND} s"
+        raise PackageError(f"{cause}; see `pgrep -a apt`, `pgrep -a dpkg`") from None

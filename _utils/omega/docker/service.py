@@ -1,0 +1,86 @@
+"""Docker's systemd unit: its program and flags, and how it starts, stops and rereads its settings."""
+
+import re
+import subprocess
+
+from omega.core import files
+
+UNIT = "docker.service"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d/rpiomega-data-root.conf"
+BOUND = 180
+ABSENT = 127  # what a shell says of a program that is not there
+LATE = 124  # what `timeout` says of one that did not end
+
+
+class Service:
+    """Docker as systemd runs it. What starts something returns what went wrong in words, or None."""
+
+    def program(self):
+        """Return ``(path, flags)`` of the unit's command; path None if there is no such unit."""
+        shown = _systemctl("show", UNIT, "--property=ExecStart", "--value").stdout
+        found = re.search(r"path=(\S+) ; argv\[\]=\S+ ?(.*?) ; ignore_errors", shown)
+        if not found:
+            return None, []
+        # A variable is empty unless somebody filled it in, and then systemd alone knows with what.
+        return found[1], [flag for flag in found[2].split() if not flag.startswith("$")]
+
+    def active(self):
+        """Tell whether the engine runs."""
+        return _systemctl("is-active", "--quiet", UNIT).returncode == 0
+
+    def restart(self):
+        """Restart it, and wait until it says that it is ready."""
+        _systemctl("reset-failed", UNIT, "docker.socket")
+        return self._do("restart")
+
+    def reload(self):
+        """Have it read its settings again."""
+        return self._do("reload")
+
+    def stop(self):
+        """Stop it, and the socket that would start it again."""
+        return self._do("stop", "docker.socket")
+
+    def depend_on(self, text):
+        """Have the unit's drop-in hold `text`; None: have none. Return whether anything changed."""
+        if files.read(DROP_IN) == text:
+            return False
+        if text is None:
+            files.remove(DROP_IN)
+        else:
+            files.write(DROP_IN, text)
+        _systemctl("daemon-reload")
+        return True
+
+    def dependence(self):
+        """Return the text of the unit's drop-in, or None."""
+        return files.read(DROP_IN)
+
+    def _do(self, verb, *more):
+        done = _systemctl(verb, *more, UNIT)
+        if not done.returncode:
+            return None
+        if done.returncode in (ABSENT, LATE):
+            return done.stderr
+        log = _run("journalctl", "--unit", UNIT, "--lines", "40", "--output", "cat", "--no-pager").stdout.splitlines()
+        said = [line for line in log if re.search(r"failed|unable|invalid|error", line, re.IGNORECASE)]
+        # systemd's own lines say only that it failed.
+        said = [line for line in said if not line.startswith((UNIT, "Failed to start"))] or said
+        return f"`systemctl {verb} docker`: {said[-1] if said else done.stderr.strip()}"
+
+
+def _systemctl(*arguments):
+    return _run("systemctl", *arguments)
+
+
+def _run(*command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
+    except subprocess.TimeoutExpired:
+        late = (
+            f"`{' '.join(command)}` did not end within {BOUND} s; see `systemctl status docker`, `journalctl -u docker`"
+        )
+        return subprocess.CompletedProcess(command, LATE, "", late)
+    except FileNotFoundError:
+        # As where a state is only tried out, with test=True.
+        return subprocess.CompletedProcess(command, ABSENT, "", f"no systemd runs here: there is no {command[0]}")

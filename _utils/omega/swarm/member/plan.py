@@ -1,0 +1,325 @@
+"""
+What a node has to do next to become the swarm member that its pillar says: pure decisions, no calls.
+
+`decide(facts)` gives the one next Step. The state executes it, looks again and asks again, until the step is
+"done" or "refuse". `predict` runs the same decisions ahead for test=True; `repair_plan` contains those for a node whose membership is
+damaged.
+"""
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Optional
+
+from omega.swarm import check
+from omega.swarm.api import MANAGER, WORKER, Local, demotion_problem, describe
+from omega.swarm.member import repair_plan as mend
+from omega.swarm.member.step import Step
+from omega.swarm.record import INITIALIZING, READY, VACANT, Published, Record
+
+# Steps that write, in the words of the change they make.
+ACTS = (
+    *("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote"),
+    *("unlock", "rejoin", "readdress", "release"),
+)
+# Steps that wait for somebody else; each has its own bound in the state.
+WAITS = ("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_promotion", "await_demotion", "linger")
+PREVIOUS = 5  # former NodeIDs an entry remembers
+
+
+@dataclass(frozen=True)
+class Facts:
+    """
+    Everything a decision rests on.
+
+    managers: names with role manager in the site, in its order; expected: those of them that Consul sees alive
+    and that are worth waiting for after a bootstrap; listening: managers-to-be that answer on the swarm port;
+    alive: names Consul sees alive, None if not asked; nodes: the swarm's node list, where it was needed.
+    now: this node's clock; here: whether an interface has `address`, None if not asked; towards: the address this
+    node has towards the managers; reach: {address: why it cannot be reached, or ""} of the other managers, None if
+    not asked; problem: why this node must not become a manager; blocked: {name: why it cannot be promoted};
+    unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows.
+    """
+
+    node: str
+    role: str
+    address: str
+    managers: tuple = ()
+    local: Local = field(default_factory=Local)
+    record: Optional[Record] = None
+    holder: str = ""
+    token_cluster: str = ""
+    published: dict = field(default_factory=dict)
+    stale: bool = False
+    alive: Optional[frozenset] = None
+    expected: frozenset = frozenset()
+    listening: tuple = ()
+    nodes: tuple = ()
+    now: Optional[datetime.datetime] = None
+    here: Optional[bool] = None
+    towards: str = ""
+    reach: Optional[dict] = None
+    problem: str = ""
+    blocked: dict = field(default_factory=dict)
+    unlock: str = ""
+    readdress: bool = False
+    rejoin: bool = False
+
+    @property
+    def host(self):
+        """`address` without a port."""
+        return check.split(self.address)[0]
+
+    @property
+    def own(self):
+        """This node's published entry; an empty one if there is none."""
+        return self.published.get(self.node) or Published()
+
+
+def decide(facts):
+    """Return the next Step for these facts."""
+    step = _decide(facts)
+    if facts.stale and step.kind == "linger":
+        return Step("done", step.reason)
+    if facts.stale and step.kind not in ("done", "refuse", "settle"):
+        return Step("refuse", f"{step.reason}: not while Consul has no leader; bring back its servers, run again")
+    return step
+
+
+def _decide(facts):
+    local = facts.local
+    if facts.role not in (MANAGER, WORKER):
+        return Step("refuse", f"{facts.node} has neither role manager nor worker in the site's nodes")
+    if not facts.managers:
+        return Step("refuse", "no node has role manager in the site's nodes")
+    if facts.record is not None and local.node_id in facts.record.lost:
+        return mend.given_up(facts)
+    if local.state == "locked":
+        return mend.locked(facts)
+    if mend.out_of_date(facts):
+        return mend.expired(facts)
+    if local.state == "error":
+        return Step("refuse", describe(local))
+    if local.state == "pending" and not mend.stranded(facts):
+        return Step("settle", describe(local))
+    if local.state in ("active", "pending"):
+        return _member(facts)
+    return _outside(facts)
+
+
+# -- in a swarm ---------------------------------------------------------------------------------------------
+
+
+def _member(facts):
+    local, record = facts.local, facts.record
+    if record is None or record.state == VACANT:
+        if facts.role == MANAGER and local.control:
+            return Step("adopt", f"record the existing swarm {local.cluster_id}")
+        return Step("wait_bootstrap", f"in swarm {local.cluster_id}, which no manager has recorded in Consul yet")
+    if record.state == INITIALIZING:
+        if record.by == facts.node and local.control:
+            return Step("complete", f"finish the record of swarm {local.cluster_id}, initialised here before")
+        return _other_initializer(facts)
+    if not local.cluster_id:
+        return Step("refuse", f"the swarm of {facts.node} cannot be told: its node certificate is not readable")
+    if local.cluster_id != record.cluster_id:
+        return Step(
+            "refuse",
+            f"{facts.node} is in swarm {local.cluster_id}, but the cluster's swarm is {record.cluster_id}; if that "
+            "is a mistake run `docker swarm leave` there (a manager: with its services moved first), then again",
+        )
+    if mend.moved(facts):
+        helping = _help(facts) if local.control and not local.leaderless else None
+        return helping or mend.elsewhere(facts)
+    if local.leaderless:
+        return mend.without_leader(facts)
+    if not local.control and local.certified == facts.own.role_now == MANAGER:
+        return Step("settle", f"{facts.node} is a manager by its certificate, and its engine is not up as one yet")
+    return _manager(facts) if local.control else _worker(facts)
+
+
+def _manager(facts):
+    if facts.role == WORKER:
+        return _surplus_manager(facts)
+    if facts.token_cluster != facts.record.cluster_id:
+        return Step("publish_token", "publish the token with which workers join")
+    if outdated(facts):
+        return Step("publish", "publish this node's membership")
+    return _help(facts) or Step("done", "; ".join([f"manager of swarm {facts.local.cluster_id}", *held_back(facts)]))
+
+
+def _help(facts):
+    """What this manager does for others; None if nothing."""
+    moved = releasable(facts)
+    if moved:
+        return Step("release", f"demote {', '.join(moved)}, which joins again with its new address", moved)
+    ready = waiting(facts)
+    if ready:
+        return Step("promote", f"promote {', '.join(ready)}", ready)
+    late = _late(facts)
+    if late:
+        text = f"promote those that are joining right now: {', '.join(late)}"
+        return Step("linger", "; ".join([text, *held_back(facts)]), late)
+    return None
+
+
+def held_back(facts):
+    """Return one clause for each manager-to-be that is not promoted for a reason."""
+    reasons = {name: facts.blocked.get(name) or facts.published[name].problem for name in candidates(facts)}
+    return [f"{name} is not promoted: {reason}" for name, reason in reasons.items() if reason]
+
+
+def missed(facts, expected):
+    """Return one clause for each of these managers-to-be that has not joined and whose run is not seen."""
+    entries = {name: facts.published.get(name, Published()) for name in facts.managers if name in expected}
+    missing = [name for name, entry in entries.items() if not entry.role_now and not entry.present]
+    return [f"{name} has not joined, though Consul sees it alive: apply the state there" for name in missing]
+
+
+def _surplus_manager(facts):
+    problem = demotion_problem(facts.nodes, facts.local.node_id)
+    if problem:
+        return Step("refuse", f"{facts.node} stays a manager, though the site says worker: {problem}")
+    return Step("demote", f"demote {facts.node} to worker, as the site says")
+
+
+def _worker(facts):
+    if outdated(facts):
+        return Step("publish", "publish this node's membership")
+    if facts.role == MANAGER and facts.problem:
+        return Step("refuse", f"it stays a worker: {facts.problem}")
+    if facts.role == MANAGER:
+        others = ", ".join(name for name in facts.managers if name != facts.node)
+        return Step("await_promotion", f"waiting to be promoted by a manager ({others or 'none in the site'})")
+    return Step("done", f"worker of swarm {facts.local.cluster_id}")
+
+
+def outdated(facts):
+    """Whether this node's entry says something else than its engine does."""
+    own, local = facts.own, facts.local
+    said = (own.node_id, own.cluster_id, own.address, own.role_now, own.problem, own.wish)
+    return said != (local.node_id, local.cluster_id, facts.address, local.role, facts.problem, "")
+
+
+def candidates(facts):
+    """Return the names of managers-to-be whose entries say worker of this very swarm."""
+    return tuple(
+        name
+        for name in facts.managers
+        if name != facts.node
+        and facts.published.get(name, Published()).role_now == WORKER
+        and facts.published[name].cluster_id == facts.local.cluster_id
+    )
+
+
+def waiting(facts):
+    """
+    Return the candidates that a manager may promote now: the swarm's node of the published NodeID has that very
+    hostname, answers, and is a worker, and nothing is known that speaks against it.
+    """
+    nodes = {node.id: node for node in facts.nodes}
+
+    def fits(name):
+        node, entry = nodes.get(facts.published[name].node_id), facts.published[name]
+        fit = node and node.hostname == name and node.ready and node.role == WORKER
+        return fit and not entry.problem and name not in facts.blocked
+
+    return tuple(name for name in candidates(facts) if fits(name))
+
+
+def wishing(facts):
+    """Return the names of nodes whose run waits to be demoted."""
+    return tuple(
+        name
+        for name, entry in facts.published.items()
+        if name != facts.node and entry.wish == mend.DEMOTION and entry.present
+        and entry.cluster_id == facts.local.cluster_id
+    )
+
+
+def releasable(facts):
+    """Return those of `wishing` that are managers by their NodeID and can be demoted without a loss of the quorum."""
+    nodes = {node.id: node for node in facts.nodes}
+
+    def may(name):
+        node = nodes.get(facts.published[name].node_id)
+        fit = node and node.hostname == name and node.role == MANAGER
+        return fit and not demotion_problem(facts.nodes, node.id)
+
+    return tuple(name for name in wishing(facts) if may(name))[:1]
+
+
+def _late(facts):
+    """Managers-to-be whose run is going on, or that are expected, and that are no managers yet."""
+
+    def joining(name):
+        entry = facts.published.get(name)
+        if entry and entry.problem:
+            return False
+        if entry and entry.role_now == MANAGER and entry.cluster_id == facts.local.cluster_id:
+            return bool(entry.wish and entry.present)
+        return name in facts.expected or bool(entry and entry.present)
+
+    return tuple(name for name in facts.managers if name != facts.node and joining(name))
+
+
+# -- in no swarm --------------------------------------------------------------------------------------------
+
+
+def _outside(facts):
+    record = facts.record
+    if facts.local.hostname and facts.local.hostname != facts.node:
+        return Step(
+            "refuse",
+            f"the engine calls this node {facts.local.hostname}, the site {facts.node}; set the hostname "
+            f"(`rpiomega bootstrap {facts.node}`), restart Docker, run again",
+        )
+    if facts.here is False:
+        return mend.not_here(facts)
+    if record is not None and record.state == READY:
+        if facts.token_cluster != record.cluster_id:
+            return Step("wait_token", f"waiting for a manager to publish the token of swarm {record.cluster_id}")
+        return Step("join", f"join swarm {record.cluster_id} as worker")
+    if record is not None and record.state == INITIALIZING and record.by != facts.node:
+        return _other_initializer(facts)
+    if facts.role != MANAGER:
+        return Step("wait_bootstrap", f"waiting for bootstrap by {_bootstrapper(facts)}")
+    if facts.holder and facts.holder != facts.node:
+        return Step("wait_bootstrap", f"waiting for bootstrap by {facts.holder}")
+    if facts.listening:
+        return Step(
+            "wait_bootstrap",
+            f"{', '.join(facts.listening)} already runs a swarm manager, but Consul holds no record of a swarm: "
+            f"waiting for the state to run there",
+        )
+    return Step("bootstrap", "initialise the swarm, unless another manager-to-be does first")
+
+
+def _bootstrapper(facts):
+    return facts.holder or f"one of {', '.join(facts.managers)}"
+
+
+def _other_initializer(facts):
+    by = facts.record.by
+    if facts.holder == by != facts.node or (by in facts.published and facts.published[by].present):
+        return Step("wait_bootstrap", f"waiting for bootstrap by {by}")
+    message = (
+        f"{by} may hold a swarm: it recorded that it initialises one and has not finished; recover {by} and "
+        f"apply the state there, or, if {by} is lost for ever, run swarm.bootstrap_takeover {by} on a manager"
+    )
+    if facts.alive is not None and by not in facts.alive:
+        return Step("refuse", message)
+    return Step("wait_initializer", message)
+
+
+# -- what it says of itself -----------------------------------------------------------------------------------
+
+
+def entry_of(facts, wish=""):
+    """Return the Published that this node should have written."""
+    local, own = facts.local, facts.own
+    previous = own.previous
+    if own.node_id and own.node_id != local.node_id:
+        previous = (*previous, own.node_id)[-PREVIOUS:]
+    return Published(
+        local.node_id, local.cluster_id, facts.address, local.role, previous, own.present, facts.problem, wish
+    )

@@ -1,0 +1,292 @@
+"""
+What the managers do for the whole swarm: pure decisions, no calls.
+
+`plan(facts)` says which entries of the swarm's node list are changed or removed, whether the join tokens are due for
+rotation, and what a person should know. The run executes it and plans again: a second plan of a tended swarm is empty.
+
+A node of the swarm is known by its NodeID alone: the site's node of the same hostname has published it under its own
+key in Consul, which nobody but that node and the managers may write.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Callable
+
+from omega.site import nodes as site_nodes
+from omega.swarm.api import MANAGER, WORKER, Node, demotion_problem
+from omega.swarm.nodes import labels as spec
+from omega.swarm.record import Published
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """NodeIDs of all nodes, and of the managers, for which the join tokens were last made new."""
+
+    cluster_id: str = ""
+    nodes: frozenset = frozenset()
+    managers: frozenset = frozenset()
+
+    def value(self):
+        """The JSON value to write."""
+        return {"cluster_id": self.cluster_id, "nodes": sorted(self.nodes), "managers": sorted(self.managers)}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """
+    site: the pillar's `rpiomega`; alive: {name: address} of the nodes that Consul sees alive; token_known: Consul
+    holds the very token with which workers join now.
+    """
+
+    site: dict
+    cluster_id: str
+    nodes: tuple
+    published: dict
+    alive: dict = field(default_factory=dict)
+    rotation: Rotation = field(default_factory=Rotation)
+    token_known: bool = True
+
+
+@dataclass(frozen=True)
+class Update:
+    """`change` (a decoded spec -> the new one) is applied to one node; `why` is one clause."""
+
+    node: Node
+    change: Callable
+    why: str
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The entry of a node that has left or was made anew; `why` is one clause."""
+
+    node: Node
+    why: str
+
+
+@dataclass
+class Plan:
+    """findings: one line each, for the reader; warnings: those of them that a person has to act on."""
+
+    updates: list = field(default_factory=list)
+    removals: list = field(default_factory=list)
+    forget: list = field(default_factory=list)  # names whose key in Consul has served its purpose
+    findings: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
+    rotate: tuple = ()  # roles whose tokens are due
+    early: str = ""  # what is said if they are made new before every node has joined
+    republish: bool = False  # Consul holds another worker token than the swarm
+    awaited: tuple = ()  # what a run that has time may wait for, one clause each
+
+    @property
+    def acts(self):
+        """Whether there is anything to write."""
+        return bool(self.updates or self.removals or self.forget or self.rotate or self.republish)
+
+    def tell(self, line):
+        """Add a finding that a person has to act on."""
+        self.findings.append(line)
+        self.warnings.append(line)
+
+
+def plan(facts, waits=False):
+    """
+    Return the Plan for these facts.
+
+    :param waits: nodes that are joining right now are waited for before the join tokens are made new, so that a wave
+        of joins needs that once
+    """
+    found = Plan()
+    for node in facts.nodes:
+        _judge(facts, node, found)
+    staying = [node.id for node in facts.nodes if node.id not in {removal.node.id for removal in found.removals}]
+    for name, entry in facts.published.items():
+        if name not in site_nodes.nodes(facts.site) and not {entry.node_id, *entry.previous} & set(staying):
+            found.forget.append(name)
+    _tokens(facts, found, waits)
+    return found
+
+
+def asks_who_is_alive(facts):
+    """Whether a decision about these facts rests on which nodes Consul sees alive."""
+    in_order = all(
+        node == member(facts, node.hostname) and node.hostname in site_nodes.nodes(facts.site) for node in facts.nodes
+    )
+    return not in_order or bool(due(facts, Plan()))
+
+
+def with_alive(facts, alive):
+    """Return the facts with what Consul said about it."""
+    return replace(facts, alive=alive)
+
+
+def member(facts, name):
+    """Return the swarm's Node that the site's or a former node `name` has published, None if there is none."""
+    entry = facts.published.get(name) or Published()
+    return next((node for node in facts.nodes if node.id == entry.node_id and node.hostname == name), None)
+
+
+# -- one node -----------------------------------------------------------------------------------------------
+
+
+def _judge(facts, node, found):
+    name = node.hostname
+    entry = facts.published.get(name) or Published()
+    in_site = name in site_nodes.nodes(facts.site)
+    if node.id == entry.node_id:
+        (_known if in_site else _surplus)(facts, node, found)
+    elif node.id in entry.previous:
+        _former(facts, node, entry, found)
+    elif in_site and _vouched(facts, node):
+        found.findings.append(f"{name} has joined and not published its NodeID yet: apply the states on it")
+    else:
+        _unknown(node, in_site, found)
+
+
+def _vouched(facts, node):
+    """
+    Whether Consul shows that the machine at this node's address is the site's node of that name: its agent there holds
+    that node's own token. So a node is not held back between its join and its publication.
+    """
+    return node.ready and facts.alive.get(node.hostname) == node.address != ""
+
+
+def _known(facts, node, found):
+    former = _formers(facts, node)
+    change = spec.settings(facts.site, node.hostname, former)
+    why = "as the site file says"
+    if former:
+        why = f"with what its old entry {former[0].id} had"
+    elif spec.HELD in node.labels:
+        why = "it is a known node of the site"
+    _update(node, change, why, found)
+
+
+def _formers(facts, node):
+    return [other for other in facts.nodes if _replaced(facts, other, node)]
+
+
+def _replaced(facts, old, new):
+    """Whether `old` is the entry that the node `new` had before it was made anew."""
+    entry = facts.published.get(new.hostname) or Published()
+    return (
+        old.id != new.id
+        and old.hostname == new.hostname
+        and old.state == "down"
+        and old.id in entry.previous
+        and new.id == entry.node_id
+        and new.ready
+    )
+
+
+def _update(node, change, why, found):
+    if change(spec.of(node)) != spec.of(node):
+        found.updates.append(Update(node, change, why))
+
+
+def _surplus(facts, node, found):
+    name = node.hostname
+    line = f"{name} is not in the site file any more: `rpiomega remove {name}` takes it out of the cluster"
+    found.tell(f"{line}; until then it is drained" if node.ready else f"{line}; it is down")
+    _update(node, spec.holding(spec.DRAIN), "not in the site file any more", found)
+
+
+def _unknown(node, in_site, found):
+    line = f"{node.hostname} ({node.id}, {node.address or 'no address'}, {node.state}) is in the swarm, but "
+    if in_site:
+        line += f"the site's {node.hostname} has not published this NodeID: it gets no new tasks until it does"
+        line += f"; if it is not that board, or an old entry of it: {_eviction(node)}"
+    else:
+        line += "no node of the site has published its NodeID: it gets no new tasks; to keep it, add it to the site "
+        line += f"file and bootstrap it; to remove it: {_eviction(node)}"
+    found.tell(line)
+    _update(node, spec.holding(spec.PAUSE), "unknown to the site", found)
+
+
+def _eviction(node):
+    if node.state == "down":
+        demoted = f"docker node demote {node.id} && " if node.role == MANAGER else ""  # the engine refuses otherwise
+        return f"`{demoted}docker node rm {node.id}` on a manager"
+    return (
+        f"`docker node update --availability drain {node.id}` on a manager (what runs there moves away), `docker swarm "
+        f"leave` on that machine or switch it off, then `docker node rm {node.id}`"
+    )
+
+
+def _former(facts, node, entry, found):
+    name = node.hostname
+    heir = member(facts, name)
+    if node.state != "down":
+        if heir is not None:
+            found.awaited += (f"the old entry {node.id} of {name} to be seen as down",)
+            found.tell(
+                f"{name} has a second entry {node.id}, which the swarm sees as {node.state}: it is not removed; if it "
+                f"stays, another board runs with an older copy of the card of {name}: take that off"
+            )
+        return
+    if heir is not None and not heir.ready:
+        found.findings.append(f"the old entry {node.id} of {name} stays until {name} is back")
+        return
+    if heir is None and entry.node_id:
+        return
+    refused = demotion_problem(facts.nodes, node.id) if node.role == MANAGER else ""
+    if refused:
+        found.tell(f"the old entry {node.id} of {name} stays, it counts as a manager: {refused}")
+        return
+    why = f"{name} is now {heir.id}" if heir else f"{name} has left"
+    found.removals.append(Removal(node, why))
+
+
+def _role(site, name):
+    return MANAGER if MANAGER in site_nodes.roles(site, name) else WORKER
+
+
+# -- tokens -------------------------------------------------------------------------------------------------
+
+
+def after(facts, found):
+    """Return the Rotation that the swarm would have if its tokens were rotated after this plan."""
+    removed = {removal.node.id for removal in found.removals}
+    nodes = [node for node in facts.nodes if node.id not in removed]
+    managers = frozenset(node.id for node in nodes if node.role == MANAGER)
+    return Rotation(facts.cluster_id, frozenset(node.id for node in nodes), managers)
+
+
+def missing(facts):
+    """Return the names of the site's nodes that Consul sees alive and that are not, or not as they should be, here."""
+    found = []
+    for name in site_nodes.nodes(facts.site):
+        role, node = _role(facts.site, name), member(facts, name)
+        if name in facts.alive and (node is None or not node.ready or (role == MANAGER and node.role != MANAGER)):
+            found.append(name)
+    return tuple(found)
+
+
+def due(facts, found):
+    """Return the roles whose tokens were last made before somebody joined, left, or was promoted or demoted."""
+    now, last = after(facts, found), facts.rotation
+    other = last.cluster_id != facts.cluster_id
+    roles = (WORKER,) if other or now.nodes != last.nodes else ()
+    return roles + ((MANAGER,) if other or now.managers != last.managers else ())
+
+
+def _tokens(facts, found, waits):
+    roles = due(facts, found)
+    names = missing(facts) if roles else ()
+    if names and waits:
+        found.awaited += tuple(f"{name} to be in the swarm as the site says" for name in names)
+        roles = ()
+    elif names:
+        # A node that cannot join must not keep a leaked token alive; one that is joining reads the token at each try.
+        found.early = (
+            f"{', '.join(names)}: alive in Consul, but not in the swarm as the site says; the join tokens are made new "
+            "all the same: apply the states there"
+        )
+    found.rotate = roles
+    found.republish = not facts.token_known and WORKER not in roles
+
+
+def read_rotation(data):
+    """Return the Rotation of its JSON value."""
+    data = data or {}
+    nodes, managers = (frozenset(data.get(key) or ()) for key in ("nodes", "managers"))
+    return Rotation(data.get("cluster_id") or "", nodes, managers)

@@ -1,0 +1,269 @@
+"""
+Tend the whole swarm, as one of its managers: look, plan (omega.swarm.nodes.plan), act, look again.
+
+Any number of managers may do this at once: what they write depends on what they have just read, a node's spec is
+written with its version, and the join tokens are made new under a lock in Consul.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from omega.consul.client import ConsulError
+from omega.site import nodes as site_nodes
+from omega.swarm import removal as swarm_removal
+from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
+from omega.swarm.member import run as member_run
+from omega.swarm.member.promote import promote_waiting
+from omega.swarm.nodes import plan
+from omega.swarm.record import NODES, PREFIX, READY, TOKEN, snapshot_of
+from omega.swarm.waits import not_there_yet
+
+log = logging.getLogger(__name__)
+
+ROTATION = PREFIX + "rotation"
+POLL = 0.5
+SETTLE = 60.0  # seconds after which managers that undo each other's work give up
+NOBODY_ELSE = "a manager does this"
+
+
+class Verdict(Exception):
+    """This node cannot or need not tend the swarm: (result, why)."""
+
+    def __init__(self, result, why, warn=False):
+        super().__init__(why)
+        self.result, self.warn = result, warn
+
+
+class Tender:
+    """
+    One run on one node.
+
+    :param engine: omega.swarm.api.Engine
+    :param store: omega.swarm.record.Store
+    :param site: the pillar's `rpiomega`
+    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are made
+        new; None: leave the tokens to another run while such nodes are missing
+    :param patience: seconds to retry while the engine or Consul does not answer
+    """
+
+    def __init__(self, engine, store, site, gather=20, patience=30):
+        self.engine, self.store, self.site = engine, store, site
+        self.gather, self.patience = gather, patience
+        self.changes, self.warnings = {}, []
+        self._indices, self._since = {}, {}
+        self._began, self._early = time.monotonic(), ""
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def look(self):
+        """plan.Facts of this moment; raises Verdict where there is nothing to be done here."""
+        local = self.engine.local()
+        if not local.control:
+            raise Verdict(True, NOBODY_ELSE)
+        if MANAGER not in site_nodes.roles(self.site, self.store.node):
+            raise Verdict(True, f"not a manager of the site: {NOBODY_ELSE}")
+        if local.leaderless:
+            raise SwarmError("no_leader", describe(local))  # most often an election, which ends within the patience
+        entries = self._entries()
+        snap = snapshot_of(entries.values())
+        if not snap.record or snap.record.state != READY:
+            raise Verdict(False, "Consul holds no record of the cluster's swarm: apply swarm.member first")
+        if snap.record.cluster_id != local.cluster_id:
+            raise Verdict(False, f"swarm {local.cluster_id} is not the cluster's swarm {snap.record.cluster_id}")
+        rotation, token = entries.get(ROTATION), entries.get(TOKEN)
+        facts = plan.Facts(
+            self.site,
+            local.cluster_id,
+            tuple(self.engine.nodes()),
+            snap.published,
+            rotation=plan.read_rotation(rotation.json() if rotation else None),
+            token_known=bool(token) and token.json().get("token") == self.engine.worker_token(),
+        )
+        return plan.with_alive(facts, self._alive()) if plan.asks_who_is_alive(facts) else facts
+
+    def _entries(self):
+        try:
+            found = {entry.key: entry for entry in self.store.client.list(PREFIX)}
+        except ConsulError as error:
+            if error.kind != "no_leader":
+                raise
+            # As with swarm.member: the swarm goes on meanwhile. An agent that does not answer is a fault of this node.
+            raise Verdict(True, f"nothing is tended while Consul has no leader ({error})", warn=True) from None
+        self._indices = {key: entry.modify_index for key, entry in found.items()}
+        return found
+
+    def _alive(self):
+        """{name: address} of the nodes that Consul sees alive."""
+        names, client = self.store.client.alive(), self.store.client
+        what = "listing the nodes of the catalog"
+        nodes = client.request("get", "/v1/catalog/nodes", [("consistent", "1")], what=what)[1]
+        return {node["Node"]: node["Address"] for node in nodes or [] if node["Node"] in names}
+
+    def foresee(self):
+        """What `run` would do now: (result, comment); `changes` as a run's are. Writes nothing."""
+        try:
+            facts = self._look_patiently()
+            found = plan.plan(facts)
+        except Verdict as verdict:
+            return self._verdict(verdict)
+        finally:
+            self.engine.close()
+        self._predict(facts, found)
+        return (None if found.acts else True), self._comment(facts, found, "would tend" if found.acts else "")
+
+    def _look_patiently(self):
+        while True:
+            try:
+                return self.look()
+            except (SwarmError, ConsulError) as error:
+                if not_there_yet(error):
+                    raise
+                self._retry(error)
+
+    def _predict(self, facts, found):
+        for update in found.updates:
+            before = plan.spec.of(update.node)
+            self._changed(facts, update.node, before, update.change(before))
+        for removal in found.removals:
+            self._removed(removal)
+        for name in found.forget:
+            self._forgotten(name)
+        self._rotated(found.rotate, found.republish)
+        if found.early:
+            found.tell(found.early)
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def run(self):
+        """Tend; returns (result, comment). What was changed is in `changes`, also after a failure."""
+        try:
+            return self._run()
+        except Verdict as verdict:
+            return self._verdict(verdict)
+        except (SwarmError, ConsulError) as error:
+            return False, f"{self.store.node}: {error}"
+        finally:
+            self.engine.close()
+
+    def _run(self):
+        self._began, acted = time.monotonic(), ""
+        while True:
+            try:
+                facts = self.look()
+                spent = self._spent()
+                found = plan.plan(facts, self._waits())
+                if found.acts:
+                    if spent > SETTLE + (self.gather or 0):
+                        why = "another manager undoes it: do all managers have the same site file?"
+                        return False, self._comment(facts, found, f"after {spent:.0f} s there is still work, {why}")
+                    acted = "tended"
+                    self._act(facts, found)
+                elif found.awaited and self.gather and self._waits():
+                    self._promote()
+                    time.sleep(POLL)
+                else:
+                    if self._early:
+                        found.tell(self._early)
+                    self.warnings = found.warnings
+                    return True, self._comment(facts, found, acted)
+                self._since.clear()
+            except (SwarmError, ConsulError) as error:
+                self._retry(error)
+
+    def _waits(self):
+        """Whether nodes that are joining still come before new tokens."""
+        return self.gather is None or self._spent() < self.gather
+
+    def _spent(self):
+        return time.monotonic() - self._began
+
+    def _retry(self, error):
+        if not error.transient and error.kind not in ("lost", "conflict"):
+            raise error
+        if time.monotonic() - self._since.setdefault("trouble", time.monotonic()) > self.patience:
+            raise type(error)(error.kind, f"{error} (tried for {self.patience:g} s)")
+        log.info("%s: %s; trying again", self.store.node, error)
+        self.engine.close()
+        time.sleep(POLL)
+
+    def _verdict(self, verdict):
+        if verdict.warn:
+            self.warnings.append(str(verdict))
+        return verdict.result, f"{self.store.node}: {verdict}"
+
+    def _comment(self, facts, found, what):
+        head = f"{self.store.node}: swarm {facts.cluster_id}, {len(facts.nodes)} nodes"
+        return "\n".join([f"{head}, {what}" if what else head, *found.findings])
+
+    # -- acting --------------------------------------------------------------------------------------------
+
+    def _act(self, facts, found):
+        for update in found.updates:
+            self._update(facts, update)
+        for removal in found.removals:
+            if swarm_removal.remove(self.engine, removal.node):
+                self._removed(removal)
+        for name in found.forget:
+            key = NODES + name
+            if self.store.client.delete(key, index=self._indices[key]):
+                self._forgotten(name)
+        if found.rotate or found.republish:
+            self._renew()
+
+    def _promote(self):
+        """Promote who waits for it: its run may have begun after the others looked for it in theirs."""
+        done, _ = promote_waiting(self.engine, self.store, member_run.wanted(self.site, self.store.node))
+        if done:
+            self.changes.setdefault("promoted", []).extend(done)
+
+    def _update(self, facts, update):
+        try:
+            before, after = self.engine.update_node(update.node.id, update.change)
+        except SwarmError as error:
+            if error.kind != "not_found":
+                raise
+            return
+        if before is not after:
+            self._changed(facts, update.node, before, after)
+
+    def _renew(self):
+        """Make tokens new and publish the worker token, as the only one who does: the facts are read again."""
+        with self.store.hold_rotation() as lock:
+            facts = self.look()
+            found = plan.plan(facts, self._waits())
+            for role in found.rotate:
+                lock.check()
+                self.engine.rotate_token(role)
+                self._early = found.early
+            if WORKER in found.rotate or found.republish:
+                value = {"token": self.engine.worker_token(), "cluster_id": facts.cluster_id}
+                lock.write(TOKEN, value, self._indices.get(TOKEN, 0))
+            if found.rotate:
+                lock.write(ROTATION, plan.after(facts, found).value(), self._indices.get(ROTATION, 0))
+            self._rotated(found.rotate, found.republish)
+
+    # -- what changed --------------------------------------------------------------------------------------
+
+    def _changed(self, facts, node, before, after):
+        known = plan.member(facts, node.hostname)
+        name = node.hostname if known and known.id == node.id else f"{node.hostname} ({node.id})"
+        changed = self.changes.setdefault(name, {})
+        for key in ("Availability", "Labels"):
+            old, new = before.get(key) or {}, after.get(key) or {}
+            if old != new:
+                first = changed.get(key.lower(), {"old": old})["old"]
+                changed[key.lower()] = {"old": first, "new": new}
+
+    def _removed(self, removal):
+        self.changes.setdefault("removed", []).append(f"{removal.node.hostname} ({removal.node.id}): {removal.why}")
+
+    def _forgotten(self, name):
+        self.changes.setdefault("forgotten in Consul", []).append(name)
+
+    def _rotated(self, roles, republish):
+        if roles:
+            self.changes["join tokens"] = {"old": "as before", "new": f"made new: {', '.join(roles)}"}
+        elif republish:
+            self.changes["join tokens"] = {"old": "another in Consul", "new": "the worker token published"}

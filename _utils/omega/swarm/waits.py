@@ -1,0 +1,74 @@
+"""What the runs of the swarm's states share."""
+
+import contextlib
+import logging
+import time
+
+from omega.consul.client import ConsulError
+from omega.swarm.api import SwarmError
+
+log = logging.getLogger(__name__)
+
+POLL = 0.5
+PATIENCE = 30.0  # seconds for an engine that restarts and a swarm that elects its leader
+CONTEND = 5.0  # seconds in one attempt for the lock; then the record is looked at again
+
+
+class Failed(Exception):
+    """A bound has passed; the text says what was waited for and what was seen last."""
+
+
+def not_there_yet(error):
+    """Return "Docker" or "Consul" if that does not run here, else "". Under test=True other states may yet bring it."""
+    return {"no_daemon": "Docker", "unreachable": "Consul"}.get(error.kind, "")
+
+
+def retried(act, engine, test=False):
+    """
+    Return `act()`, called again while the engine restarts or the swarm elects its leader; with `test`, where other
+    states may yet bring Docker, an engine that is not there is not waited for.
+
+    :param engine: omega.swarm.api.Engine that `act` asks
+    :raises SwarmError: what waiting does not mend; what has not been mended after PATIENCE seconds
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return act()
+        except SwarmError as error:
+            ahead = test and not_there_yet(error)
+            # After a conflict what is written has been read anew often enough.
+            if not error.transient or error.kind == "conflict" or ahead or time.monotonic() > end:
+                raise
+        engine.close()
+        time.sleep(POLL)
+
+
+def wait(look, bound, engine):
+    """
+    Call `look` until it returns nothing; return "", or after `bound` seconds what it said last. An engine that restarts
+    and a swarm that elects its leader are waited for, too.
+
+    :param engine: omega.swarm.api.Engine that `look` asks
+    """
+    end = time.monotonic() + bound
+    while True:
+        try:
+            last = look()
+        except SwarmError as error:
+            if not error.transient:
+                raise
+            last = str(error)
+            engine.close()
+        if not last or time.monotonic() > end:
+            return last or ""
+        time.sleep(POLL)
+
+
+@contextlib.contextmanager
+def logged(what):
+    """Log what fails in the block instead of raising: it is not worth the run."""
+    try:
+        yield
+    except (SwarmError, ConsulError, OSError) as error:
+        log.warning("%s: %s", what, error)
