@@ -71,7 +71,7 @@ check_owner() {
 make_venv() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { say "Python 3.11 or newer is needed"; exit 1; }
     stamp=$1/.rpiomega-$2
-    want=$(cat setup.cfg pyproject.toml | cksum)
+    want=$(cat setup.cfg setup.py pyproject.toml | cksum)
     [ -x "$1/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return 0
     say "making $1 with extra \`$2\`${3:+ and $3}"
     [ -x "$1/bin/python" ] || python3 -m venv "$1"

@@ -1,3 +1,3 @@
 """Bootstrap, laboratory and checks of an rpiomega cluster; everything here runs on the workstation but `node`."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,27 +1,11 @@
-"""`rpiomega roster`: the site file as a roster for salt-ssh."""
+"""The site file as a roster for salt-ssh."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
-import click
-import yaml
-
 from rpiomega.site import Site
-
-
-def command(site_option, read_site) -> click.Command:
-    """Return the command; `site_option` and `read_site` are those of `rpiomega.cli`."""
-
-    @click.command(name="roster")
-    @site_option
-    def roster_command(site_file) -> None:
-        """Print a roster for salt-ssh: every node, at the address it keeps, by the login the bootstrap uses."""
-        made = roster(read_site(site_file), site_file.resolve().parent)
-        click.echo(yaml.safe_dump(made, sort_keys=False), nl=False)
-
-    return roster_command
 
 
 def roster(site: Site, base: Path) -> dict[str, dict]:

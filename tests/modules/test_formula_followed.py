@@ -210,6 +210,7 @@ def test_test_mode_predicts_a_refusal(follow, remote, tree):
         ({"salt/one/init.sls": "one:\n  probe.present:\n    - require: [{probe: two}]\n"}, "two"),
         ({"salt/unused.sls": "a: [\n"}, "unused"),
         ({"_states/probe.py": "def present(name:\n"}, "_states/probe.py"),
+        ({"_utils/omega/deep/down.py": "def answer(:\n"}, "_utils/omega/deep/down.py"),
         ({"_states/probe.py": "import omega_gone\n"}, "omega_gone"),
         ({"_utils/omega_probe.py": None}, "omega_probe"),
         ({"pillar/top.sls": "base:\n  '*': [site, none]\n"}, "none"),

@@ -72,12 +72,13 @@ import json, sys
 import salt.config, salt.loader
 opts = salt.config.master_config(sys.argv[1])
 salt.loader.pillars(opts, {})["rpiomega"]
-from omega.site import check as site_check
-print(json.dumps([sys.argv[2] in sys.path, omega.site.check.__file__]))
+from omega.site import check
+print(json.dumps([sys.argv[2] in sys.path, check.__file__]))
 """
     old, config = tmp_path / "extmods/utils", tmp_path / "master"
-    old.mkdir(parents=True)
-    (old / "omega/site/check.py").write_text("")
+    (old / "omega/site").mkdir(parents=True)
+    for name in ("__init__", "site/__init__", "site/check"):
+        (old / f"omega/{name}.py").write_text("")
     config.write_text(json.dumps({"extension_modules": str(old.parent), "pillar_dirs": [str(ROOT / "_pillar")]}))
     command = [sys.executable, "-c", script, str(config), str(old)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=commands.BOUND)

@@ -70,7 +70,7 @@ def ask(credentials, call, subject="B2", user=None, seconds=SECONDS, **arguments
     :return: JSON data
     :raises B2Error: with cause and next step
     """
-    worker = os.path.join(os.path.dirname(os.path.abspath(__file__)), "omega/b2/worker.py")
+    worker = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
     request = {"account": credentials, "call": call, "arguments": arguments, "user": user}
     try:
         done = subprocess.run(

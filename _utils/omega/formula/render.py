@@ -11,6 +11,7 @@ import fnmatch
 import json
 import logging
 import os
+import pathlib
 import sys
 import tempfile
 
@@ -53,14 +54,11 @@ def problems(tree, candidate, master_config):
 def _syntax(candidate):
     found = []
     for folder in MODULE_FOLDERS:
-        path = os.path.join(candidate, folder)
-        for name in sorted(os.listdir(path)) if os.path.isdir(path) else []:
-            if name.endswith(".py"):
-                try:
-                    with open(os.path.join(path, name), encoding="utf-8") as file:
-                        ast.parse(file.read())
-                except (SyntaxError, ValueError) as error:
-                    found.append(f"{folder}/{name}: {error}")
+        for path in sorted(pathlib.Path(candidate, folder).rglob("*.py")):
+            try:
+                ast.parse(path.read_text(encoding="utf-8"))
+            except (SyntaxError, ValueError) as error:
+                found.append(f"{path.relative_to(candidate)}: {error}")
     return found
 
 

@@ -96,7 +96,7 @@ def _check_history(store, old, new, known, last_rev, rev, remote, allow_rewrite)
 
 def _refuse_broken(tree, path, commit, master_config):
     request = {"tree": tree, "candidate": path, "master_config": master_config}
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "omega/formula/render.py")
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "render.py")
     try:
         done = subprocess.run(
             [sys.executable, "-I", script],

@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from omega.consul import lock as consul_lock
+from omega.consul import policies
 from omega.consul.client import ConsulError
 
 log = logging.getLogger(__name__)
 
-PREFIX = "rpiomega/swarm/"
+PREFIX = policies.SWARM
 LOCK = PREFIX + "lock"
 RECORD = PREFIX + "record"
-TOKEN = PREFIX + "worker-token"
+TOKEN = policies.WORKER_TOKEN
 ROTATION_LOCK = PREFIX + "rotation-lock"
 ROTATION_WAIT = 20.0  # seconds for another manager that is making the tokens new
 NODES = PREFIX + "nodes/"

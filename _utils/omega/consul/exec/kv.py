@@ -6,7 +6,7 @@ import base64
 
 from omega.consul.client import ConsulError
 from omega.consul.exec.common import data, done, need, query, refused, whole
-from omega.swarm.record import TOKEN
+from omega.consul.policies import WORKER_TOKEN
 
 # What a function returns stays in the master's job cache, and who has this key's value may join the swarm.
 HIDDEN = "[join token]"
@@ -70,7 +70,7 @@ def get(client, key=None, recurse=False, decode=False, raw=False, dc=None, stale
 
 
 def _shown(item):
-    return {**item, "Value": base64.b64encode(HIDDEN.encode()).decode()} if item["Key"] == TOKEN else item
+    return {**item, "Value": base64.b64encode(HIDDEN.encode()).decode()} if item["Key"] == WORKER_TOKEN else item
 
 
 get.leading = ("consul_url", "key", "token")
@@ -187,7 +187,7 @@ def txn(client, ops=None):
                 "key": e.key,
                 "modify_index": e.modify_index,
                 "session": e.session,
-                "value": HIDDEN if e.key == TOKEN else e.text(),
+                "value": HIDDEN if e.key == WORKER_TOKEN else e.text(),
             }
             for e in entries
         ]

@@ -2,8 +2,8 @@
 What a node has to do next to become the swarm member that its pillar says: pure decisions, no calls.
 
 `decide(facts)` gives the one next Step. The state executes it, looks again and asks again, until the step is
-"done" or "refuse". `predict` runs the same decisions ahead for test=True; `repair_plan` contains those for a node whose membership is
-damaged.
+"done" or "refuse". `predict` runs the same decisions ahead for test=True; `repair_plan` contains those
+for a node whose membership is damaged.
 """
 
 import datetime

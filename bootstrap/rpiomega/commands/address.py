@@ -1,0 +1,51 @@
+"""`rpiomega address`: the static addresses of the boards alone, as the bootstrap sets them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rpiomega import agent, move, report
+from rpiomega.bulk import Row
+from rpiomega.commands.options import over_ssh, ready
+from rpiomega.reboot import reboot as reboot_board
+
+
+@click.command()
+@over_ssh
+@click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+@click.option("--reboot", is_flag=True, help="Reboot each board afterwards, and see that it comes back.")
+def address(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, reboot) -> None:
+    """Give all boards (or those named) their host name and static address; `bootstrap` does this too.
+
+    A board that cannot be reached at its new address goes back to its old one by itself. Exit codes: 0 done,
+    1 a node failed, 2 bad input, 130 interrupted.
+    """
+    site, pool, bulk = ready(site_file, nodes, ssh_config, log_dir, jobs)
+    if not site.network.manage:
+        raise click.UsageError(f"{site_file}: network.manage is false; addresses are left alone")
+
+    def one(row: Row) -> None:
+        node = site.nodes[row.name]
+        row.start("ssh")
+        remote = pool.remote(node.reach, row.log)
+        remote.connect(wait)
+        job = move.step(site, node, site_file.parent)
+        remote, said = move.settle(remote, row.event, job, dry_run)
+        if said:
+            row.notes.append(said)
+        nodes = {name: other.address for name, other in site.nodes.items()}
+        agent.run(remote, [{"step": "hostname", "args": {"name": node.name, "nodes": nodes}}], row.event, dry_run)
+        if reboot and not dry_run:
+            row.start("reboot")
+            reboot_board(remote, node, row.event)
+
+    with pool:
+        finished = bulk.run(one, pool.cancel)
+    bulk.close()
+    if dry_run:
+        report.diffs(bulk)
+    report.notes(bulk)
+    report.failures(bulk, None)
+    sys.exit(130 if not finished else int(bool(bulk.failed())))
