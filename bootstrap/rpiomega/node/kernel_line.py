@@ -86,8 +86,8 @@ def edit(text: str, change) -> str:
 
 
 def _join(old: list[tuple[str, str]], new: list[tuple[str, str]], tail: str) -> str:
-    first = old[0][0] if old else ""
-    return first + "".join(gap + word for gap, word in new)[len(new[0][0]) if new else 0 :] + tail
+    gaps = [old[0][0] if old else "", *(gap or " " for gap, _ in new[1:])]
+    return "".join(gap + word for gap, (_, word) in zip(gaps, new)) + tail
 
 
 def _pairs(line: str) -> tuple[list[tuple[str, str]], str]:
