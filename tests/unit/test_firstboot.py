@@ -185,6 +185,23 @@ def test_an_empty_command_line_is_refused_and_nothing_written(site, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["cmdline.txt"]
 
 
+@pytest.mark.parametrize("release", ["bookworm", "bullseye"])
+def test_the_script_takes_itself_out_of_the_line_and_nothing_else(site, tmp_path, release):
+    old = f"root=x systemd.unit=multi-user.target rootwait\n#root=y {IMAGER}\n"
+    folder = card(tmp_path, **{"config.txt": "cmdline=mine\n", "mine": old})
+    (folder / "user-data").unlink()
+    assert run(site(), folder, "--release", release).exit_code == 0
+    assert (folder / "mine").read_text() != old
+    script = (folder / "firstrun.sh").read_text()
+    end = script[script.index("# --- done: never again ---") :]
+    # What looks for the script's own path does so below this folder here.
+    boot = {"bookworm": "/boot/firmware", "bullseye": "/boot"}[release]
+    end = end.replace('"systemd\\.run=$boot/', f'"systemd\\.run={boot}/')
+    subprocess.run([shutil.which("bash"), "-c", f"boot={folder}\n{end}"], check=True)
+    assert (folder / "mine").read_text() == old
+    assert not (folder / "firstrun.sh").exists()
+
+
 SEEDS = [
     ("root=x rootwait", None, False),
     ("root=x ds=nocloud;i=rpi-imager-1 rootwait", "ds=nocloud;i={}", False),

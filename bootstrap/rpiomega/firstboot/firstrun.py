@@ -11,7 +11,7 @@ import shlex
 
 from rpiomega.firstboot import radio
 from rpiomega.firstboot.plan import GROUPS, Plan
-from rpiomega.node import kernel_line
+from rpiomega.node import firmware, kernel_line
 from rpiomega.node.steps.locale import built_in, gen_line, plain
 
 NAME = "firstrun.sh"
@@ -71,10 +71,8 @@ systemctl enable ssh
 {network}{time}
 # --- done: never again ---
 # The firmware may read another file than cmdline.txt, and in a folder (config.txt, os_prefix).
-for file in "$boot"/*.txt "$boot"/*/*.txt; do
-    if grep -qs "systemd\\.run=$boot/{script}" "$file"; then
-        for word in {ours}; do sed -i "s,[[:space:]]*$word\\([[:space:]]\\|$\\),\\1,g" "$file"; done
-    fi
+for file in {names} "$boot"/*.txt "$boot"/*/*.txt; do
+    if grep -qs "systemd\\.run=$boot/{script}" "$file"; then sed -i {clean} "$file"; fi
 done
 rm -f "$boot/{script}"
 sync
@@ -87,6 +85,7 @@ if [ -d /etc/NetworkManager/system-connections ]; then
     target=/etc/NetworkManager/system-connections/rpiomega-{interface}.nmconnection
     (umask 077; cat >"$target") <<'NM'
 {keyfile}NM
+    chmod 600 "$target"
 else
     cat >>/etc/dhcpcd.conf <<'DHCPCD'
 {dhcpcd}DHCPCD
@@ -117,8 +116,11 @@ fi
 """
 
 
-def files(plan: Plan, boot: str) -> dict[str, str]:
-    """Return file name -> text; `boot` is where the running board mounts its boot partition."""
+def files(plan: Plan, boot: str, lines: tuple[str, ...] = (firmware.DEFAULT,)) -> dict[str, str]:
+    """Return file name -> text; `boot` is where the running board mounts its boot partition.
+
+    `lines` are the files on it with the kernel's command line, out of which the script takes itself.
+    """
     script = SCRIPT.format(
         boot=boot,
         user=shlex.quote(plan.user),
@@ -128,7 +130,8 @@ def files(plan: Plan, boot: str) -> dict[str, str]:
         keys="\n".join(plan.keys),
         network=_network(plan),
         time=_time(plan) + _locale(plan),
-        ours=" ".join(shlex.quote(re.escape(word)) for word in arguments(boot).split()),
+        names=" ".join(f'"$boot"/{shlex.quote(name)}' for name in lines),
+        clean=shlex.quote(_cleaner(boot)),
         script=NAME,
     )
     return {NAME: script, "ssh": ""}
@@ -140,6 +143,13 @@ def arguments(boot: str) -> str:
         f"systemd.run={boot}/{NAME} systemd.run_success_action=reboot systemd.run_failure_action=reboot "
         "systemd.unit=kernel-command-line.target"
     )
+
+
+def _cleaner(boot: str) -> str:
+    """Return the sed script that takes `arguments(boot)` out of the line that has them; comments stay."""
+    words = [word.replace(".", r"\.").replace("/", r"\/") for word in arguments(boot).split()]
+    drop = "".join(rf"s/[[:space:]]*{word}\([[:space:]]\|$\)/\1/;" for word in words)
+    return f"/^[[:space:]]*#/b;/{words[0]}/{{{drop}}}"
 
 
 def edit_line(line: str, boot: str) -> str:

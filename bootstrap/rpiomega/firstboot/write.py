@@ -54,7 +54,7 @@ def write(plan: Plan, release: str, folder: Path) -> Written:
             if lines and (folder / "user-data").exists():
                 cause = f"{folder} is the boot partition of an image with cloud-init"
                 raise NodeError(cause, "give its release: --release trixie (or ubuntu)", "firstboot")
-            wanted = firstrun.files(plan, boot)
+            wanted = firstrun.files(plan, boot, tuple(lines) or (firmware.DEFAULT,))
             if lines:
                 wanted |= _edited(folder, lines, lambda line: firstrun.edit_line(line, boot))
             else:
