@@ -109,7 +109,8 @@ def _launch_error(code: int, stderr: str, remote: Remote) -> SshError:
     user, last = remote.pool.settings.user, (stderr.strip().splitlines() or ["no reason given"])[-1]
     if code == NO_SUDO:
         right, file = f"echo '{user} ALL=(ALL) NOPASSWD: ALL'", f"/etc/sudoers.d/{user}"
-        cure = f"on the board: {right} | sudo tee {file}"
+        # Since April 2026 Raspberry Pi OS asks for a password (pi-gen, release notes; do_sudo_pass 1 in 01-sys-tweaks).
+        cure = f"on the board: {right} | sudo tee {file}; or (Raspberry Pi OS): sudo raspi-config nonint do_sudo_pass 1"
         if "not found" in last:
             cure = f"on the board, as root: apt-get install sudo && {right} > {file}"
         return SshError("sudo", f"user {user} cannot use sudo without a password ({last})", cure)

@@ -7,6 +7,7 @@ import sys
 import commands
 import pytest
 import yaml
+from rpiomega.firstboot import firstrun, plan, radio
 from rpiomega.lab import engine, lifecycle, pi, state
 
 NODE = "rpiomega-master"
@@ -22,7 +23,7 @@ def blank(docker, tmp_path, request):
     entry = wanted["nodes"].pop(NODE)
     wanted["nodes"]["kitchen"] = {**entry, "address": lab.address(77)}
     wanted["users"]["admin"] = "omega"
-    wanted["system"] = {"timezone": "Europe/Berlin"}
+    wanted["system"] = {"timezone": "Europe/Berlin", "locale": "de_DE.UTF-8"}
     path = lab.folder / "firstboot.sls"
     path.write_text(yaml.safe_dump(site))
     yield lab, path, pi.find(docker, lab, NODE)
@@ -80,21 +81,67 @@ def check_board(lab):
     assert "passwordauthentication no" in on_board(lab, "sudo sshd -T")
     assert f"via {lab.address(1)}" in on_board(lab, "ip route show default")
     assert "nameserver" in on_board(lab, "cat /etc/resolv.conf")
+    assert "LANG=de_DE.UTF-8" in on_board(lab, "cat /etc/default/locale").replace('"', "").split()
+    assert "de_DE.utf8" in on_board(lab, "locale -a").split()
+    groups = set(on_board(lab, "getent group | cut -d: -f1").split())
+    assert groups & set(plan.GROUPS) <= set(on_board(lab, "id -nG omega").split())
+    assert "gpio" in groups  # else nothing was shown
+
+
+def as_on_raspberry_pi_os(container):
+    """Give the board what its image has for the first boot: groups of the hardware, locales, a radio that is off."""
+    engine.run(container, "for group in gpio i2c spi; do groupadd -f -r $group && usermod -aG $group pi; done")
+    engine.run(container, "mkdir -p /var/lib/NetworkManager /usr/lib/userconf-pi")
+    engine.run(container, "systemctl stop NetworkManager")
+    engine.run(container, f"printf '[main]\\nWirelessEnabled=false\\nWWANEnabled=true\\n' > {radio.STATE}")
+    engine.run(container, "systemctl start NetworkManager")
+
+
+def boots_with(container, card):
+    """Have cloud-init find a card's command line where it looks for the kernel's: a container has the host's."""
+    line = (card / "cmdline.txt").read_text().splitlines()[0]
+    unit = f'[Service]\\nEnvironment="DEBUG_PROC_CMDLINE={line}"\\n'
+    for service in ("cloud-init-main", "cloud-init-local", "cloud-init", "cloud-config", "cloud-final"):
+        folder = f"/etc/systemd/system/{service}.service.d"
+        engine.run(container, f"mkdir -p {folder}; printf '{unit}' > {folder}/cmdline.conf")
+
+
+# What RPi-Distro/userconf-pi's program brings about, as far as it can be seen here.
+USERCONF = """#!/bin/sh
+echo "$1:$2" > /var/renamed
+old=$(getent passwd 1000 | cut -d: -f1)
+usermod -l "$1" -d "/home/$1" -m "$old" && groupmod -n "$1" "$old"
+sed -i "s/^$old:/$1:/" /etc/subuid /etc/subgid
+sed -i "s/^$old /$1 /" /etc/sudoers.d/010_pi-nopasswd
+"""
 
 
 @pytest.mark.parametrize("blank", ["netplan-nm"], indirect=True)
-def test_cloud_init_takes_the_files_and_the_board_comes_up_as_the_site_says(blank, tmp_path, wait):
+def test_cloud_init_takes_the_files_of_a_card_that_another_program_wrote_first(blank, tmp_path, wait):
     lab, site, container = blank
-    done = firstboot(site, tmp_path / "card")
-    assert done.returncode == 0, done.stderr
-    place(container, tmp_path / "card")
-    for kind, name in (("cloud-config", "user-data"), ("network-config", "network-config")):
-        assert "Valid schema" in engine.run(container, f"cloud-init schema -t {kind} -c /boot/firmware/{name}")
+    card = tmp_path / "card"
+    card.mkdir()
+    as_on_raspberry_pi_os(container)
+    # As Raspberry Pi Imager leaves a card since 2.0.10, and one boot later.
+    line = engine.run(container, "cat /boot/firmware/cmdline.txt").strip()
+    (card / "cmdline.txt").write_text(f"{line} ds=nocloud;i=rpi-imager-1\n#{line}\n")
+    (card / "user-data").write_text(engine.run(container, "cat /boot/firmware/user-data"))
+    boots_with(container, card)
     # The image leaves the network to cloud-init; the lab's does not.
     engine.run(container, "sed -i '/^network:/d' /etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg; cloud-init clean --logs")
+    engine.run(container, "DEBUG_PROC_CMDLINE='ds=nocloud;i=rpi-imager-1' cloud-init init --local")
+    assert engine.run(container, "cat /var/lib/cloud/data/instance-id").strip() == "rpi-imager-1"
+    done = firstboot(site, card)
+    assert done.returncode == 0, done.stderr
+    place(container, card, skip=("cmdline.txt.before-rpiomega", "user-data.before-rpiomega"))
+    boots_with(container, card)
+    for kind, name in (("cloud-config", "user-data"), ("network-config", "network-config")):
+        assert "Valid schema" in engine.run(container, f"cloud-init schema -t {kind} -c /boot/firmware/{name}")
     reboot(lab, container, wait, "cloud-init status --wait >/dev/null; hostname")
     check_board(lab)
     assert on_board(lab, "cloud-init status") == "status: done"
+    identity = yaml.safe_load((card / "meta-data").read_text())["instance-id"]
+    assert on_board(lab, "sudo cat /var/lib/cloud/data/instance-id") == identity
 
 
 @pytest.mark.parametrize("blank", ["networkmanager"], indirect=True)
@@ -113,10 +160,36 @@ def test_the_script_that_runs_once_prepares_the_board_and_takes_itself_out(blank
         container,
         "systemctl stop user-1000.slice; rm -f /etc/cloud/cloud.cfg.d/*; touch /etc/cloud/cloud-init.disabled",
     )
+    as_on_raspberry_pi_os(container)
+    engine.run(container, f"cat > {firstrun.USERCONF} <<'END'\n{USERCONF}END\nchmod 755 {firstrun.USERCONF}")
+    engine.run(container, "echo 'Banner /usr/share/none' > /etc/ssh/sshd_config.d/rename_user.conf")
     engine.run(container, "systemd-run --quiet --wait bash /boot/firmware/firstrun.sh")
     reboot(lab, container, wait, "hostname")
     check_board(lab)
+    assert on_board(lab, "cat /var/renamed") == "omega:"
+    named = on_board(lab, "cut -d: -f1 /etc/passwd /etc/subuid /etc/subgid; sudo cat /etc/sudoers.d/*")
+    assert "pi" not in named.split()
+    assert on_board(lab, "ls /etc/ssh/sshd_config.d") == "10-rpiomega.conf"
     before = (card / "cmdline.txt.before-rpiomega").read_text().strip()
     assert on_board(lab, "sudo cat /boot/firmware/cmdline.txt") == before
     assert on_board(lab, "ls /boot/firmware/firstrun.sh 2>&1 || true").startswith("ls: cannot access")
     assert on_board(lab, "id -u") == "1000"
+
+
+@pytest.mark.parametrize("blank", ["networkmanager"], indirect=True)
+def test_the_radio_is_switched_on_whether_networkmanager_runs_or_not(blank):
+    _, _, container = blank
+
+    def state():
+        return engine.run(container, "nmcli -t -f WIFI radio").strip()
+
+    as_on_raspberry_pi_os(container)
+    assert state() == "disabled"
+    engine.run(container, radio.script("CH"))
+    assert state() == "enabled"
+    as_on_raspberry_pi_os(container)
+    engine.run(container, "systemctl stop NetworkManager")
+    engine.run(container, radio.script(""))
+    assert "WWANEnabled=true" in engine.run(container, f"cat {radio.STATE}")
+    engine.run(container, "systemctl start NetworkManager")
+    assert state() == "enabled"

@@ -67,12 +67,12 @@ BREAKS = {
         f"mv /etc/cloud {KEPT}/cloud; mkdir -p /etc/cloud/cloud.cfg.d; touch /etc/cloud/cloud.cfg",
         f"rm -r /etc/cloud; [ ! -e {KEPT}/cloud ] || mv {KEPT}/cloud /etc/cloud",
     ),
-    "cmdline of two lines": Break(
-        ["the_kernel_command_line_is_one_line_with_the_memory_cgroup"],
-        **edited("/boot/firmware/cmdline.txt", "sed '$a quiet'"),
+    "cmdline without a root in its first line": Break(
+        ["the_kernel_command_line_has_a_root_and_the_memory_cgroup"],
+        **edited("/boot/firmware/cmdline.txt", "sed 's/ root=/\\nroot=/'"),
     ),
     "cmdline without the cgroup": Break(
-        ["the_kernel_command_line_is_one_line_with_the_memory_cgroup"],
+        ["the_kernel_command_line_has_a_root_and_the_memory_cgroup"],
         **edited("/boot/firmware/cmdline.txt", "sed s/cgroup_enable=memory//"),
     ),
     "another network": Break(["the_node_keeps_its_address"], site={"network": {"prefix": 20}}),

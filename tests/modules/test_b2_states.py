@@ -458,7 +458,7 @@ def test_no_secret_is_in_an_argument_list_or_environment(run, service, bucket, t
 
     class Watched(plain):
         def __init__(self, arguments, **options):
-            if "omega.b2.worker" in str(arguments):
+            if "b2/worker.py" in str(arguments):
                 seen.append(str(arguments) + str(options["env"]))
             super().__init__(arguments, **options)
 

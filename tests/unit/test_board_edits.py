@@ -1,8 +1,10 @@
 """Edits of files a board boots with: one line stays one line, nothing is lost, a second edit changes nothing."""
 
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as some
-from rpiomega.node.steps.cmdline import FLAGS, edit_armbian, edit_cmdline
+from rpiomega.node import kernel_line
+from rpiomega.node.boot_files import edit_armbian, edit_cmdline
+from rpiomega.node.kernel_line import FLAGS
 from rpiomega.node.steps.hostname import BEGIN, END, edit_hosts
 
 WORDS = some.text(some.characters(codec="ascii", min_codepoint=33, exclude_characters='"'), min_size=1, max_size=12)
@@ -10,17 +12,25 @@ QUOTED = some.builds('{}="{}"'.format, WORDS.filter(lambda w: w != "--"), some.s
 LINES = some.lists(WORDS | QUOTED, max_size=12)
 
 
-@given(words=LINES, gap=some.sampled_from([" ", "  ", "\t", "\n", "\r\n"]), end=some.sampled_from(["", "\n", "\0\n"]))
-@example(words=["root=/dev/mmcblk0p2", "rootwait"], gap="\n", end="\n")
-def test_cmdline_is_one_line_with_both_flags_and_all_it_had(words, gap, end):
-    text = edit_cmdline(gap.join(words) + end)
-    assert text.count("\n") == 1
-    assert text.endswith("\n")
-    kept = [word for word in words if word != "cgroup_disable=memory"]
-    rest = text.rstrip("\n")
-    for word in kept:  # in their order, each still there
-        assert word in rest
-        rest = rest[rest.index(word) + len(word) :]
+OTHERS = some.lists(some.text(some.characters(codec="utf-8"), max_size=30), max_size=3)
+
+
+ENDS = some.sampled_from(["", "\n", "\r\n", "\0\n"])
+
+
+@given(words=LINES, gap=some.sampled_from([" ", "  ", "\t"]), end=ENDS, others=OTHERS)
+@example(words=["root=/dev/mmcblk0p2", "rootwait"], gap=" ", end="\n", others=["#console=tty1 root=/dev/old"])
+def test_cmdline_gets_both_flags_in_its_first_line_and_keeps_all_else(words, gap, end, others):
+    assume(words and (end or not others))
+    rest = "\n".join(others)
+    text = edit_cmdline(gap.join(words) + end + rest)
+    _, line, after = kernel_line.split(text)
+    assert after == (end + rest or "\n")
+    kept = [word for word in words if not word.startswith("cgroup_disable=")]
+    assert line.startswith(gap.join(kept[: kept.index("--") if "--" in kept else None]))
+    found = kernel_line.words(line)
+    assert [word for word in found if word not in FLAGS] == [word for word in kept if word not in FLAGS]
+    assert all(kernel_line.holds(found, flag) for flag in FLAGS)
     assert edit_cmdline(text) == text
 
 
@@ -39,6 +49,13 @@ def test_cmdline_keeps_inits_arguments_behind_the_dashes():
 
 def test_cmdline_no_longer_switches_the_memory_cgroup_off():
     assert "cgroup_disable" not in edit_cmdline("a cgroup_disable=memory b")
+    # A list keeps what else it switches off; the kernel takes a dash for an underscore, and quotes around a value.
+    assert "cgroup_disable=cpu " in edit_cmdline("a cgroup_disable=cpu,memory b")
+    assert "disable" not in edit_cmdline('a cgroup-disable="memory" b')
+
+
+def test_cmdline_flags_do_not_become_part_of_an_unfinished_quote():
+    assert edit_cmdline('root=a note="b c') == f'root=a {" ".join(FLAGS)} note="b c\n'
 
 
 def test_armbian_adds_to_extraargs_and_leaves_the_rest():

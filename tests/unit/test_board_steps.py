@@ -259,3 +259,8 @@ def test_editors_are_idempotent_and_lose_no_line(text):
     assert set(kept) <= set(edit_gen(text, "en_GB.UTF-8").splitlines()) | {
         line for line in kept if line.strip("# \t") == "en_GB.UTF-8 UTF-8"
     }
+
+
+def test_a_locale_with_a_modifier_takes_the_charset_its_package_knows():
+    assert edit_gen("# de_DE@euro ISO-8859-15\n", "de_DE@euro") == "de_DE@euro ISO-8859-15\n"
+    assert edit_gen("", "de_DE.UTF-8@euro") == "de_DE.UTF-8@euro UTF-8\n"

@@ -46,7 +46,7 @@ def test_cloud_init_files_name_the_board_and_let_only_the_key_in(site, tmp_path)
     assert done.exit_code == 0, done.output
     user = yaml.safe_load((tmp_path / "card/user-data").read_text())
     assert (user["hostname"], user["timezone"], user["ssh_pwauth"]) == ("pi-1", "Europe/Berlin", False)
-    assert user["users"][0]["ssh_authorized_keys"] == [KEY] and user["users"][0]["lock_passwd"] is True
+    assert user["user"]["ssh_authorized_keys"] == [KEY] and user["user"]["lock_passwd"] is True
     network = yaml.safe_load((tmp_path / "card/network-config").read_text())
     assert network["ethernets"]["eth0"]["addresses"] == ["192.168.1.11/24"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "card").iterdir()} == {0o600}
@@ -120,14 +120,123 @@ def test_without_a_gateway_the_card_takes_an_address_by_dhcp_and_says_so(site, t
 
 
 def test_the_script_is_valid_shell(site, tmp_path):
-    run(site(system={"timezone": "Europe/Berlin"}), tmp_path / "card", "--release", "bookworm")
+    (tmp_path / "wifi").write_text(f"{SECRET}\n")
+    (tmp_path / "wifi").chmod(0o600)
+    wifi = {"ssid": SSID, "country": "CH", "secret_file": "wifi"}
+    path = site(system={"timezone": "Europe/Berlin", "locale": "de_DE.UTF-8"}, network={"wifi": wifi})
+    run(path, tmp_path / "card", "--release", "bookworm")
     subprocess.run([shutil.which("bash"), "-n", str(tmp_path / "card/firstrun.sh")], check=True)
 
 
 @given(st.lists(st.text(alphabet="abc=./-_019", min_size=1, max_size=12), max_size=8))
-def test_command_line_stays_one_line_keeps_every_word_and_is_stable(words):
-    text = " ".join(words)
-    once = firstrun.edit_cmdline(text, "/boot/firmware")
-    assert once.count("\n") == 1 and once.endswith("\n")
-    assert once.split()[: len(text.split())] == text.split()
-    assert firstrun.edit_cmdline(once, "/boot/firmware") == once
+def test_command_line_keeps_every_word_and_is_stable(words):
+    once = firstrun.edit_line(" ".join(words), "/boot/firmware")
+    kernel = words[: words.index("--") if "--" in words else None]
+    assert once.split() == kernel + firstrun.arguments("/boot/firmware").split() + words[len(kernel) :]
+    assert firstrun.edit_line(once, "/boot/firmware") == once
+
+
+IMAGER = "systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target"
+
+
+def test_another_programs_first_script_is_replaced_and_the_owners_own_words_stay():
+    line = f"root=x systemd.unit=multi-user.target systemd.run=/opt/mine {IMAGER}"
+    kept = "root=x systemd.unit=multi-user.target systemd.run=/opt/mine"
+    assert firstrun.edit_line(line, "/boot/firmware") == f"{kept} {firstrun.arguments('/boot/firmware')}"
+
+
+def card(tmp_path, **files):
+    """Make a mounted boot partition with cloud-init files; give its folder."""
+    folder = tmp_path / "card"
+    for name, text in {"cmdline.txt": "root=x rootwait\n", "user-data": "#cloud-config\n", **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, newline="")
+    return folder
+
+
+OTHER = "\n#console=tty1 root=/dev/old\r\nds=nocloud;i=old\n"
+
+
+@pytest.mark.parametrize("release", ["trixie", "bookworm"])
+def test_other_lines_of_the_command_line_stay_as_they_are(site, tmp_path, release):
+    old = f"root=x ds=nocloud;i=rpi-imager-1 rootwait{OTHER}"
+    folder = card(tmp_path, **{"cmdline.txt": old})
+    if release == "bookworm":
+        (folder / "user-data").unlink()
+    assert run(site(), folder, "--release", release).exit_code == 0
+    new = (folder / "cmdline.txt").read_bytes().decode()
+    assert new.endswith(OTHER) and new.startswith("root=x ") and new != old
+    assert (folder / "cmdline.txt.before-rpiomega").read_bytes().decode() == old
+
+
+def test_the_command_line_is_edited_in_the_file_that_config_txt_names(site, tmp_path):
+    config = "cmdline=cmdline.txt\nos_prefix=current/\n[tryboot]\nos_prefix=new/\n"
+    folder = card(tmp_path, **{"config.txt": config, "current/cmdline.txt": "root=y ds=nocloud;i=rpi-imager-1\n"})
+    assert run(site(), folder, "--release", "ubuntu").exit_code == 0
+    assert (folder / "cmdline.txt").read_text() == "root=x rootwait\n"
+    assert "rpi-imager" not in (folder / "current/cmdline.txt").read_text()
+
+
+def test_an_empty_command_line_is_refused_and_nothing_written(site, tmp_path):
+    folder = card(tmp_path, **{"cmdline.txt": "\0\0\0"})
+    (folder / "user-data").unlink()
+    done = run(site(), folder, "--release", "bookworm")
+    assert done.exit_code == 1 and "cmdline.txt contains NUL bytes" in done.output
+    assert sorted(path.name for path in folder.iterdir()) == ["cmdline.txt"]
+
+
+@pytest.mark.parametrize("release", ["bookworm", "bullseye"])
+def test_the_script_takes_itself_out_of_the_line_and_nothing_else(site, tmp_path, release):
+    old = f"root=x systemd.unit=multi-user.target rootwait\n#root=y {IMAGER}\n"
+    folder = card(tmp_path, **{"config.txt": "cmdline=mine\n", "mine": old})
+    (folder / "user-data").unlink()
+    assert run(site(), folder, "--release", release).exit_code == 0
+    assert (folder / "mine").read_text() != old
+    script = (folder / "firstrun.sh").read_text()
+    end = script[script.index("# --- done: never again ---") :]
+    # What looks for the script's own path does so below this folder here.
+    boot = {"bookworm": "/boot/firmware", "bullseye": "/boot"}[release]
+    end = end.replace('"systemd\\.run=$boot/', f'"systemd\\.run={boot}/')
+    subprocess.run([shutil.which("bash"), "-c", f"boot={folder}\n{end}"], check=True)
+    assert (folder / "mine").read_text() == old
+    assert not (folder / "firstrun.sh").exists()
+
+
+SEEDS = [
+    ("root=x rootwait", None, False),
+    ("root=x ds=nocloud;i=rpi-imager-1 rootwait", "ds=nocloud;i={}", False),
+    ("ds=nocloud root=x", "ds=nocloud;i={}", False),
+    ("root=x ds=nocloud-net;i=a;", "ds=nocloud;i={}", False),
+    ("root=x ds=nocloud;i=a ds=nocloud;i=b", "ds=nocloud;i={}", False),
+    ("root=x ds=nocloud;s=http://10.0.0.1/;i=a", "ds=nocloud;i={}", True),
+    ("root=x ds=nocloud;h=name;i=a", "ds=nocloud;i={}", True),
+    ("root=x ds=nocloud;s=file:///boot/firmware/;i=a", "ds=nocloud;i={};s=file:///boot/firmware/", False),
+    ('root=x "ds=nocloud;i=a"', "ds=nocloud;i={}", False),
+    ("root=x ci.ds=None", "ds=nocloud;i={}", True),
+    ("root=x cloud-init=disabled", None, True),
+    ("root=x network-config=disabled ds=nocloud;i=a", "ds=nocloud;i={}", True),
+]
+
+
+@pytest.mark.parametrize(("line", "wanted", "said"), SEEDS)
+def test_what_outranks_our_files_on_the_command_line_becomes_ours(site, tmp_path, line, wanted, said):
+    folder = card(tmp_path, **{"cmdline.txt": f"{line}\n"})
+    done = run(site(), folder)
+    identity = yaml.safe_load((folder / "meta-data").read_text())["instance-id"]
+    words = (folder / "cmdline.txt").read_text().split()
+    ours = [word for word in words if word.startswith(("ds=", '"ds=', "ci."))]
+    assert ours == ([wanted.format(identity)] if wanted else [])
+    kept = [word for word in line.split() if word in ("root=x", "rootwait")]
+    assert [word for word in words if word not in ours] == kept
+    assert ("taken out" in done.output) is said
+    # The same settings are the same instance, others are another one.
+    run(site(system={"timezone": "Europe/Berlin"}), folder)
+    assert identity not in (folder / "cmdline.txt").read_text() + (folder / "meta-data").read_text()
+
+
+def test_what_another_program_wrote_to_the_card_is_kept_once_and_its_own_first_boot_is_named(site, tmp_path):
+    folder = card(tmp_path, **{"user-data": "#cloud-config\nhostname: mine\n", "custom.toml": ""})
+    for _ in range(2):
+        done = run(site(), folder)
+    assert (folder / "user-data.before-rpiomega").read_text() == "#cloud-config\nhostname: mine\n"
+    assert "custom.toml on this card is applied" in done.output

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 
@@ -10,7 +11,7 @@ import pytest
 from rpiomega.node import disk
 from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
-from rpiomega.node.steps.rootfs import Rootfs
+from rpiomega.node.steps.rootfs import Rootfs, advice
 
 TOOLS = ("losetup", "sfdisk", "mkfs.ext4", "growpart", "partx")
 pytestmark = pytest.mark.skipif(
@@ -42,22 +43,30 @@ def own_mounts():
 
 @pytest.fixture
 def card(tmp_path, own_mounts):
-    """`card(table)` -> mount point of partition 2 of a 300 MB card; a file is on it."""
+    """`card(table)` -> mount point of partition 2 (or `root`) of a 300 MB card; a file is on it."""
     undo = []
 
-    def make(table):
+    def make(table, root=2, kind="ext4", size=300, written=0):
+        """`written`: the image's size in MB when its table was written; a larger card has GPT's second table inside."""
         image, mount = tmp_path / "card.img", tmp_path / "root"
         mount.mkdir()
         with image.open("wb") as stream:
-            stream.truncate(300 << 20)
+            stream.truncate((written or size) << 20)
         run("sfdisk", "-q", image, text=table)
+        os.truncate(image, size << 20)
         loop = run("losetup", "-f", "--show", image).strip()
         undo.append(("losetup", "-d", loop))
         # Not every kernel reads partition tables of loop devices by itself.
         run("partx", "-u", loop)
         undo.append(("partx", "-d", loop))
-        run("mkfs.ext4", "-q", f"{loop}p2")
-        run("mount", f"{loop}p2", mount)
+        if root > 4:
+            # As the kernel sees it when it reads the table itself: the extended one does not cover what is inside.
+            run("partx", "-d", "--nr", "2", loop)
+            run("partx", "-a", "--nr", str(root), loop)
+        if not shutil.which(f"mkfs.{kind}"):
+            pytest.skip(f"no mkfs.{kind}")
+        run(f"mkfs.{kind}", "-q", f"{loop}p{root}")
+        run("mount", f"{loop}p{root}", mount)
         undo.append(("umount", mount))
         (mount / "kept").write_text("kept")
         return mount
@@ -132,10 +141,87 @@ def test_a_file_system_smaller_than_its_partition_grows(card):
 def test_a_partition_behind_it_is_never_touched(card):
     mount = card(DOS + MORE)
     before = disk.find(str(mount))
+    run("mkswap", before.behind[0])
     step = Rootfs(Board(), {"mount": str(mount)})
     assert not step.check()
-    assert "another partition lies behind it" in step.notes[0]
+    assert f"another partition lies behind it on {before.disk}: {before.disk}p3 (swap)" in step.notes[0]
     assert disk.find(str(mount)) == before
+
+
+def test_an_image_on_a_larger_card_has_gpts_second_table_moved_to_the_end(card):
+    mount = card(GPT, written=120)
+    step = Rootfs(Board(), {"mount": str(mount)})
+    apply(step, mount)
+    step.verify()
+    found = disk.find(str(mount))
+    assert found.file_system > 250 << 20
+    assert "not all of the space" not in run("sfdisk", "--verify", found.disk)
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_other_file_systems_grow_with_their_own_tools(card, kind):
+    mount = card(GPT.replace("163840", "655360"), kind=kind, size=700)
+    step = Rootfs(Board(), {"mount": str(mount)})
+    before = disk.find(str(mount))
+    assert (before.kind, before.number, before.file_system) == (kind, 2, 320 << 20)
+    step.apply()
+    step.verify()
+    assert disk.find(str(mount)).file_system > 600 << 20
+    assert (mount / "kept").read_text() == "kept"
+    assert not Rootfs(Board(), {"mount": str(mount)}).check()
+
+
+ROOT_3 = "label: dos\nstart=8192, size=32768, type=c\nstart=40960, size=32768\nstart=73728, size=163840\n"
+
+
+class ByRaspiConfig(Rootfs):
+    """The step on a board that has raspi-config."""
+
+    def _tool(self):
+        return "raspi-config"
+
+
+def test_a_tool_that_ends_with_0_and_does_nothing_is_replaced_by_another(card, own_mounts):
+    mount = card(ROOT_3, root=3)
+    run("mount", "-t", "tmpfs", "tmpfs", "/usr/local/bin")
+    with open("/usr/local/bin/raspi-config", "w", opener=lambda path, flags: os.open(path, flags, 0o755)) as stream:
+        stream.write("#!/bin/sh\nexit 0\n")
+    step = ByRaspiConfig(Board(), {"mount": str(mount)})
+    apply(step, mount)
+    step.verify()
+    assert disk.find(str(mount)).file_system > 250 << 20
+
+
+def test_a_partition_inside_an_extended_one_is_left_alone_with_a_reason(card):
+    extended = "x2 : start=73728, size=200704, type=5\nx5 : start=75776, size=163840, type=83\n"
+    mount = card("label: dos\nx1 : start=8192, size=65536, type=c\n" + extended, root=5)
+    step = Rootfs(Board(), {"mount": str(mount)})
+    assert not step.check()
+    assert "inside an extended partition" in step.notes[0]
+
+
+MB = 1_000_000
+CARD = {"device": "/dev/nvme0n1p2", "disk": "/dev/nvme0n1", "number": 2, "below": "/dev/nvme0n1p2", "last": True}
+CARD |= {"partition": 4000 * MB, "size": 4000 * MB, "file_system": 4000 * MB, "room": 0}
+ADVICE = [
+    ({"kind": "ext4", "room": 900 * MB}, ""),
+    ({"kind": "f2fs", "file_system": 3000 * MB}, "1000 MB unused.*resize.f2fs /dev/nvme0n1p2.*while it is mounted"),
+    ({"kind": "f2fs"}, ""),
+    ({"kind": "bcachefs", "file_system": 0}, "the bcachefs of /dev/nvme0n1p2 is not grown by rpiomega"),
+    ({"kind": "ext4", "layer": "LVM", "device": "/dev/mapper/vg-root", "room": 900 * MB},
+     "LVM.*900 MB.*growpart /dev/nvme0n1 2; sudo pvresize /dev/nvme0n1p2; .* /dev/mapper/vg-root"),
+    ({"kind": "ext4", "layer": "LUKS", "device": "/dev/mapper/root", "room": 900 * MB},
+     "cryptsetup resize /dev/mapper/root"),
+    ({"kind": "ext4", "layer": "LVM"}, ""),
+    ({"kind": "ext4", "layer": "RAID", "file_system": 3000 * MB}, "mdadm --grow"),
+    ({"kind": "squashfs", "read_only": True, "room": 900 * MB}, "is read-only"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "wanted"), ADVICE)
+def test_space_that_stays_unused_has_a_reason_and_a_command(facts, wanted):
+    said = advice(disk.Disk(**{**CARD, **facts}))
+    assert re.search(wanted, said) if wanted else said == ""
 
 
 def test_a_container_has_no_card():

@@ -1,6 +1,7 @@
 """What the bootstrap promises of every board."""
 
 import pytest
+from rpiomega.node import firmware, kernel_line
 
 MINION = "rpiomega bootstrap {node}, or on the node: sudo systemctl enable --now salt-minion"
 MASTER = "on the master: sudo systemctl start salt-master; elsewhere: sudo systemctl disable --now salt-master"
@@ -34,13 +35,18 @@ def test_cloud_init_leaves_the_name_alone(host):
     assert "preserve_hostname: true" in settings, "nothing in /etc/cloud/cloud.cfg.d says preserve_hostname: true"
 
 
-def test_the_kernel_command_line_is_one_line_with_the_memory_cgroup(host):
-    paths = [path for path in ("/boot/firmware/cmdline.txt", "/boot/cmdline.txt") if host.file(path).exists]
-    if not paths:
+def test_the_kernel_command_line_has_a_root_and_the_memory_cgroup(host):
+    folder = next((path for path in ("/boot/firmware", "/boot") if host.file(f"{path}/cmdline.txt").exists), None)
+    if not folder:
         pytest.skip("no cmdline.txt on this board")
-    lines = content(host, paths[0]).splitlines()
-    assert len(lines) == 1, f"{paths[0]} has {len(lines)} lines"
-    assert "cgroup_enable=memory" in lines[0].split(), f"{paths[0]} does not say cgroup_enable=memory"
+
+    def read(name):
+        return content(host, f"{folder}/{name}") if host.file(f"{folder}/{name}").is_file else None
+
+    for name in firmware.command_lines(read, host.run("cat /proc/device-tree/model").stdout.rstrip("\0")):
+        words = kernel_line.words(kernel_line.split(read(name))[1])
+        assert any(word.startswith("root=") for word in words), f"the first line of {folder}/{name} names no root"
+        assert kernel_line.holds(words, "cgroup_enable=memory"), f"{folder}/{name} does not say cgroup_enable=memory"
 
 
 def test_the_node_keeps_its_address(host, node, site):

@@ -33,14 +33,15 @@ def firstboot(node, site_file, output, release, key) -> None:
         raise click.UsageError(wrong)
     try:
         made = plan.make(site, site.nodes[node], site_file.parent, key)
-        names = write.write(made, release, output)
+        done = write.write(made, release, output)
     except NodeError as error:
         click.echo(f"{node}: {error.cause}\n  next: {error.cure}", err=True)
         sys.exit(1)
-    _say(made, names, output, release)
+    _say(made, done, output)
 
 
-def _say(made: plan.Plan, names: list[str], output: Path, release: str) -> None:
+def _say(made: plan.Plan, done: write.Written, output: Path) -> None:
+    names = done.names
     address = f"{made.address}/{made.prefix}" if made.static else "an address by DHCP"
     click.echo(f"{made.name}: {', '.join(names)} in {output}")
     click.echo(
@@ -52,7 +53,9 @@ def _say(made: plan.Plan, names: list[str], output: Path, release: str) -> None:
         where = "network-config" if "network-config" in names else "firstrun.sh"
         click.echo(f"warning: {output / where} holds the key of the wireless network {made.wifi['ssid']}: "
                    "delete it once the card is written; the card itself keeps it", err=True)  # fmt: skip
-    if (output / "cmdline.txt").exists():
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    if done.mounted:
         click.echo("next: unmount the card, put it into the board, then `rpiomega bootstrap`")
     elif write.ADDITION in names:
         click.echo(f"next: copy firstrun.sh and ssh to the boot partition, add the line of {write.ADDITION} to the end "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rpiomega.doctor.finding import Finding
-from rpiomega.node.steps.cmdline import FLAGS
+from rpiomega.node.kernel_line import FLAGS
 
 OFFSET, OFFSET_FATAL = 5.0, 3600.0
 SPACE, SPACE_FATAL = 2000, 1000  # MB
@@ -16,28 +16,30 @@ MANAGER_MEMORY = 900  # MB
 
 
 def cmdline(node: str, facts: dict) -> Iterator[Finding]:
-    """The kernel's command line file is one line with a root."""
-    found = facts["boot"]["cmdline"]
+    """The line of cmdline.txt that the firmware reads names a root; what else is in the file has no effect."""
+    found, problem = facts["boot"]["cmdline"], facts["boot"].get("problem")
+    if problem:
+        yield Finding(node, "cmdline", "error", problem[0], "the board may not start again", problem[1])
     if not found:
         return
-    if found["lines"] != 1:
+    if not found["root"] and not problem:
         yield Finding(
             node,
             "cmdline",
             "error",
-            f"{found['path']} has {found['lines']} lines",
-            "the firmware reads the first line only: the board may not boot again",
-            f"rpiomega bootstrap {node}   (joins them into one line, keeps a backup beside it)",
-            fix="cmdline",
+            f"the first line of {found['path']} names no root file system (root=...)",
+            "the firmware reads the first line only: the board will not start again",
+            "put `root=PARTUUID=...` of `findmnt -no SOURCE /` (see `blkid`) into the first line",
         )
-    elif not found["root"]:
+    ignored = found.get("ignored", [])
+    if ignored:
         yield Finding(
             node,
             "cmdline",
-            "error",
-            f"{found['path']} names no root file system (root=...)",
-            "the board will not boot again",
-            "put `root=PARTUUID=...` of `findmnt -no SOURCE /` (see `blkid`) back",
+            "warning",
+            f"{found['path']} has {found['lines']} lines; without effect: {ignored[0][:60]}",
+            "the firmware reads the first line only",
+            f"on {node}, move the words you want to the end of the first line, and put `#` before the others",
         )
 
 

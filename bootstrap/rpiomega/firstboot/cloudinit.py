@@ -1,26 +1,71 @@
 """cloud-init (NoCloud on the boot partition): Raspberry Pi OS since trixie, Ubuntu.
 
-Sources: docs.cloud-init.io (NoCloud, network configuration version 2, module reference), netplan.readthedocs.io.
+Sources: docs.cloud-init.io (NoCloud, network configuration version 2, module reference), netplan.readthedocs.io;
+cloudinit/sources/DataSourceNoCloud.py and cloudinit/sources/__init__.py (what the kernel's command line overrides);
+Raspberry Pi Imager (``ds=nocloud;i=`` since 2.0.10, singular ``user``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 
 import yaml
 
-from rpiomega.firstboot.plan import Plan
+from rpiomega.firstboot import radio
+from rpiomega.firstboot.plan import GROUPS, Plan
+from rpiomega.node import kernel_line
+
+# Words of the kernel's command line by which cloud-init takes other data than what is on the boot partition.
+_SOURCE = re.compile(r'"?(ds|ci\.ds|ci\.datasource)=.*')
+_OFF = re.compile(r'"?(cloud-init=disabled|network-config=.*)')
+# A seed on this very card is ours to write.
+_HERE = re.compile(r'"?ds=nocloud(-net)?;([^"]*;)?(s|seedfrom)=(file://)?/boot(/firmware)?/?[;"]?.*')
 
 
 def files(plan: Plan) -> dict[str, str]:
     """Return file name -> text; names are relative to the boot partition."""
-    user_data = "#cloud-config\n" + _yaml(_user_data(plan))
-    network = _yaml(_network(plan))
-    # Another instance-id makes cloud-init begin anew: a card that is prepared again takes effect.
-    digest = hashlib.sha256((user_data + network).encode()).hexdigest()[:12]
-    meta = _yaml({"instance-id": f"{plan.name}-{digest}", "local-hostname": plan.name})
+    meta = _yaml({"instance-id": instance_id(plan), "local-hostname": plan.name, "dsmode": "local"})
     # An empty file `ssh` switches SSH on in Raspberry Pi OS; elsewhere it is on.
-    return {"user-data": user_data, "network-config": network, "meta-data": meta, "ssh": ""}
+    return {"user-data": _texts(plan)[0], "network-config": _texts(plan)[1], "meta-data": meta, "ssh": ""}
+
+
+def instance_id(plan: Plan) -> str:
+    """Return the instance-id: another one for other settings, so that a card that is prepared again takes effect."""
+    return f"{plan.name}-{hashlib.sha256(''.join(_texts(plan)).encode()).hexdigest()[:12]}"
+
+
+def edit_line(line: str, identity: str) -> str:
+    """Return a kernel command line that lets cloud-init take the boot partition's files as those of a new instance.
+
+    An instance-id on the command line outranks the one of meta-data, and makes cloud-init trust what it has cached: it
+    becomes ours. Another source of data goes, as does what switches cloud-init or its network configuration off. A
+    line without such words stays: cloud-init then reads the boot partition at each boot.
+    """
+    seed = next((found for found in map(_seed, kernel_line.words(line)) if found), "")
+    sourced = any(_SOURCE.fullmatch(word) for word in kernel_line.words(line))
+    new = f"ds=nocloud;i={identity}{seed}" if sourced else ""
+    return kernel_line.replace(line, lambda word: bool(_SOURCE.fullmatch(word) or _OFF.fullmatch(word)), new)
+
+
+def overrides(line: str, name: str) -> list[str]:
+    """Return sentences on the words of the owner that `edit_line` takes out of file `name`."""
+    lost = [
+        word
+        for word in kernel_line.words(line)
+        if _OFF.fullmatch(word)
+        or (_SOURCE.fullmatch(word) and not re.fullmatch(r'"?ds=nocloud(-net)?(;(i|instance-id)=[^;]*)?;?"?', word)
+            and not _seed(word))
+    ]  # fmt: skip
+    return [f"{word} in {name} would keep cloud-init from these files: taken out, a copy is kept" for word in lost]
+
+
+def _seed(word: str) -> str:
+    return ";s=file:///boot/firmware/" if _HERE.fullmatch(word) else ""
+
+
+def _texts(plan: Plan) -> tuple[str, str]:
+    return "#cloud-config\n" + _yaml(_user_data(plan)), _yaml(_network(plan))
 
 
 def _yaml(data: dict) -> str:
@@ -32,16 +77,14 @@ def _user_data(plan: Plan) -> dict:
         "hostname": plan.name,
         # The bootstrap writes /etc/hosts; rewriting it at each boot would undo that.
         "manage_etc_hosts": False,
-        "users": [
-            {
-                "name": plan.user,
-                "groups": "users,adm,sudo",
-                "shell": "/bin/bash",
-                "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                "lock_passwd": True,
-                "ssh_authorized_keys": plan.keys,
-            }
-        ],
+        # `user`, not `users`: the image's first account keeps its groups (video, gpio, i2c...).
+        "user": {
+            "name": plan.user,
+            "shell": "/bin/bash",
+            "sudo": "ALL=(ALL) NOPASSWD:ALL",
+            "lock_passwd": True,
+            "ssh_authorized_keys": plan.keys,
+        },
         "ssh_pwauth": False,
     }
     if plan.timezone:
@@ -49,12 +92,20 @@ def _user_data(plan: Plan) -> dict:
     if plan.locale:
         data["locale"] = plan.locale
     hosts = f"grep -qw {plan.name} /etc/hosts || printf '127.0.1.1\\t%s\\n' {plan.name} >> /etc/hosts"
-    data["runcmd"] = [["sh", "-c", hosts], ["systemctl", "enable", "--now", "ssh"]]
+    groups = (
+        f"for group in {' '.join(GROUPS)}; do "
+        f"if getent group $group >/dev/null; then usermod -aG $group {plan.user}; fi; done"
+    )
+    # Raspberry Pi OS changes its first account by a program of its own, which knows no sudo rules.
+    rule = f"/etc/sudoers.d/010_{plan.user}-nopasswd"
+    sudo = f"umask 227; echo '{plan.user} ALL=(ALL) NOPASSWD: ALL' > {rule}"
+    commands = [hosts, groups, sudo]
     if plan.wifi:
-        # Raspberry Pi OS blocks the radio until a country is set.
-        country = plan.wifi["country"]
-        radio = f"command -v iw >/dev/null && iw reg set {country}; " if country else ""
-        data["runcmd"].append(["sh", "-c", f"{radio}command -v rfkill >/dev/null && rfkill unblock wifi; true"])
+        # As early as may be, and again where NetworkManager was on its way then.
+        script = radio.script(plan.wifi["country"])
+        data["bootcmd"] = [["cloud-init-per", "instance", "rpiomega-radio", "sh", "-c", script]]
+        commands.append(script)
+    data["runcmd"] = [["sh", "-c", command] for command in commands] + [["systemctl", "enable", "--now", "ssh"]]
     return data
 
 

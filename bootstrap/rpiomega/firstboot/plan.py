@@ -10,6 +10,10 @@ from rpiomega.errors import NodeError
 from rpiomega.move import wifi_settings
 from rpiomega.site import Node, Site
 
+# What the first account of Raspberry Pi OS is in (pi-gen, stage2/01-sys-tweaks): those that an image has.
+GROUPS = ("adm", "dialout", "cdrom", "audio", "users", "sudo", "video", "games", "plugdev", "input", "gpio", "spi",
+          "i2c", "netdev", "render")  # fmt: skip
+
 _KEY = re.compile(r"(ssh-(ed25519|rsa)|ecdsa-sha2-\S+|sk-\S+) [A-Za-z0-9+/=]+( [^\r\n]*)?")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpiomega.errors import NodeError
 from rpiomega.firstboot import cloudinit, firstrun
 from rpiomega.firstboot.plan import Plan
+from rpiomega.node import boot_files, firmware, kernel_line
+from rpiomega.node.step import StepError
 
 # Release -> what prepares its cards, and where the running board mounts the boot partition.
 RELEASES = {
@@ -17,41 +21,93 @@ RELEASES = {
     "bullseye": ("firstrun", "/boot"),
 }
 ADDITION = "cmdline.txt.addition"
+KEPT = ".before-rpiomega"
+# What other programs have a first boot do; it would contradict ours.
+RIVALS = ("rpi-preseed.toml", "custom.toml", "userconf.txt", "userconf", "wpa_supplicant.conf")
 
 
-def write(plan: Plan, release: str, folder: Path) -> list[str]:
-    """Write the files of a node's first boot; return their names. Raise NodeError if that cannot be.
+@dataclass
+class Written:
+    """Names of the files, relative to the folder, and sentences for the user."""
 
-    If `folder` is a boot partition (it holds cmdline.txt), that file is edited, with a backup beside it.
+    names: list[str]
+    notes: list[str] = field(default_factory=list)
+    mounted: bool = False
+
+
+def write(plan: Plan, release: str, folder: Path) -> Written:
+    """Write the files of a node's first boot. Raise NodeError if that cannot be.
+
+    If `folder` is a boot partition (config.txt or cmdline.txt is in it), the command line in the file that its
+    firmware reads is edited, with a copy beside it.
     """
     kind, boot = RELEASES[release]
-    wanted = cloudinit.files(plan) if kind == "cloud-init" else firstrun.files(plan, boot)
+    done = Written([])
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lines = firmware.command_lines(lambda name: _read(folder / name))
+        done.mounted = bool(lines)
+        for name in RIVALS:
+            if done.mounted and (folder / name).exists():
+                done.notes.append(f"{name} on this card is applied at the first boot as well: delete it")
         if kind == "firstrun":
-            wanted |= _cmdline(folder, boot)
-        elif (folder / "cmdline.txt").exists() and not _has_cloud_init(folder):
-            cause = f"{folder} is the boot partition of an image without cloud-init"
-            raise NodeError(cause, "give its release: --release bookworm", "firstboot")
+            if lines and (folder / "user-data").exists():
+                cause = f"{folder} is the boot partition of an image with cloud-init"
+                raise NodeError(cause, "give its release: --release trixie (or ubuntu)", "firstboot")
+            wanted = firstrun.files(plan, boot, tuple(lines) or (firmware.DEFAULT,))
+            if lines:
+                wanted |= _edited(folder, lines, lambda line: firstrun.edit_line(line, boot))
+            else:
+                wanted[ADDITION] = firstrun.arguments(boot) + "\n"
+        else:
+            if lines and not _has_cloud_init(folder):
+                cause = f"{folder} is the boot partition of an image without cloud-init"
+                raise NodeError(cause, "give its release: --release bookworm", "firstboot")
+            wanted = cloudinit.files(plan)
+            identity = cloudinit.instance_id(plan)
+            for name in lines:
+                done.notes += cloudinit.overrides(kernel_line.split(_read(folder / name))[1], name)
+            wanted |= _edited(folder, lines, lambda line: cloudinit.edit_line(line, identity))
         for name, text in wanted.items():
+            if done.mounted:
+                _keep(folder, name)
             _private(folder / name, text)
     except OSError as error:
         raise NodeError(f"{error.filename or folder}: {error.strerror}", "give a folder with -o", "firstboot") from None
-    return sorted(wanted)
+    done.names = sorted(wanted)
+    return done
 
 
-def _cmdline(folder: Path, boot: str) -> dict[str, str]:
-    path = folder / "cmdline.txt"
-    if not path.exists():
-        return {ADDITION: firstrun.arguments(boot) + "\n"}
-    old = path.read_text(encoding="utf-8", errors="surrogateescape")
-    if (folder / "user-data").exists():
-        cause = f"{folder} is the boot partition of an image with cloud-init"
-        raise NodeError(cause, "give its release: --release trixie (or ubuntu)", "firstboot")
-    backup = folder / "cmdline.txt.before-rpiomega"
-    if not backup.exists():
-        backup.write_text(old, encoding="utf-8", errors="surrogateescape")
-    return {"cmdline.txt": firstrun.edit_cmdline(old, boot)}
+def _edited(folder: Path, names: list[str], change: Callable[[str], str]) -> dict[str, str]:
+    """Return name -> text of the command line files that `change(line)` changes; raise NodeError for a damaged one."""
+    wanted = {}
+    for name in names:
+        old = _read(folder / name)
+        if not kernel_line.split(old)[1]:
+            try:
+                boot_files.edit_cmdline(old)
+            except StepError as error:
+                cure = "write the image to the card again"
+                raise NodeError(f"{folder / name} {error.cause}", cure, "firstboot") from None
+        new = kernel_line.edit(old, change)
+        if new != old:
+            wanted[name] = new
+    return wanted
+
+
+def _keep(folder: Path, name: str) -> None:
+    """Keep a copy of a file as the image, or the program that wrote the card, has it."""
+    copy, old = folder / f"{name}{KEPT}", _read(folder / name)
+    if old and not copy.exists():
+        _private(copy, old)
+
+
+def _read(path: Path) -> str | None:
+    """Return a file's text to the byte, None if it is no file."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _has_cloud_init(folder: Path) -> bool:
@@ -62,7 +118,7 @@ def _private(path: Path, text: str) -> None:
     """Write a file only its owner may read, whole or not at all; on FAT, which has no modes, the mount decides."""
     temporary = path.with_name(f".{path.name}.rpiomega")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
+    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

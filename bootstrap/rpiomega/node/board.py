@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import platform
 import shutil
@@ -40,6 +41,11 @@ class Board:
     def exists(self, absolute: str) -> bool:
         """Return whether there is something at the path."""
         return os.path.lexists(self.path(absolute))
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the absolute paths on the board that match a pattern, sorted; none for an empty pattern."""
+        found = sorted(glob.glob(self.path(pattern))) if pattern else []
+        return found if self.live else ["/" + os.path.relpath(path, self.root) for path in found]
 
     def has(self, command: str) -> bool:
         """Return whether a command is on the board."""

@@ -7,7 +7,9 @@ import platform
 import re
 import sys
 
-from rpiomega.node.steps.cmdline import CMDLINES, Cmdline
+from rpiomega.node import boot_files, kernel_line
+from rpiomega.node.step import StepError
+from rpiomega.node.steps.cmdline import Cmdline
 
 # The firmware's word, in the kernels of Raspberry Pi OS (drivers/hwmon/raspberrypi-hwmon.c, raspberrypi/linux).
 THROTTLED = (
@@ -18,13 +20,20 @@ TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 
 
 def read(board, args: dict) -> dict:
-    """Return ``cmdline`` (path, number of lines), ``memory_cgroup`` (effective), ``asked`` (flags), ``bits``..."""
-    step = Cmdline(board, {})
-    diff = step.check()
+    """Return ``cmdline`` (see `_cmdline`), ``memory_cgroup`` (effective), ``flags_missing``, ``bits``...
+
+    ``problem`` is [cause, cure] where a boot file is damaged or cannot be found, else None.
+    """
+    step, missing, problem = Cmdline(board, {}), False, None
+    try:
+        missing = bool(step.check())
+    except StepError as error:
+        problem = [error.cause, error.cure]
     return {
         "cmdline": _cmdline(board),
+        "problem": problem,
         "memory_cgroup": step.data["memory_cgroup"],
-        "flags_missing": bool(diff),
+        "flags_missing": missing,
         "reboot": step.data.get("reboot", ""),
         "notes": step.notes,
         "container": board.container(),
@@ -40,12 +49,23 @@ def read(board, args: dict) -> dict:
 
 
 def _cmdline(board) -> dict:
-    for path in CMDLINES:
-        text = board.read(path)
-        if text is not None and "DO NOT EDIT" not in text:
-            lines = [line for line in text.splitlines() if line.strip()]
-            return {"path": path, "lines": len(lines), "root": bool(re.search(r"(^|\s)root=", text))}
-    return {}
+    """Return of the file the firmware reads: ``path``, ``root`` (the line that counts names one), ``lines`` (that are
+    not empty) and ``ignored`` (those without effect, comments left out); empty where there is no such file."""
+    try:
+        path = next((found.path for found in boot_files.find(board) if found.line), "")
+    except StepError:
+        path = ""
+    if not path:
+        return {}
+    text = board.read(path) or ""
+    line = kernel_line.split(text)[1]
+    lines = [other.strip() for other in text.split("\n") if other.strip("\0\t\r ")]
+    return {
+        "path": path,
+        "lines": len(lines),
+        "root": any(word.startswith("root=") for word in kernel_line.words(line)),
+        "ignored": [other for other in lines[1:] if not other.startswith("#")],
+    }
 
 
 def _architecture(board) -> str:

@@ -14,14 +14,21 @@ DEFAULT = "/etc/default/locale"
 
 def edit_gen(text: str, wanted: str) -> str:
     """Return locale.gen(5) with the line of `wanted` in force; all other lines stay."""
-    charset = wanted.partition(".")[2] or "ISO-8859-1"
-    line = f"{wanted} {charset}"
+    line = gen_line(wanted)
+    # The package's own line knows the charset: de_DE@euro has ISO-8859-15.
+    known = re.search(rf"^#?[ \t]*({re.escape(wanted)}[ \t]+\S+)[ \t]*$", text, re.MULTILINE)
+    line = known[1] if known else line
     lines = text.splitlines()
     for index, old in enumerate(lines):
         if re.fullmatch(rf"#?\s*{re.escape(line)}\s*", old):
             lines[index] = line
             return "\n".join(lines) + "\n"
     return "\n".join([*lines, line]) + "\n"
+
+
+def gen_line(wanted: str) -> str:
+    """Return the line of locale.gen(5) for a locale; a modifier (``de_DE.UTF-8@euro``) is no part of the charset."""
+    return f"{wanted} {wanted.partition('.')[2].partition('@')[0] or 'ISO-8859-1'}"
 
 
 def edit_default(text: str, wanted: str) -> str:
@@ -64,20 +71,21 @@ class Locale(Step):
 
     def _files(self, wanted: str) -> list[File]:
         files = [File(DEFAULT, edit_default(self.board.read(DEFAULT) or "", wanted))]
-        if not _built_in(wanted):
+        if not built_in(wanted):
             files.insert(0, File(GEN, edit_gen(self.board.read(GEN) or "", wanted)))
         return files
 
     def _there(self, wanted: str) -> bool:
         listed = self.board.shell.run(["locale", "-a"], timeout=10).output.split()
-        return _plain(wanted) in {_plain(name) for name in listed}
+        return plain(wanted) in {plain(name) for name in listed}
 
 
-def _built_in(name: str) -> bool:
+def built_in(name: str) -> bool:
+    """Return whether a locale is part of the C library."""
     return name in ("C", "POSIX", "C.UTF-8")
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return a name as glibc compares it: en_GB.utf8 is en_GB.UTF-8."""
     language, dot, charset = name.partition(".")
     return language + dot + charset.lower().replace("-", "")
