@@ -158,7 +158,7 @@ def salt(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
             node.name,
             "minion-id",
             "error",
-            f"the minion calls itself {found['id']}",
+            f"the minion calls itself {found['id']}{_by(found, 'id')}",
             "pillar and roles go by the name of the site file",
             f"rpiomega bootstrap {node.name}",
         )
@@ -168,9 +168,18 @@ def salt(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
             node.name,
             "minion-master",
             "error",
-            f"the minion obeys {master}, the site's is {site.master.address}",
+            f"the minion obeys {master}{_by(found, 'master')}, the site's is {site.master.address}",
             "it takes no orders of this cluster",
             f"rpiomega bootstrap {node.name} --new-master",
+        )
+    if found.get("file_client") == "local":
+        yield Finding(
+            node.name,
+            "minion-masterless",
+            "error",
+            f"the minion uses no master's files: file_client is local{_by(found, 'file_client')}",
+            "states of this cluster cannot be applied to it",
+            f"rpiomega bootstrap {node.name}",
         )
     running = facts["leftovers"]["services"].get("salt-minion")
     if running not in (None, "active", "activating"):
@@ -182,3 +191,8 @@ def salt(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
             "the node does not answer the master",
             f"rpiomega bootstrap {node.name}; journalctl -u salt-minion -n 30",
         )
+
+
+def _by(found: dict, key: str) -> str:
+    file = found.get(f"{key}_file")
+    return f" ({file})" if file else ""

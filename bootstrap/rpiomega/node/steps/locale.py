@@ -17,8 +17,10 @@ def edit_gen(text: str, wanted: str) -> str:
     charset = wanted.partition(".")[2] or "ISO-8859-1"
     line = f"{wanted} {charset}"
     lines = text.splitlines()
+    if any(old.split() == line.split() for old in lines):
+        return "\n".join(lines) + "\n"
     for index, old in enumerate(lines):
-        if re.fullmatch(rf"#?\s*{re.escape(line)}\s*", old):
+        if old.lstrip("# \t").split() == line.split():
             lines[index] = line
             return "\n".join(lines) + "\n"
     return "\n".join([*lines, line]) + "\n"

@@ -1,0 +1,1 @@
+../bootstrap/rpiomega/node/dropin.py
