@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rpiomega.node.board import Board
 
+ROOT = Path(__file__).resolve().parents[2]
 OURS = "/etc/apt/apt.conf.d/81rpiomega-test"
 OTHER = "/etc/apt/apt.conf.d/82mine-test"
 
@@ -36,6 +37,15 @@ def test_a_setting_that_another_file_overrules_fails_with_its_name(states, files
         f"node: RpiOmega::Test of {OURS} is not in force: it is theirs instead of ours ({OTHER} sets it): "
         f"take RpiOmega::Test out of {OTHER}, or move that file away, then apply again"
     )
+
+
+def test_salts_loader_takes_the_file_as_well(tmp_path):
+    import salt.config
+    import salt.loader
+
+    opts = salt.config.minion_config(None)
+    opts.update(extension_modules=str(tmp_path), utils_dirs=[str(ROOT / "_utils")])
+    assert "omega_dropin.lost" in salt.loader.utils(opts)
 
 
 def test_the_boards_steps_use_the_same_file(files):

@@ -68,7 +68,8 @@ def _swarm(node: str, swarm: dict) -> Iterator[Finding]:
     state = swarm.get("state", "inactive")
     if state in ("error", "locked", "pending"):
         said = f": {swarm['error']}" if swarm["error"] else ""
-        cure = "docker swarm unlock" if state == "locked" else "journalctl -u docker -n 50; sudo salt-call state.apply"
+        logs = "journalctl -u docker -n 50; sudo salt-call state.apply"
+        cure = "sudo docker swarm unlock" if state == "locked" else logs
         yield Finding(
             node,
             "swarm",

@@ -4,8 +4,7 @@ A drop-in is one file of several: a later (sshd: an earlier) one may set the sam
 KINDS. Standard library only: the board's steps import this file, and the states do as `omega_dropin`.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: Salt's loader cannot import a dataclass of such a file.
 import glob
 import os
 import re
