@@ -89,11 +89,14 @@ def test_a_minions_leftover_is_moved_away_and_kept(board, name, text):
     assert not any("move" in line for line in Minion(board, MINION).check().lines)
 
 
-def test_a_masterless_file_that_is_read_before_ours_stays_and_has_no_effect(board):
+def test_what_is_read_before_ours_stays_and_has_no_effect(board):
+    main = "master: 10.9.9.9\nmaster_type: failover\nhash_type: md5\nfile_client: local\nappend_domain: lan\n"
+    put(board, "/etc/salt/minion", f"{main}verify_master_pubkey_sign: True\n")
     put(board, "/etc/salt/minion.d/masterless.conf", "file_client: local\n")
-    put(board, "/etc/salt/minion", "master: 10.9.9.9\nmaster_type: failover\nhash_type: md5\nfile_client: local\n")
+    put(board, "/etc/salt/minion_id", "another\n")
     configured(board)
-    assert salt_says(board, "file_client", "master", "hash_type") == ["remote", "192.168.1.10", "sha256"]
+    said = salt_says(board, "id", "file_client", "master", "hash_type", "verify_master_pubkey_sign")
+    assert said == ["pi1", "remote", "192.168.1.10", "sha256", "False"]
     assert board.read("/etc/salt/minion.d/masterless.conf")
 
 

@@ -12,7 +12,18 @@ CONF = "/etc/salt/minion.d/rpiomega.conf"
 UNIT = "salt-minion.service"
 KEY_BOUND = 90.0
 # Settings that decide whether the minion obeys this master; others of our file are the owner's to change.
-ESSENTIAL = ["id", "master", "master_finger", "master_type", "master_port", "publish_port", "file_client", "hash_type"]
+ESSENTIAL = [
+    "id",
+    "append_domain",
+    "master",
+    "master_finger",
+    "master_type",
+    "master_port",
+    "publish_port",
+    "verify_master_pubkey_sign",
+    "file_client",
+    "hash_type",
+]
 UNKNOWN = "(known once the master has its key)"
 
 
@@ -96,6 +107,8 @@ class Minion(Step):
             f"master_finger: '{self._finger() or UNKNOWN}'\n"
             # A card used before may say otherwise in /etc/salt/minion.
             "master_type: str\nmaster_port: 4506\npublish_port: 4505\nfile_client: remote\n"
+            # Salt appends this to the id above as well.
+            "append_domain: ''\nverify_master_pubkey_sign: False\n"
             # The fingerprint above is of this kind.
             "hash_type: sha256\n"
             "# Ask often while the key waits for its acceptance.\n"
