@@ -74,7 +74,7 @@ bench:
 kitchen:
 	@sh bootstrap/workstation.sh lab
 	@if command -v kitchen >/dev/null; then kitchen test; else \
-	  echo "test-kitchen is not installed (gem install test-kitchen kitchen-salt kitchen-docker): virtual Pis instead"; \
+	  echo "test-kitchen is not installed (docs/kitchen.md): virtual Pis instead"; \
 	  for nodes in 1 4; do \
 	    .venv/bin/rpiomega lab demo --name kitchen --nodes $$nodes && .venv/bin/rpiomega lab down --name kitchen || exit 1; \
 	  done; fi

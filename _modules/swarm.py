@@ -283,8 +283,11 @@ def leave(base_url=None):
     if local.state == "inactive":
         return False
     if local.control:
+        node = __opts__["id"]
         raise CommandExecutionError(
-            f"{__opts__['id']} is a manager: demote it first (swarm.demote on another manager), or apply swarm.absent"
+            f"{node} is a manager: `salt {node} state.single swarm.absent name=swarm` drains and demotes it first"
+            if len(local.managers) > 1
+            else f"{node} is the only manager: `docker swarm leave --force` there deletes the swarm, if that is meant"
         )
     engine.leave()
     return True

@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import omega
+
 from rpiomega.errors import NodeError, Stopped
 from rpiomega.ssh import Remote, SshError, classify
 
@@ -36,10 +38,12 @@ $become python3 -I "$folder/node.pyz"
 @functools.cache
 def zipapp() -> bytes:
     """Return the board's part as a zip archive Python can run. The same sources give the same bytes."""
-    package = Path(__file__).parent
-    sources = {"__main__.py": package / "node" / "__main__.py", "rpiomega/__init__.py": package / "__init__.py"}
-    for path in sorted([*(package / "node").rglob("*.py"), *(package / "node" / "boards").glob("*.json")]):
-        sources[f"rpiomega/{path.relative_to(package)}"] = path
+    package, formula = Path(__file__).parent, Path(omega.__file__).parent
+    sources = {"__main__.py": package / "node" / "__main__.py"}
+    for root, folder in ((package, "node"), (formula, "core")):
+        sources[f"{root.name}/__init__.py"] = root / "__init__.py"
+        for path in sorted([*(root / folder).rglob("*.py"), *(root / folder).rglob("*.json")]):
+            sources[f"{root.name}/{path.relative_to(root)}"] = path
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in sources.items():

@@ -18,6 +18,12 @@ journal.config:
         SystemMaxUse={{ journal.max_use }}
         RuntimeMaxUse={{ journal.max_use }}
         {%- endif %}
+
+journal.in_force:
+  dropin.in_force:
+    - name: {{ config }}
+    - require:
+      - file: journal.config
 {% else %}
 journal.config:
   file.absent:

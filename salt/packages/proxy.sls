@@ -19,6 +19,12 @@ packages.proxy:
         Acquire::http::Proxy-Auto-Detect "{{ probe }}";
     - require:
       - file: packages.proxy.probe
+
+packages.proxy.in_force:
+  dropin.in_force:
+    - name: /etc/apt/apt.conf.d/81rpiomega-cache
+    - require:
+      - file: packages.proxy
 {% else %}
 packages.proxy:
   file.absent:

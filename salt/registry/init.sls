@@ -85,6 +85,12 @@ registry.unit:
     - context: {config: {{ registry.config }}}
     - makedirs: True
 
+registry.unit.in_force:
+  dropin.in_force:
+    - name: {{ drop_in }}
+    - require:
+      - file: registry.unit
+
 registry.package:
   pkg.installed:
     - name: docker-registry

@@ -23,6 +23,12 @@ swap.config:
     - require:
       - pkg: swap.package
 
+swap.in_force:
+  dropin.in_force:
+    - name: {{ config }}
+    - require:
+      - file: swap.config
+
 {% if grains.get('virtual') != 'container' %}{# swap belongs to the host of a container #}
 swap.service:
   service.running:

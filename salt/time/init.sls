@@ -41,6 +41,14 @@ time.servers:
     - name: {{ path }}
   {% endif %}
 
+{% if servers %}
+time.in_force:
+  dropin.in_force:
+    - name: {{ path }}
+    - require:
+      - file: time.servers
+{% endif %}
+
 time.service:
   {% if grains.get('virtual') == 'container' %}
   service.enabled:

@@ -25,6 +25,12 @@ upgrades.config:
     - context: {{ {'periodic': periodic, 'present': present, 'origins': upgrades.origins,
                    'held': upgrades.held + upgrades.hold} | json }}
 
+upgrades.config.in_force:
+  dropin.in_force:
+    - name: {{ upgrades.config }}
+    - require:
+      - file: upgrades.config
+
 {% if upgrades.security %}
 upgrades.package:
   pkg.installed:
@@ -43,6 +49,12 @@ upgrades.time:
         OnCalendar=
         OnCalendar=*-*-* {{ time_of_day(begins) }}
         RandomizedDelaySec=0
+
+upgrades.time.in_force:
+  dropin.in_force:
+    - name: /etc/systemd/system/apt-daily-upgrade.timer.d/rpiomega.conf
+    - require:
+      - file: upgrades.time
 
 upgrades.overdue:
   cmd.run:

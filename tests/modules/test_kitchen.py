@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,20 @@ def test_a_suite_is_a_node_of_its_site_in_its_role(suite):
     assert role in node.roles
     if "consul" in options["state_top"]["base"]["*"]:
         assert f" {node.address}/" in KITCHEN["provisioner"]["pre_salt_command"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to be another host")
+@pytest.mark.parametrize("name", ["single", "master"])
+def test_checks_that_need_a_minion_are_left_out_without_one(name):
+    """On this machine, which has no salt-minion either, under the node's name."""
+    command = SUITES[name]["verifier"]["command"].replace(".venv/bin/python", sys.executable)
+    command = command.replace("docker://$KITCHEN_CONTAINER_ID", "local://").replace(
+        "tests/verify", "tests/verify/test_consul.py"
+    )
+    command = re.sub("-k '[^']*'|-k \"[^\"]*\"", '-k "snapshots or salt-minion"', command)
+    inside = ["unshare", "--uts", "sh", "-c", f"hostname kitchen-{name}; {command} -rs"]
+    done = subprocess.run(inside, cwd=ROOT, capture_output=True, text=True, check=False, timeout=commands.BOUND)
+    assert "2 skipped" in done.stdout and "failed" not in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)

@@ -128,6 +128,14 @@ def test_locale(tree):
     assert tree.read("/etc/default/locale") == "LANG=C.UTF-8\n"
 
 
+@pytest.mark.parametrize(
+    "line", ["  en_GB.UTF-8 UTF-8", "en_GB.UTF-8\tUTF-8", "#\ten_GB.UTF-8  UTF-8 ", " #en_GB.UTF-8 UTF-8"]
+)
+def test_a_locale_is_found_by_its_fields(line):
+    (edited,) = edit_gen(f"{line}\n", "en_GB.UTF-8").splitlines()
+    assert edited.split() == ["en_GB.UTF-8", "UTF-8"]
+
+
 def test_swap_off_goes_through_what_manages_it(tree):
     assert settle(Swap, tree, swap="off")
     texts = "".join(contents(tree.root).values())

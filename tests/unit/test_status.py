@@ -233,3 +233,21 @@ def test_a_manager_without_a_leader_counts_though_it_cannot_name_its_swarm(site,
     seen, found = look(site, facts, unreached)
     assert (seen.swarm.total, seen.swarm.up, seen.swarm.holds, seen.cluster_id) == (3, 1, False, "swarm1")
     assert not [name for name, check in found if check == "one-swarm"]
+
+
+def test_an_address_is_changed_by_the_option_that_allows_it_but_never_of_the_only_manager(site, facts):
+    facts["w"]["swarm"]["address"] = "192.168.1.99"
+    _, found = look(site, facts)
+    assert found["w", "address"].cure.endswith("sudo salt 'w' state.single swarm.member name=swarm readdress=True")
+    facts["m"]["swarm"]["address"] = "192.168.1.98"
+    for fact in facts.values():
+        fact["nodes"] = [{**node, "manager": node["name"] == "m"} for node in fact["nodes"]]
+    _, found = look(site, facts)
+    assert found["m", "address"].cure.startswith("write 192.168.1.98 into the site file")
+
+
+def test_voters_that_all_answer_and_have_no_leader_are_not_to_be_brought_back(site, facts):
+    for fact in facts.values():
+        fact["consul"]["leader"] = ""
+    _, found = look(site, facts)
+    assert found["m", "consul-quorum"].cure.startswith("wait a minute for the election")

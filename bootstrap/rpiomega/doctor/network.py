@@ -40,7 +40,7 @@ def address(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
             "warning",
             f"{node.address} lies in the swarm's default pool {SWARM_POOL}",
             "overlay networks take 10.0.x.0/24 and may hide the nodes from each other",
-            "use another subnet, or `docker swarm init --default-addr-pool` with a free one",
+            "use another subnet, or set swarm.default_addr_pool in the site file before the swarm is initialised",
         )
 
 

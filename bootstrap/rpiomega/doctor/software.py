@@ -68,7 +68,8 @@ def _swarm(node: str, swarm: dict) -> Iterator[Finding]:
     state = swarm.get("state", "inactive")
     if state in ("error", "locked", "pending"):
         said = f": {swarm['error']}" if swarm["error"] else ""
-        cure = "docker swarm unlock" if state == "locked" else "journalctl -u docker -n 50; sudo salt-call state.apply"
+        logs = "journalctl -u docker -n 50; sudo salt-call state.apply"
+        cure = "sudo docker swarm unlock" if state == "locked" else logs
         yield Finding(
             node,
             "swarm",
@@ -158,7 +159,7 @@ def salt(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
             node.name,
             "minion-id",
             "error",
-            f"the minion calls itself {found['id']}",
+            f"the minion calls itself {found['id']}{_by(found, 'id')}",
             "pillar and roles go by the name of the site file",
             f"rpiomega bootstrap {node.name}",
         )
@@ -168,9 +169,18 @@ def salt(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
             node.name,
             "minion-master",
             "error",
-            f"the minion obeys {master}, the site's is {site.master.address}",
+            f"the minion obeys {master}{_by(found, 'master')}, the site's is {site.master.address}",
             "it takes no orders of this cluster",
             f"rpiomega bootstrap {node.name} --new-master",
+        )
+    if found.get("file_client") == "local":
+        yield Finding(
+            node.name,
+            "minion-masterless",
+            "error",
+            f"the minion uses no master's files: file_client is local{_by(found, 'file_client')}",
+            "states of this cluster cannot be applied to it",
+            f"rpiomega bootstrap {node.name}",
         )
     running = facts["leftovers"]["services"].get("salt-minion")
     if running not in (None, "active", "activating"):
@@ -182,3 +192,8 @@ def salt(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
             "the node does not answer the master",
             f"rpiomega bootstrap {node.name}; journalctl -u salt-minion -n 30",
         )
+
+
+def _by(found: dict, key: str) -> str:
+    file = found.get(f"{key}_file")
+    return f" ({file})" if file else ""

@@ -52,9 +52,10 @@ def memory_cgroup(node: str, facts: dict) -> Iterator[Finding]:
     if boot["container"]:
         yield Finding(node, "memory-cgroup", "note", what, why, "a container's host decides: nothing to do in here")
     elif boot["reboot"] and not boot["flags_missing"]:
-        yield Finding(node, "memory-cgroup", "error", f"{what}: {boot['reboot']}", why, f"ssh {node} sudo reboot")
+        cure = f"rpiomega bootstrap --reboot {node}"
+        yield Finding(node, "memory-cgroup", "error", f"{what}: {boot['reboot']}", why, cure)
     elif boot["cmdline"] or boot["flags_missing"]:
-        cure = f"rpiomega bootstrap {node}, then `sudo reboot` on it   (adds {' '.join(FLAGS)})"
+        cure = f"rpiomega bootstrap --reboot {node}   (adds {' '.join(FLAGS)})"
         yield Finding(node, "memory-cgroup", "error", what, why, cure, fix="cmdline" if boot["flags_missing"] else "")
     else:
         cure = f"add `{' '.join(FLAGS)}` to the kernel's command line by hand, then reboot"

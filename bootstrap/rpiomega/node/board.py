@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+from omega.core import dropin
+
 from rpiomega.node import files
 from rpiomega.node.shell import Shell
 from rpiomega.node.step import Cancelled, StepError
@@ -50,6 +52,23 @@ class Board:
     def has(self, command: str) -> bool:
         """Return whether a command is on the board."""
         return self.live and shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin") is not None
+
+    def ask(self, argv: list[str], env: dict) -> tuple[int, str]:
+        """Run a command that changes nothing; return its exit code and output (what `omega.core.dropin` needs)."""
+        result = self.shell.run(argv, env=env)
+        return result.code, result.output
+
+    def in_force(self, path: str, cure: str = "") -> None:
+        """Raise StepError if a setting of our file `path` is not in force: which one, which file sets it instead.
+
+        `cure`: what else the user can do, after "or".
+        """
+        try:
+            lost = dropin.lost(path, self.ask, self.root)
+        except ValueError as error:
+            raise StepError(f"the settings of {path} cannot be read back: {error}", "see this node's log") from None
+        if lost:
+            raise StepError(lost[0].cause(path), f"{lost[0].cure(path)}{f', or {cure}' if cure else ''}")
 
     def wait(self, what: str, probe, bound: float, cure: str, pause: float = 0.3):
         """Return the first true value of `probe()`; `probe.seen` or its falsy value is the last thing seen.

@@ -6,9 +6,10 @@ Source: the project's install guide, "Linux (DEB)".
 from __future__ import annotations
 
 import http.client
+import os
 import urllib.request
 
-from rpiomega.node import apt, files, pgp
+from rpiomega.node import apt, files, pgp, salt_pip
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, StepError
 
@@ -81,6 +82,8 @@ class Onedir:
             diff.add(f"salt {have} -> {self.version}")
         for library in sorted(set(LIBRARIES) - libraries(self.board)):
             diff.add(f"install {library} beside Salt (salt-pip)")
+        for path in salt_pip.links(self.board):
+            diff.add(f"remove the link {path}: it leads to another installation of Salt")
         return diff
 
     def apply(self) -> None:
@@ -101,6 +104,8 @@ class Onedir:
         if wanted:
             cure = "check that the board reaches the Python package index"
             self.board.shell.must(["salt-pip", "install", *wanted], cure, timeout=600)
+        for path in salt_pip.links(self.board):
+            os.unlink(self.board.path(path))
 
     def _fits(self, version: str) -> bool:
         return version == self.version or version.startswith(

@@ -166,6 +166,13 @@ class Pip:
         os.replace(temporary, path)
 
 
+def links(board) -> list[str]:
+    """Return our commands in /usr/local/bin, which are found before those of Salt's packages."""
+    paths = [f"/usr/local/bin/{command}" for command in COMMANDS]
+    real = [path for path in paths if os.path.islink(board.path(path))]
+    return [path for path in real if os.readlink(board.path(path)).startswith(f"{LINK}/bin/")]
+
+
 def site_packages(board) -> list[str]:
     """Return the site-packages folders of the environment in use."""
     return glob.glob(board.path(f"{LINK}/lib/python3.*/site-packages"))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 
 from rpiomega.node import files
+from rpiomega.node.files import File
 from rpiomega.node.step import Diff, StepError
 
-# A marker per unit: kept on the card, so that a restart still owed after a kill or power cut is not forgotten.
+MARK = "# Written by rpiomega.\n"
+# What a unit starts, by the kind of Salt's installation.
+PROGRAMS = {"pip": "/opt/rpiomega/salt/bin/{}", "onedir": "/usr/bin/{}"}
+# A marker per unit: kept on the card, so that a restart still pending after a kill or power cut is not forgotten.
 OWED = "/var/lib/rpiomega/restart-{}"
 
 
@@ -46,10 +51,38 @@ def ensure(board, unit: str) -> None:
         os.unlink(owed)
 
 
+def foreign(board, unit: str, program: str) -> None:
+    """Raise StepError if systemd starts something else than `program` for a unit: which file says so.
+
+    A unit of another installation in /etc/systemd/system goes before the package's, and a drop-in may exchange the
+    command (systemd.unit(5)).
+    """
+    if not board.has("systemctl"):
+        return
+    shown = board.shell.run(["systemctl", "show", "-p", "FragmentPath,DropInPaths,ExecStart,LoadState", unit]).output
+    values = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    found = re.search(r"path=(\S+) ;", values.get("ExecStart", ""))
+    if not found or found[1] == program:
+        return
+    drop_ins = values.get("DropInPaths", "").split()
+    by = [path for path in drop_ins if "ExecStart" in (board.read(path) or "")] or [values.get("FragmentPath", unit)]
+    raise StepError(
+        f"{unit} starts {found[1]} instead of {program} ({by[-1]} says so)",
+        f"remove that installation of Salt or move {by[-1]} away, then run the bootstrap again",
+    )
+
+
+def unit_files(board, kind: str, unit: str, description: str, command: str) -> list[File]:
+    """Return the unit as it should be: ours for Salt from pip; for Salt from packages, none of ours before theirs."""
+    path = f"/etc/systemd/system/{unit}"
+    if kind == "pip":
+        return [File(path, unit_text(description, command))]
+    return [File(path, None)] if (board.read(path) or "").startswith(MARK) else []
+
+
 def unit_text(description: str, command: str) -> str:
     """Return the unit of a Salt daemon run from the virtual environment."""
-    return f"""# Written by rpiomega.
-[Unit]
+    return f"""{MARK}[Unit]
 Description={description}
 Documentation=man:{command}(1)
 Wants=network-online.target

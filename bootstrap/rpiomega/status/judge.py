@@ -18,6 +18,10 @@ def judge(picture: Picture) -> list[Finding]:
     return ordered(found)
 
 
+def _all(names: list[str]) -> str:
+    return " and on ".join(names)
+
+
 def _reach(picture: Picture) -> Iterator[Finding]:
     for name, error in picture.unreached.items():
         yield Finding(name, "reach", "error", error.cause, "nothing is known of this node", error.cure)
@@ -32,7 +36,8 @@ def _one_swarm(picture: Picture) -> Iterator[Finding]:
             "error",
             f"{', '.join(names)} manage another swarm ({known}) than the cluster's ({picture.cluster_id})",
             "services of the two swarms know nothing of each other",
-            f"move its services, then on {names[0]}: sudo salt-call swarm.leave, and apply the states again",
+            f"move its services, then on {_all(names)}: sudo docker swarm leave --force (deletes that swarm), then "
+            f"on the master: sudo salt -L '{','.join(names)}' state.apply",
         )
     if picture.record.get("state") == "initializing":
         by = picture.record.get("by", "")
@@ -60,7 +65,9 @@ def _quorums(picture: Picture) -> Iterator[Finding]:
                 "error",
                 f"{what} has no leader: {quorum.up} of {quorum.total} voters answer, {quorum.needed} are needed",
                 matters,
-                f"bring back {max(1, quorum.needed - quorum.up)} of them: power, network, then rpiomega doctor",
+                f"bring back {quorum.needed - quorum.up} of them: power, network, then rpiomega doctor"
+                if not quorum.holds
+                else "wait a minute for the election, then rpiomega status; if it goes on: rpiomega doctor",
             )
         elif quorum.total >= 3 and quorum.to_lose == 0:
             yield Finding(
@@ -79,6 +86,8 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
         # Without an engine, or with a locked or broken one, a node cannot tell which entry is its own.
         tells = said.get("node_id") or said.get("state") == "inactive"
         foreign = bool(tells) and node["id"] != said["node_id"]
+        # The engine removes no manager.
+        demotion = f"docker node demote {node['id']} && " if node["manager"] else ""
         if node["name"] not in picture.site.nodes:
             yield Finding(
                 node["name"],
@@ -90,7 +99,6 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 f"--availability drain {node['id']}; to keep it, add it to the site file and bootstrap it",
             )
         elif foreign and node["state"] == "down":
-            demotion = f"docker node demote {node['id']} && " if node["manager"] else ""
             yield Finding(
                 node["name"],
                 "old-entry",
@@ -108,7 +116,8 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 f"{picture.site.nodes[node['name']].address}",
                 "it runs services and reads what they read under a name you trust",
                 f"if it stays, on a manager: docker node update --availability drain {node['id']}; if it is a copy of "
-                f"the card of {node['name']} in another board, switch that off, then docker node rm {node['id']}",
+                f"the card of {node['name']} in another board, switch that off and wait until it is down, then "
+                f"{demotion}docker node rm {node['id']}",
             )
 
 
@@ -149,11 +158,19 @@ def _swarm_role(picture: Picture, name: str) -> Iterator[Finding]:
             "address",
             "warning",
             f"the swarm knows it at {swarm['address']}, the site file says {address}",
-            "a manager's address cannot change while it is a member",
-            cure,
+            "a node's address cannot change while it is a member",
+            _readdress(picture, name, swarm),
         )
     if swarm["manager"] and swarm["error"]:
         yield Finding(name, "swarm", "error", swarm["error"], "the engine reports a problem", f"rpiomega doctor {name}")
+
+
+def _readdress(picture: Picture, name: str, swarm: dict) -> str:
+    managers = [node for node in picture.swarm_nodes if node["manager"]]
+    if swarm["manager"] and len(managers) < 2:
+        return f"write {swarm['address']} into the site file, or see docs/operations.md, address of the only manager"
+    again = f"sudo salt '{name}' state.single swarm.member name=swarm readdress=True"
+    return f"rpiomega bootstrap {name} gives it that address; then on the master: {again}"
 
 
 def _consul_member(picture: Picture, name: str) -> Iterator[Finding]:

@@ -125,7 +125,7 @@ def _member(facts):
         return Step(
             "refuse",
             f"{facts.node} is in swarm {local.cluster_id}, but the cluster's swarm is {record.cluster_id}; if that "
-            "is a mistake run `docker swarm leave` there (a manager: with its services moved first), then again",
+            f"is a mistake {_leaving(local)}, then again",
         )
     if mend.moved(facts):
         helping = _help(facts) if local.control and not local.leaderless else None
@@ -135,6 +135,13 @@ def _member(facts):
     if not local.control and local.certified == facts.own.role_now == MANAGER:
         return Step("settle", f"{facts.node} is a manager by its certificate, and its engine is not up as one yet")
     return _manager(facts) if local.control else _worker(facts)
+
+
+def _leaving(local):
+    if not local.control:
+        return "run `docker swarm leave` there"
+    # Without --force the engine refuses it to a manager.
+    return "move its services and run `docker swarm leave --force` there (its last manager deletes that swarm)"
 
 
 def _manager(facts):

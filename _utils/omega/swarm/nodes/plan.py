@@ -206,9 +206,10 @@ def _eviction(node):
     if node.state == "down":
         demoted = f"docker node demote {node.id} && " if node.role == MANAGER else ""  # the engine refuses otherwise
         return f"`{demoted}docker node rm {node.id}` on a manager"
+    demoted = f"docker node demote {node.id} && " if node.role == MANAGER else ""  # else it could not leave either
     return (
-        f"`docker node update --availability drain {node.id}` on a manager (what runs there moves away), `docker swarm "
-        f"leave` on that machine or switch it off, then `docker node rm {node.id}`"
+        f"`{demoted}docker node update --availability drain {node.id}` on a manager (what runs there moves away), "
+        f"`docker swarm leave` on that machine or switch it off, then `docker node rm {node.id}`"
     )
 
 

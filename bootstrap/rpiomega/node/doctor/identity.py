@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 
 KEYS = "/etc/ssh/ssh_host_*_key.pub"
 
@@ -59,17 +60,38 @@ def addresses(board) -> list[dict]:
 
 
 def _salt(board) -> dict:
-    """Return what the minion's configuration says, without reading YAML: only plain ``key: value`` lines count."""
+    """Return what the minion's configuration says: ``id``, ``master``, ``file_client``, each with its ``KEY_file``.
+
+    Read as lines and not by Salt, which takes an old board longer than an examination may: ``key: value``, and lists.
+    """
     found = {}
     paths = ["/etc/salt/minion", *sorted(_below(board, "/etc/salt/minion.d"))]
     for path in paths:
-        for line in (board.read(path) or "").splitlines():
-            key, colon, value = line.partition(":")
-            if colon and key in ("id", "master") and value.strip():
-                found[key] = value.split(" #")[0].strip().strip("\"'")
+        for key, value in settings(board.read(path) or "").items():
+            found[key], found[f"{key}_file"] = value, path
     if "id" not in found and board.exists("/etc/salt/minion_id"):
         found["id"] = (board.read("/etc/salt/minion_id") or "").strip()
     found["minion"] = any(board.has(name) for name in ("salt-minion",))
+    return found
+
+
+def settings(text: str) -> dict[str, str]:
+    """Return ``id``, ``master`` and ``file_client`` of a minion's file in YAML; a list's items with commas between."""
+    plain = [line.split(" #")[0].rstrip() for line in text.splitlines() if not line.lstrip().startswith("#")]
+    lines = [line for line in plain if line.strip() not in ("", "---")]
+    # A document's keys have the same indentation, which may be more than none.
+    depth = min((len(line) - len(line.lstrip()) for line in lines), default=0)
+    found = {}
+    for number, line in enumerate(lines):
+        key, colon, value = line[depth:].partition(":")
+        if colon and key.strip("\"'") in ("id", "master", "file_client"):
+            items = re.findall(r"[^\s,\[\]\"']+", value)
+            for item in [] if items else lines[number + 1 :]:
+                if not item.lstrip().startswith("- "):
+                    break
+                items.append(item.lstrip()[2:].strip().strip("\"'"))
+            if items:
+                found[key.strip("\"'")] = ", ".join(items)
     return found
 
 

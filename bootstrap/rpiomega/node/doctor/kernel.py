@@ -73,6 +73,6 @@ def _firewalls(board) -> list[str]:
     for unit in ("ufw", "firewalld", "nftables"):
         if board.shell.run(["systemctl", "is-active", "-q", unit], timeout=5).code == 0:
             found.append(unit)
-    if "ufw" in found and "ENABLED=yes" not in (board.read("/etc/ufw/ufw.conf") or ""):
+    if "ufw" in found and not re.search(r"^\s*ENABLED=[\"']?yes", board.read("/etc/ufw/ufw.conf") or "", re.M):
         found.remove("ufw")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import socket
 import ssl
@@ -13,10 +14,14 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+from omega.core import dropin
+
+from rpiomega.node import files
+
 BOUND = 5.0
 # Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix).
 NTP_EPOCH = 2208988800
-_DEB = re.compile(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", re.MULTILINE)
+_DEB = re.compile(r"^[ \t]*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", re.MULTILINE)
 
 
 def clock(board, args: dict) -> dict:
@@ -51,10 +56,11 @@ def servers(board) -> list[str]:
         found += shown.get(key, "").split()
     chrony = ["/etc/chrony/chrony.conf", *glob.glob(board.path("/etc/chrony/sources.d/*.sources"))]
     for path in chrony:
-        found += re.findall(r"^(?:pool|server)\s+(\S+)", board.read(path) or "", re.MULTILINE)
-    timesyncd = board.read("/etc/systemd/timesyncd.conf") or ""
-    for line in re.findall(r"^(?:Fallback)?NTP=(.+)$", timesyncd, re.MULTILINE):
-        found += line.split()
+        found += re.findall(r"^\s*(?:pool|server|peer)\s+(\S+)", board.read(path) or "", re.MULTILINE | re.IGNORECASE)
+    drop_ins = sorted(glob.glob(board.path("/etc/systemd/timesyncd.conf.d/*.conf")), key=os.path.basename)
+    for path in [board.path("/etc/systemd/timesyncd.conf"), *drop_ins]:
+        assigned = dropin.settings(files.read(path) or "")
+        found += [word for key, value in assigned if key in ("Time.NTP", "Time.FallbackNTP") for word in value.split()]
     return list(dict.fromkeys(found)) or ["0.debian.pool.ntp.org"]
 
 

@@ -19,8 +19,10 @@ def edit_gen(text: str, wanted: str) -> str:
     known = re.search(rf"^#?[ \t]*({re.escape(wanted)}[ \t]+\S+)[ \t]*$", text, re.MULTILINE)
     line = known[1] if known else line
     lines = text.splitlines()
+    if any(old.split() == line.split() for old in lines):
+        return "\n".join(lines) + "\n"
     for index, old in enumerate(lines):
-        if re.fullmatch(rf"#?\s*{re.escape(line)}\s*", old):
+        if old.lstrip("# \t").split() == line.split():
             lines[index] = line
             return "\n".join(lines) + "\n"
     return "\n".join([*lines, line]) + "\n"

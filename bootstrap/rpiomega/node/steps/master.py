@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 
-from rpiomega.node import salt_pip, saltkeys, service
+from rpiomega.node import dropin_salt, salt_pip, saltkeys, service
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.step import Diff, Step, StepError
 
 UNIT = "salt-master.service"
+CONF = "/etc/salt/master.d/rpiomega.conf"
+# Settings without which the formula does not work; others of our file are the owner's to change.
+ESSENTIAL = [
+    "file_roots",
+    "pillar_roots",
+    "module_dirs",
+    "pillar_dirs",
+    "ext_pillar",
+    "reactor",
+    "publish_port",
+    "ret_port",
+    "allow_minion_key_revoke",
+    "minimum_auth_version",
+]
 SECRETS = "/etc/rpiomega/secrets"
 KEY_BOUND = 90.0
 CONFIG = """# Written by rpiomega's bootstrap.
@@ -33,6 +46,9 @@ ext_pillar:
 reactor:
   - rpiomega/swarm/joined:
     - /srv/rpiomega/formula/salt/reactor/swarm_joined.sls
+# A master used before may say otherwise in /etc/salt/master.
+publish_port: 4505
+ret_port: 4506
 # Keys end by `rpiomega remove` or salt-key; a minion may not take even its own away.
 allow_minion_key_revoke: False
 # A handful of minions: each worker costs about 50 MB.
@@ -55,7 +71,10 @@ class Master(Step):
         path = self.board.path(SECRETS)
         if not os.path.isdir(path):
             diff.add(f"make {SECRETS}, readable by the master alone")
+        self._in_force()
         diff += service.check(self.board, UNIT)
+        if not diff:
+            service.foreign(self.board, UNIT, service.PROGRAMS[self.args["kind"]].format("salt-master"))
         finger = saltkeys.fingerprint(self.board.read(saltkeys.MASTER_PUB))
         self.data["master_finger"] = self.board.shared["master_finger"] = finger
         return diff
@@ -77,11 +96,26 @@ class Master(Step):
         if self._knows("minimum_auth_version"):
             # Without it the master still takes the old, replayable handshake.
             text += "minimum_auth_version: 3\n"
-        wanted = [File("/etc/salt/master.d/rpiomega.conf", text)]
-        if self.args["kind"] == "pip":
-            unit = service.unit_text("Salt master", "salt-master")
-            wanted.append(File(f"/etc/systemd/system/{UNIT}", unit))
-        return wanted
+        wanted = [File(CONF, text)]
+        return wanted + service.unit_files(self.board, self.args["kind"], UNIT, "Salt master", "salt-master")
+
+    def _in_force(self) -> str:
+        """Return the user that the master runs as (root until Salt is installed).
+
+        Raise StepError if another file overrules a setting that the formula needs. No file is moved away.
+        """
+        program = dropin_salt.python(self.board, self.args["kind"])
+        if not program:
+            return "root"
+        keys = [*ESSENTIAL, "fileserver_backend", "user"]
+        found = dropin_salt.read(self.board, program, "master", CONF, self._files()[0].text, keys)
+        for item in dropin_salt.lost(found, ESSENTIAL, CONF):
+            raise dropin_salt.refusal(item, CONF)
+        if "roots" not in found["values"]["fileserver_backend"]:
+            by = [path for path, names, _ in found["files"] if "fileserver_backend" in names]
+            cause = f"the master serves no folders: fileserver_backend of {by[-1]} lacks roots"
+            raise StepError(cause, f"add roots to it in {by[-1]}, then run the bootstrap again")
+        return found["values"]["user"]
 
     def _knows(self, option: str) -> bool:
         """Return whether this Salt has a master option; it warns about one it does not know."""
@@ -92,11 +126,11 @@ class Master(Step):
     def _secrets(self) -> None:
         os.makedirs(SECRETS, mode=0o700, exist_ok=True)
         os.chmod(SECRETS, 0o700)
-        user = re.search(r"^user:\s*(\w+)", self.board.read("/etc/salt/master") or "", re.MULTILINE)
-        if user and user.group(1) != "root":
+        user = self._in_force()
+        if user != "root":
             # Salt's packages run the master as an unprivileged user, and that is who makes the secrets.
-            cure = f"check that user {user.group(1)} exists"
-            self.board.shell.must(["chown", f"{user.group(1)}:", SECRETS], cure)
+            cure = f"check that the user {user} exists, whom Salt's option `user` names"
+            self.board.shell.must(["chown", f"{user}:", SECRETS], cure)
 
     def verify(self) -> None:
         super().verify()

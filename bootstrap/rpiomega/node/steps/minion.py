@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 
-from rpiomega.node import saltkeys, service
+from rpiomega.node import dropin_salt, saltkeys, service
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.step import Diff, Step, StepError
 
 CONF = "/etc/salt/minion.d/rpiomega.conf"
 UNIT = "salt-minion.service"
 KEY_BOUND = 90.0
+# Settings that decide whether the minion obeys this master; others of our file are the owner's to change.
+ESSENTIAL = [
+    "id",
+    "append_domain",
+    "master",
+    "master_finger",
+    "master_type",
+    "master_port",
+    "publish_port",
+    "verify_master_pubkey_sign",
+    "file_client",
+    "hash_type",
+]
 UNKNOWN = "(known once the master has its key)"
 
 
@@ -29,14 +42,22 @@ class Minion(Step):
         if self._other_master():
             self._refuse_unless_told()
             diff.add(f"forget the key of another master ({self._other_master()[:23]}...)")
+        for path in self._leftovers():
+            diff.add(f"move {path} away: it is left from another use of this board")
         diff += service.check(self.board, UNIT)
+        if not diff:
+            service.foreign(self.board, UNIT, service.PROGRAMS[self.args["kind"]].format("salt-minion"))
         self.data["finger"] = saltkeys.fingerprint(self.board.read(saltkeys.MINION_PUB))
         return diff
 
     def apply(self) -> None:
-        if any(file.diff(self.board) for file in self._files()) or self._other_master():
+        leftovers = self._leftovers()
+        if any(file.diff(self.board) for file in self._files()) or self._other_master() or leftovers:
             service.owe_restart(self.board, UNIT)
             apply_all(self.board, self._files())
+        for path in leftovers:
+            kept = dropin_salt.retire(self.board, path)
+            self.notes.append(f"{path} named another master or none: kept as {kept}, which Salt does not read")
         if self._other_master():
             os.unlink(saltkeys.CACHED_MASTER)
         service.ensure(self.board, UNIT)
@@ -60,6 +81,23 @@ class Minion(Step):
         cause = f"this minion belongs to another master (key {self._other_master()}, ours is {self._finger()})"
         raise StepError(cause, "if it is meant to change, run the bootstrap for it with --new-master")
 
+    def _leftovers(self) -> list[str]:
+        """Return the files that overrule ours and are left from another use of the board.
+
+        Raise StepError if a setting would not be in force once they are gone, with the file that sets it.
+        """
+        program = dropin_salt.python(self.board, self.args["kind"])
+        if not program:
+            return []
+        text = self._files()[0].text
+        found = dropin_salt.read(self.board, program, "minion", CONF, text, ESSENTIAL)
+        lacking = dropin_salt.lost(found, ESSENTIAL, CONF)
+        gone = dropin_salt.leftovers(found, lacking, CONF)
+        for item in lacking:
+            if item.file not in gone:
+                raise dropin_salt.refusal(item, CONF)
+        return gone
+
     def _files(self) -> list[File]:
         text = (
             "# Written by rpiomega's bootstrap.\n"
@@ -67,6 +105,12 @@ class Minion(Step):
             f"master: {self.args['master']}\n"
             # Refuse whoever answers at that address without this key.
             f"master_finger: '{self._finger() or UNKNOWN}'\n"
+            # A card used before may say otherwise in /etc/salt/minion.
+            "master_type: str\nmaster_port: 4506\npublish_port: 4505\nfile_client: remote\n"
+            # Salt appends this to the id above as well.
+            "append_domain: ''\nverify_master_pubkey_sign: False\n"
+            # The fingerprint above is of this kind.
+            "hash_type: sha256\n"
             "# Ask often while the key waits for its acceptance.\n"
             "acceptance_wait_time: 3\n"
             "# Also while the master holds the key of this board's old card: Salt's default is to end.\n"
@@ -75,9 +119,7 @@ class Minion(Step):
             "autoload_dynamic_modules: False\n"
         )
         wanted = [File(CONF, text)]
-        if self.args["kind"] == "pip":
-            wanted.append(File(f"/etc/systemd/system/{UNIT}", service.unit_text("Salt minion", "salt-minion")))
-        return wanted
+        return wanted + service.unit_files(self.board, self.args["kind"], UNIT, "Salt minion", "salt-minion")
 
     def verify(self) -> None:
         super().verify()

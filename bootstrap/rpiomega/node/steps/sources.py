@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from urllib.parse import urlsplit
 
 from rpiomega.node import apt
@@ -31,6 +32,8 @@ class Sources(Step):
             diff += file.diff(self.board)
         if self._unbundled():
             diff.add("build the bundle of certificate authorities")
+        if not diff and self.args.get("apt_proxy") and shutil.which("apt-config"):
+            self.board.in_force(APT, "set sources.apt_proxy in the site file to that proxy")
         return diff
 
     def apply(self) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 
-from rpiomega.node import files
+from rpiomega.node import dropin_sshd, files
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -34,14 +33,14 @@ class Sshd(Step):
             if self.board.exists(OWED):
                 diff.add("reload sshd: a run before was cut short")
             return diff
-        if off and not re.search(r"^\s*Include\s+/etc/ssh/sshd_config\.d/", self.board.read(MAIN) or "", re.M | re.I):
+        if off and not dropin_sshd.includes(self.board.path(MAIN), os.path.dirname(PATH)):
             cure = f"put `Include /etc/ssh/sshd_config.d/*.conf` at the top of {MAIN}"
             raise StepError(f"{MAIN} reads no folder of settings", cure)
         diff += self._file(off).diff(self.board)
         if not diff and self.board.exists(OWED):
             diff.add("reload sshd: a run before was cut short")
-        if off and not diff and self._effective() == "yes":
-            diff.add("reload sshd: it still takes passwords")
+        if off and not diff:
+            self._in_force()
         return diff
 
     def apply(self) -> None:
@@ -61,11 +60,6 @@ class Sshd(Step):
             self.board.shell.must(["systemctl", "reload-or-restart", "ssh"], "see `journalctl -u ssh`", timeout=30)
         os.unlink(self.board.path(OWED))
 
-    def verify(self) -> None:
-        super().verify()
-        if self.args.get("passwords") == "off" and self._effective() == "yes":
-            raise StepError("sshd still takes passwords", "another file sets it first: `sudo sshd -T | grep -i passw`")
-
     def _proven(self) -> None:
         user = self.args["user"]
         if not self.args.get("proven"):
@@ -78,15 +72,20 @@ class Sshd(Step):
     def _keys(self, user: str) -> int:
         home = pwd.getpwnam(user).pw_dir
         text = self.board.read(os.path.join(home, ".ssh", "authorized_keys")) or ""
-        return sum(bool(line.strip()) and not line.startswith("#") for line in text.splitlines())
+        return sum(line.strip()[:1] not in ("", "#") for line in text.splitlines())
 
-    def _effective(self) -> str:
-        """Return what sshd itself says about password logins."""
+    def _in_force(self) -> None:
+        """Raise StepError if another file, or a Match block for some connections, overrules our settings."""
         if not self.board.live:
-            return ""
-        shown = self.board.shell.run(["sshd", "-T"], timeout=15).output
-        found = re.search(r"^passwordauthentication (\S+)", shown, re.MULTILINE | re.IGNORECASE)
-        return found.group(1) if found else ""
+            return
+        wanted = dict(line.split(" ", 1) for line in TEXT.splitlines() if not line.startswith("#"))
+        try:
+            lost = dropin_sshd.lost(MAIN, PATH, self.board.ask, self.args["user"], wanted)
+        except ValueError as error:
+            raise StepError(f"sshd refuses its configuration: {error}", "see `sshd -t` on the board") from None
+        if lost:
+            cure = f"{lost[0].cure(PATH)}, or set system.ssh_passwords to keep"
+            raise StepError(lost[0].cause(PATH), cure)
 
     def _file(self, off: bool) -> File:
         return File(PATH, TEXT if off else None, 0o644)
