@@ -112,7 +112,7 @@ def _ready(site_file: Path, nodes: tuple[str, ...], ssh_config: Path | None, log
         bulk = Bulk(dict.fromkeys(names), folder, jobs, report.console())
     except OSError as error:
         raise click.UsageError(f"logs cannot be written to {folder}: {error.strerror}") from None
-    return site, Pool(settings), bulk
+    return site, Pool(settings, lambda text: click.echo(f"warning: {text}", err=True)), bulk
 
 
 @main.command()

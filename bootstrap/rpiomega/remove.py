@@ -242,9 +242,11 @@ class Removal:
     def left_to_do(self, known: Known) -> list[str]:
         """Return what remains for the user, one line each."""
         if self.options.replace:
-            known = f" -f {self.site.users.known_hosts}" if self.site.users.known_hosts else ""
+            file = self.site_file.parent / Path(self.site.users.known_hosts).expanduser()
+            known, port = f" -f {shlex.quote(str(file))}" if self.site.users.known_hosts else "", self.site.users.port
+            names = [at if port == 22 else f"'[{at}]:{port}'" for at in self.site.nodes[self.name].reach]
             return [
-                f"ssh-keygen -R {self.site.nodes[self.name].address}{known}   # forget the dead board's host key",
+                *(f"ssh-keygen -R {name}{known}   # forget the dead board's host key" for name in names),
                 f"rpiomega bootstrap {self.name} && rpiomega accept {self.name}",
                 f"{APPLY}   # its labels come back, its old entry goes",
             ]

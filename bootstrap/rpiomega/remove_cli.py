@@ -8,6 +8,7 @@ from dataclasses import replace as changed
 
 import click
 
+from rpiomega import reach
 from rpiomega.errors import NodeError
 from rpiomega.remove import Master, Options, Removal, in_site
 from rpiomega.site.values import Name
@@ -46,7 +47,7 @@ def command(over_ssh, ready, read_site) -> click.Command:
         options = Options(force_dead, replace, dry_run)
         with pool:
             try:
-                remote = pool.remote(site.master.reach)
+                remote = reach.board(pool, site, site.master)
                 remote.connect(wait)
                 master = Master(remote, site.master.name)
                 run = Removal(site, site_file, name, options, master, click.echo)

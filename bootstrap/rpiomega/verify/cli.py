@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from rpiomega import reach
 from rpiomega.errors import NodeError
 from rpiomega.verify import checks, report
 from rpiomega.verify.checks import Found
@@ -47,7 +48,7 @@ def command(over_ssh, ready) -> click.Command:
 
         def look(row):
             row.start("ssh")
-            remote = pool.remote(site.nodes[row.name].reach, row.log)
+            remote = reach.board(pool, site, site.nodes[row.name], row.log)
             remote.connect(wait)
             row.start("checks")
             if not salt:

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 
+from rpiomega.node import mark
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 from rpiomega.node.steps.machineid import in_swarm
@@ -61,7 +62,9 @@ def _replaced(line: str, words: list[str]) -> str:
 
 
 class Hostname(Step):
-    """Arguments: `name`; `nodes` (name -> address of the whole cluster); `renew`: also on a copy of a member's card."""
+    """Arguments: `name`; `cluster`: written down with the name as the board's mark; `nodes` (name -> address of the
+    whole cluster); `renew`: also on a copy of a member's card.
+    """
 
     name = "hostname"
 
@@ -110,6 +113,8 @@ class Hostname(Step):
         others = {other: address for other, address in nodes.items() if other != name}
         hosts = edit_hosts(self.board.read("/etc/hosts") or "127.0.0.1\tlocalhost\n", name, old, others)
         wanted = [File("/etc/hosts", hosts), File("/etc/hostname", f"{name}\n")]
+        if self.args.get("cluster"):
+            wanted.append(File(mark.PATH, mark.text(self.args["cluster"], name), 0o644))
         if self.board.exists("/etc/cloud"):
             wanted.append(File("/etc/cloud/cloud.cfg.d/99-rpiomega-hostname.cfg", CLOUD))
             if any(_MANAGES_HOSTS.search(self.board.read(path) or "") for path in _USER_DATA):
