@@ -15,6 +15,7 @@ from rpiomega import agent, formula, move, prepare, reach
 from rpiomega.bulk import Bulk, Row
 from rpiomega.cache import Cache
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.gate import Gate
 from rpiomega.reboot import reboot
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Pool, Remote, shell
@@ -72,6 +73,7 @@ class Bootstrap:
         self.keys: list[Key] = []
         self.reboots: dict[str, str] = {}
         self.identities = prepare.Identities()
+        self.gate = Gate(site, pool, options.wait, options.new_master, options.renew_identity)
         self._failed_builds: dict[str, list[str]] = {}
 
     def run(self, bulk: Bulk) -> bool:
@@ -82,6 +84,7 @@ class Bootstrap:
         self.identities.ask(
             self.pool, self.site, [node for name, node in self.site.nodes.items() if name not in bulk.rows]
         )
+        self.gate.open({name: row.log for name, row in bulk.rows.items()})
         finished = bulk.run(self._node, self._stop)
         if finished and not self.options.dry_run and self.fingers and not self.master_finger.exception():
             self._compare(bulk)
@@ -103,8 +106,7 @@ class Bootstrap:
 
     def _steps(self, row: Row, node: Node) -> None:
         row.start("ssh")
-        remote = reach.board(self.pool, self.site, node, row.log, any_mark=True)
-        remote.connect(self.options.wait)
+        remote = self.gate.passed(row.name)
         is_master = node is self.site.master
         done = self._job(remote, row, self._first_steps(node))
         done |= self._prepare(remote, row, done["identity"]["data"])

@@ -95,22 +95,27 @@ def sshd(tmp_path):
 
 # What a machine of its own has besides its sshd: a boot of its own, and its own /etc/rpiomega.
 MACHINE = """#!/bin/sh
-exec unshare -m sh -c '
+exec unshare -mu sh -c '
 mount --make-rprivate / && mkdir -p {folder}/etc && mount -t tmpfs none {folder}/etc && cp -a /etc/. {folder}/etc/ &&
 mkdir -p {folder}/etc/rpiomega && if [ -e {folder}/mark ]; then cp {folder}/mark {folder}/etc/rpiomega/node.json; fi &&
-mount --bind {folder}/etc /etc && mount --bind {folder}/boot_id /proc/sys/kernel/random/boot_id &&
+mount -t tmpfs none /run && mount -t tmpfs none /srv && mkdir -p /var/lib/docker &&
+mount -t tmpfs none /var/lib/docker && mount --bind {folder}/etc /etc && cp -a {folder}/root/. / &&
+mount --bind {folder}/boot_id /proc/sys/kernel/random/boot_id &&
 exec sh -c "$SSH_ORIGINAL_COMMAND"'
 """
 
 
 @pytest.fixture
 def machines(tmp_path):
-    """Give a function that starts one machine: machines(NAME, ADDRESS...); all have one port and take one key."""
+    """Give a function that starts one machine: machines(NAME, ADDRESS...); all have one port and take one key.
+
+    What is in its folder `root` is in its own /etc, /run, /srv and /var/lib/docker.
+    """
     port, started = claims.free_port(), []
 
     def start(name, *addresses, like=None, mark=None):
         folder = tmp_path / name
-        folder.mkdir()
+        (folder / "root").mkdir(parents=True)
         server = Server(folder, port, addresses[0])
         if like:
             shutil.copy(like.folder / "host", folder / "host")
