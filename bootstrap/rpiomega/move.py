@@ -125,10 +125,10 @@ def wifi_settings(site: Site, base: Path) -> dict | None:
     secret = os.environ.get(SECRET) or _secret_file(base, wifi.secret_file)
     if len(secret) == 64 and all(letter in "0123456789abcdefABCDEF" for letter in secret):
         psk = secret.lower()
-    elif 8 <= len(secret) <= 63:
+    elif 8 <= len(secret.encode()) <= 63:
         psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), wifi.ssid.encode(), 4096, 32).hex()
     else:
-        cause = f"the Wi-Fi secret has {len(secret)} characters"
+        cause = f"the Wi-Fi secret has {len(secret.encode())} bytes"
         raise NodeError(cause, "a passphrase has 8 to 63, a key 64 hexadecimal digits", "network")
     return {"ssid": wifi.ssid, "psk": psk, "country": wifi.country}
 
@@ -139,8 +139,8 @@ def _secret_file(base: Path, name: str) -> str:
         raise NodeError(f"no Wi-Fi secret: {SECRET} is empty", "name a file in network.wifi.secret_file", "network")
     try:
         mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
-    except OSError as error:
-        cause = f"{path} cannot be read: {error.strerror}"
+    except (OSError, UnicodeDecodeError) as error:
+        cause = f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}"
         raise NodeError(cause, "check network.wifi.secret_file", "network") from None
     if stat.S_IMODE(mode) & 0o077:
         raise NodeError(f"{path} can be read by others", f"chmod 600 {path}", "network")
