@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rpiomega import agent
+from rpiomega import agent, reach
 from rpiomega.bootstrap import SILENT, UNSYNCED, Key, blame, compare, silent, unsynced
 from rpiomega.bulk import Bulk, Row
 from rpiomega.errors import NodeError
@@ -22,7 +22,7 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
 
     def ask(row: Row) -> None:
         row.start("finger")
-        remote = pool.remote(site.nodes[row.name].reach, row.log)
+        remote = reach.board(pool, site, site.nodes[row.name], row.log)
         remote.connect(wait)
         finger = agent.run(remote, [{"step": "finger", "args": {}}], row.event)["finger"]["data"]["finger"]
         if not finger:
@@ -34,7 +34,7 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
     keys = compare(pool, site, fingers, KEYS_BOUND)
     good = {key.name: key.own for key in keys if key.state == "waiting"}
     if good:
-        remote = pool.remote(site.master.reach)
+        remote = reach.board(pool, site, site.master)
         remote.connect(wait)
         agent.run(remote, [{"step": "accept", "args": {"fingers": good}}], lambda event: None)
         for name in silent(pool, site, sorted(good)):

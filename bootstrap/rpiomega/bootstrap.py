@@ -11,13 +11,14 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpiomega import agent, formula, move, prepare
+from rpiomega import agent, formula, move, prepare, reach
 from rpiomega.bulk import Bulk, Row
 from rpiomega.cache import Cache
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.gate import Gate
 from rpiomega.reboot import reboot
 from rpiomega.site import Node, Site
-from rpiomega.ssh import Pool, Remote
+from rpiomega.ssh import Pool, Remote, shell
 
 INCOMING = "/srv/rpiomega/incoming"
 SALT_INCOMING = "/opt/rpiomega/incoming"
@@ -72,6 +73,7 @@ class Bootstrap:
         self.keys: list[Key] = []
         self.reboots: dict[str, str] = {}
         self.identities = prepare.Identities()
+        self.gate = Gate(site, pool, options.wait, options.new_master, options.renew_identity)
         self._failed_builds: dict[str, list[str]] = {}
 
     def run(self, bulk: Bulk) -> bool:
@@ -79,7 +81,10 @@ class Bootstrap:
         master = self.site.master.name
         if master not in bulk.rows:
             threading.Thread(target=self._ask_master, daemon=True).start()
-        self.identities.ask(self.pool, [node for name, node in self.site.nodes.items() if name not in bulk.rows])
+        self.identities.ask(
+            self.pool, self.site, [node for name, node in self.site.nodes.items() if name not in bulk.rows]
+        )
+        self.gate.open({name: row.log for name, row in bulk.rows.items()})
         finished = bulk.run(self._node, self._stop)
         if finished and not self.options.dry_run and self.fingers and not self.master_finger.exception():
             self._compare(bulk)
@@ -101,8 +106,7 @@ class Bootstrap:
 
     def _steps(self, row: Row, node: Node) -> None:
         row.start("ssh")
-        remote = self.pool.remote(node.reach, row.log)
-        remote.connect(self.options.wait)
+        remote = self.gate.passed(row.name)
         is_master = node is self.site.master
         done = self._job(remote, row, self._first_steps(node))
         done |= self._prepare(remote, row, done["identity"]["data"])
@@ -168,7 +172,7 @@ class Bootstrap:
         if node is site.master:
             inventory |= {"files": self._files(), "branch": site.formula.branch}
         return [
-            _step("hostname", name=node.name, nodes=nodes, renew=self.options.renew_identity),
+            _step("hostname", name=node.name, cluster=site.cluster, nodes=nodes, renew=self.options.renew_identity),
             _step("cmdline"),
             _step("identity"),
             *prepare.steps(site),
@@ -216,7 +220,7 @@ class Bootstrap:
         packed = done["salt"]["data"].get("packed")
         if packed:
             self.cache.put(name, packed["sha256"], lambda path: remote.download(packed["path"], path))
-            remote.run(remote.as_root(f"rm -f {packed['path']}"))
+            remote.run(remote.as_root(shell("rm", "-f", "--", packed["path"])))
 
     def _files(self) -> list[dict]:
         """Return what the master serves to all nodes besides the formula."""
@@ -273,7 +277,7 @@ class Bootstrap:
     def _ask_master(self) -> None:
         """Learn the master's fingerprint when the master itself is not among the nodes of this run."""
         try:
-            remote = self.pool.remote(self.site.master.reach)
+            remote = reach.board(self.pool, self.site, self.site.master)
             remote.connect(self.options.wait)
             done = agent.run(remote, [_step("inventory", salt=self.site.salt.model_dump())], lambda event: None, True)
             self.master_finger.set_result(done["inventory"]["data"]["master_finger"])
@@ -299,7 +303,7 @@ class Bootstrap:
 
 def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> list[Key]:
     """Ask the master which keys it holds, at most `bound` seconds until all are there. Raise NodeError, SshError."""
-    remote = pool.remote(site.master.reach)
+    remote = reach.board(pool, site, site.master)
     remote.connect(10)
     done = agent.run(remote, [_step("keys", fingers=fingers, bound=bound)], lambda event: None)
     return [Key(name, fingers[name], seen) for name, seen in done["keys"]["data"]["seen"].items()]
@@ -318,7 +322,7 @@ def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
     """Wait, ANSWER_BOUND seconds at most, until these minions answer the master; return those that do not."""
     if not names:
         return []
-    remote = pool.remote(site.master.reach)
+    remote = reach.board(pool, site, site.master)
     remote.connect(10)
     step = _step("answering", minions={name: site.nodes[name].address for name in names}, bound=ANSWER_BOUND)
     return agent.run(remote, [step], lambda event: None)["answering"]["data"]["silent"]
@@ -326,7 +330,7 @@ def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
 
 def unsynced(pool: Pool, site: Site, names: Iterable[str]) -> list[str]:
     """Have those of these minions that are connected to the master sync their modules; return who did not."""
-    remote = pool.remote(site.master.reach)
+    remote = reach.board(pool, site, site.master)
     remote.connect(10)
     step = _step("synced", minions={name: site.nodes[name].address for name in names})
     return agent.run(remote, [step], lambda event: None)["synced"]["data"]["unsynced"]

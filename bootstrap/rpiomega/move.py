@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rpiomega import agent
+from rpiomega import agent, known_hosts
 from rpiomega.errors import NodeError
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Remote, SshError
@@ -53,7 +52,7 @@ def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) ->
     data = agent.run(remote, [job], on_event, dry_run)["network"]["data"]
     if not data.get("pending"):
         if not dry_run:
-            _remember(remote, address)
+            known_hosts.remember_address(remote, address)
         return remote, ""
     before, goes_back = ", ".join(data["before"]) or "none", time.monotonic() + data["left"]
     try:
@@ -61,7 +60,7 @@ def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) ->
         agent.run(new, [{"step": "network_confirm", "args": {"token": data["pending"]}}], on_event)
     except NodeError as error:
         raise _undone(remote, job, data, error, goes_back + UNDO, on_event) from None
-    _remember(remote, address)
+    known_hosts.remember_address(remote, address)
     if address in data["before"]:
         return new, f"address {address} is static now ({data['stack']}), confirmed"
     return new, f"address {before} -> {address} ({data['stack']}), confirmed there"
@@ -69,7 +68,6 @@ def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) ->
 
 def _go(remote: Remote, address: str, command: str, deadline: float) -> Remote:
     """Set the change off and return a connection to the new address, to the same host key."""
-    alias = known_names(remote)[0]
     try:
         done = remote.run(remote.as_root(command), timeout=15)
     except SshError as error:
@@ -79,7 +77,7 @@ def _go(remote: Remote, address: str, command: str, deadline: float) -> Remote:
             last = done.stderr.decode(errors="replace").strip() or "no reason given"
             raise NodeError(f"the change could not be set off: {last}", "run the bootstrap again")
     remote.end_master()
-    new = remote.pool.remote([address], remote.log, alias=alias)
+    new = remote.moved(address)
     new.connect(max(deadline - time.monotonic(), 1.0))
     return new
 
@@ -89,7 +87,7 @@ def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: f
     address, log = job["args"]["address"], remote.log
     remote.end_master()
     at = remote.at
-    old = remote.pool.remote([at], log, alias=known_names(remote)[0])
+    old = remote.moved(at)
     log(f"{address} was not confirmed ({error}): waiting for the board to go back to {at}")
     while True:
         left = deadline - time.monotonic()
@@ -127,10 +125,10 @@ def wifi_settings(site: Site, base: Path) -> dict | None:
     secret = os.environ.get(SECRET) or _secret_file(base, wifi.secret_file)
     if len(secret) == 64 and all(letter in "0123456789abcdefABCDEF" for letter in secret):
         psk = secret.lower()
-    elif 8 <= len(secret) <= 63:
+    elif 8 <= len(secret.encode()) <= 63:
         psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), wifi.ssid.encode(), 4096, 32).hex()
     else:
-        cause = f"the Wi-Fi secret has {len(secret)} characters"
+        cause = f"the Wi-Fi secret has {len(secret.encode())} bytes"
         raise NodeError(cause, "a passphrase has 8 to 63, a key 64 hexadecimal digits", "network")
     return {"ssid": wifi.ssid, "psk": psk, "country": wifi.country}
 
@@ -141,51 +139,9 @@ def _secret_file(base: Path, name: str) -> str:
         raise NodeError(f"no Wi-Fi secret: {SECRET} is empty", "name a file in network.wifi.secret_file", "network")
     try:
         mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
-    except OSError as error:
-        cause = f"{path} cannot be read: {error.strerror}"
+    except (OSError, UnicodeDecodeError) as error:
+        cause = f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}"
         raise NodeError(cause, "check network.wifi.secret_file", "network") from None
     if stat.S_IMODE(mode) & 0o077:
         raise NodeError(f"{path} can be read by others", f"chmod 600 {path}", "network")
     return text.rstrip("\r\n")
-
-
-def known_names(remote: Remote) -> tuple[str, list[str]]:
-    """Return the name under which ssh knows the board's host key, and the files of known hosts."""
-    line = remote.argv()
-    line[1:1] = ["-G"]
-    shown = subprocess.run(line, capture_output=True, text=True, timeout=15, check=False).stdout
-    values = dict(item.split(" ", 1) for item in shown.splitlines() if " " in item)
-    host, port = values.get("hostname", remote.at), values.get("port", "22")
-    alias = values.get("hostkeyalias") or (host if port == "22" else f"[{host}]:{port}")
-    paths = values.get("userknownhostsfile", "~/.ssh/known_hosts").split()
-    return alias, [str(Path(path).expanduser()) for path in paths]
-
-
-def _remember(remote: Remote, address: str) -> None:
-    """Write the board's host key down for its address too; an older key of another machine there goes."""
-    alias, paths = known_names(remote)
-    port = remote.pool.settings.port
-    name = address if port == 22 else f"[{address}]:{port}"
-    if alias == name:
-        return
-    keys: set[tuple[str, str]] = set()
-    for path in paths:
-        keys |= _keys(alias, path)
-    path = paths[0]
-    if not keys or _keys(name, path) >= keys:
-        return
-    with remote.pool.known_hosts_lock:
-        if _keys(name, path):
-            subprocess.run(["ssh-keygen", "-R", name, "-f", path], capture_output=True, timeout=15, check=False)
-        with open(path, "a", encoding="utf-8") as stream:
-            stream.writelines(f"{name} {kind} {key}\n" for kind, key in sorted(keys))
-    remote.log(f"known host: {name} has the key of {alias}")
-
-
-def _keys(name: str, path: str) -> set[tuple[str, str]]:
-    """Return the (type, key) pairs that a file of known hosts holds for a name, hashed or not."""
-    found = subprocess.run(
-        ["ssh-keygen", "-F", name, "-f", path], capture_output=True, text=True, timeout=15, check=False
-    ).stdout
-    lines = [line.split() for line in found.splitlines() if line and not line.startswith(("#", "@"))]
-    return {(words[1], words[2]) for words in lines if len(words) > 2}

@@ -6,9 +6,8 @@ import subprocess
 import threading
 from collections.abc import Callable
 
-from rpiomega import agent
+from rpiomega import agent, known_hosts, reach
 from rpiomega.errors import NodeError, Stopped
-from rpiomega.move import known_names
 from rpiomega.site import Node, Site
 from rpiomega.ssh import CONNECT_TIMEOUT, Pool, Remote, SshError
 
@@ -43,16 +42,16 @@ class Identities:
         self._held: dict[str, dict] = {}
         self._asked: list[threading.Thread] = []
 
-    def ask(self, pool: Pool, nodes: list[Node]) -> None:
+    def ask(self, pool: Pool, site: Site, nodes: list[Node]) -> None:
         """Ask nodes that are not part of this run, in the background; one that does not answer has no say."""
         for node in nodes:
-            thread = threading.Thread(target=self._ask, args=(pool, node), daemon=True)
+            thread = threading.Thread(target=self._ask, args=(pool, site, node), daemon=True)
             thread.start()
             self._asked.append(thread)
 
-    def _ask(self, pool: Pool, node: Node) -> None:
+    def _ask(self, pool: Pool, site: Site, node: Node) -> None:
         try:
-            remote = pool.remote(node.reach)
+            remote = reach.board(pool, site, node, any_mark=True)
             remote.connect(0)
             done = agent.run(remote, [{"step": "identity", "args": {}}], lambda event: None, dry_run=True)
         except (NodeError, Stopped):
@@ -90,22 +89,8 @@ def renew(job: Job, remote: Remote, same: dict[str, str], force: bool) -> dict:
     done = job([{"step": "machineid", "args": arguments}])["machineid"]
     keys = done["data"].get("public_keys")
     if keys:
-        remember(remote, keys)
+        known_hosts.replace(remote, keys)
     return done
-
-
-def remember(remote: Remote, keys: list[str]) -> None:
-    """Replace a board's keys in known_hosts; they came over a connection that the old ones vouched for."""
-    port = remote.pool.settings.port
-    alias, paths = known_names(remote)
-    # A board is known by its alias in ssh_config, by the name it was reached at, and by its address.
-    names = {at if port == 22 else f"[{at}]:{port}" for at in {remote.at, *remote.destinations}} | {alias}
-    path = paths[0]
-    with remote.pool.known_hosts_lock:
-        for name in sorted(names):
-            subprocess.run(["ssh-keygen", "-R", name, "-f", path], capture_output=True, timeout=15, check=False)
-        with open(path, "a", encoding="utf-8") as stream:
-            stream.writelines(f"{name} {key}\n" for name in sorted(names) for key in keys)
 
 
 def harden(job: Job, remote: Remote, user: str) -> None:

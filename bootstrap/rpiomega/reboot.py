@@ -29,7 +29,7 @@ def reboot(remote: Remote, node: Node, on_event: Event, managed: bool = True, bo
         raise NodeError(f"it does not reboot: {last}", "run `sudo systemctl reboot` on the board", "reboot")
     remote.end_master()
     began = time.monotonic()
-    new = remote.pool.remote([node.address] if managed else node.reach, remote.log)
+    new = remote.moved(*([node.address] if managed else [remote.at, *node.reach]))
     seen = "still the boot of before"
     while True:
         left = bound - (time.monotonic() - began)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpiomega import agent
+from rpiomega import agent, gate
 from rpiomega.errors import NodeError
 from rpiomega.site import Site
 from rpiomega.site.document import TOP, Document
@@ -122,12 +122,14 @@ class Removal:
     def run(self) -> Known:
         """Do all steps; return what was known before. Raise NodeError at the first that cannot be done."""
         if not self.options.replace:
-            self._site_file()
+            self._refuse_site()
         known = self.look()
         if known.nothing:
             self.say("nobody knows it: nothing to do")
             return known
         self.check(known)
+        if not self.options.replace:
+            self._site_file()
         if self.options.dry_run:
             self._foretell(known)
             return known
@@ -200,6 +202,13 @@ class Removal:
 
     # -- steps ---------------------------------------------------------------------------------------------
 
+    def _refuse_site(self) -> None:
+        """Raise NodeError if this site file may not reach the master for another reason than this removal."""
+        name = self.site.master.name
+        found = gate.refusals(self.site, {name: gate.standing(self.master.remote)}, leaving=[self.name])
+        for error, _ in found.values():
+            raise error
+
     def _site_file(self) -> None:
         """Bring the master this site file: as long as its own names the node, the states would take it in again."""
         step = {"step": "site", "args": {"site": self.site_file.read_text(encoding="utf-8")}}
@@ -242,9 +251,11 @@ class Removal:
     def left_to_do(self, known: Known) -> list[str]:
         """Return what remains for the user, one line each."""
         if self.options.replace:
-            known = f" -f {self.site.users.known_hosts}" if self.site.users.known_hosts else ""
+            file = self.site_file.parent / Path(self.site.users.known_hosts).expanduser()
+            known, port = f" -f {shlex.quote(str(file))}" if self.site.users.known_hosts else "", self.site.users.port
+            names = [at if port == 22 else f"'[{at}]:{port}'" for at in self.site.nodes[self.name].reach]
             return [
-                f"ssh-keygen -R {self.site.nodes[self.name].address}{known}   # forget the dead board's host key",
+                *(f"ssh-keygen -R {name}{known}   # forget the dead board's host key" for name in names),
                 f"rpiomega bootstrap {self.name} && rpiomega accept {self.name}",
                 f"{APPLY}   # its labels come back, its old entry goes",
             ]

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rpiomega import scan_hosts, scan_mdns
+from rpiomega import scan_hosts, scan_mdns, ssh_config
 from rpiomega.errors import NodeError
+from rpiomega.node import mark as marks
 from rpiomega.site import Site
 
 _NAMES = re.compile(r"^(raspberrypi|rpi|pi\d|odroid|armbian|rock|nanopi|orangepi)", re.IGNORECASE)
@@ -20,7 +21,7 @@ _BANNERS = re.compile(r"raspbian|\+rpt|\+rpi|armbian", re.IGNORECASE)
 LOOK = (
     "tr -d '\\000' </proc/device-tree/model 2>/dev/null; echo; "
     "sed -n 's/^BOARD_NAME=//p' /etc/armbian-release 2>/dev/null | tr -d '\"'; echo; "
-    '. /etc/os-release; echo "$PRETTY_NAME"; uname -m; hostname'
+    f'. /etc/os-release; echo "$PRETTY_NAME"; uname -m; hostname; {marks.SHOW}'
 )
 
 
@@ -78,7 +79,8 @@ def scan(networks: list[str], bound: float, login: Login, site: Site | None) -> 
     questions = [(scan_mdns.reverse(address), scan_mdns.PTR) for address in addresses]
     for address, names in scan_mdns.ask(sorted(own), bound / 2, questions).names.items():
         heard.names.setdefault(address, set()).update(names)
-    nodes = {at: name for name, node in site.nodes.items() for at in node.reach} if site else {}
+    # An address that a node will have may be another machine's today: only the mark tells.
+    nodes = {node.host or node.address: name for name, node in site.nodes.items()} if site else {}
     answers = scan_hosts.banners(addresses, login.port)
     found = [
         Found(
@@ -94,14 +96,17 @@ def scan(networks: list[str], bound: float, login: Login, site: Site | None) -> 
     ]
     with ThreadPoolExecutor(max_workers=16) as pool:
         list(
-            pool.map(lambda item: _look(item, login), [item for item in found if item.ssh == "answers" and item.board])
+            pool.map(
+                lambda item: _look(item, login, site), [item for item in found if item.ssh == "answers" and item.board]
+            )
         )
     return found
 
 
-def _look(item: Found, login: Login) -> None:
-    """Fill in model and system, if the owner's key gets in."""
+def _look(item: Found, login: Login, site: Site | None = None) -> None:
+    """Fill in model and system, if the owner's key gets in, and the node whose mark of this site the board has."""
     options = {
+        **ssh_config.plain(),
         "BatchMode": "yes",
         "ConnectTimeout": 4,
         "StrictHostKeyChecking": "no",
@@ -117,8 +122,8 @@ def _look(item: Found, login: Login) -> None:
         line += ["-i", str(login.identity), "-o", "IdentitiesOnly=yes"]
     try:
         done = subprocess.run(
-            [*line, "--", item.address, LOOK], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=12,
-            check=False,
+            [*line, "--", item.address, LOOK], env=ssh_config.environment(), capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, timeout=12, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         item.login = "no answer"
@@ -128,6 +133,9 @@ def _look(item: Found, login: Login) -> None:
         return
     item.login = "key"
     lines = [*(line.strip() for line in done.stdout.splitlines()), "", "", "", "", ""]
+    mark = marks.parse("\n".join(lines[5:]))
+    if site and mark.node in site.nodes and mark.of(site, mark.node):
+        item.node = mark.node
     item.model, item.system, item.machine = lines[0] or lines[1], lines[2], lines[3]
     if lines[4] and lines[4] not in item.names:
         item.names.append(lines[4])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 import shlex
 import shutil
 import subprocess
@@ -13,76 +13,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rpiomega import ssh_key
+from rpiomega import ssh_config, ssh_key
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.ssh_errors import SshError, classify, weightiest
+
+__all__ = ["Pool", "Remote", "Settings", "SshError", "classify", "shell"]
 
 CONNECT_TIMEOUT = 8
 # A dead board is noticed after this long without an answer; a busy one answers within it.
 ALIVE_INTERVAL, ALIVE_COUNT = 10, 6
 PAUSE = 1.0
-
-# What ssh says -> kind, cause, next step. The first match counts. {at} is the destination, {user} the login.
-_CAUSES = [
-    (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
-        "host key",
-        "the host key of {at} is not the one known for it",
-        "after writing the card anew: `ssh-keygen -R {name}{known}`, then again; otherwise find out who answers there",
-    ),
-    (
-        r"Too many authentication failures",
-        "auth",
-        "{at} gave up: the agent offers too many keys",
-        "name the right key in users.identity of the site file",
-    ),
-    (
-        r"Permission denied",
-        "auth",
-        "{at} refuses the key login of user {user}",
-        "check users.admin and users.identity of the site file; `ssh-copy-id {user}@{at}` brings your key there",
-    ),
-    (
-        r"Could not resolve hostname",
-        "unreachable",
-        "the name {at} does not resolve",
-        "check the node's `host` in the site file, or give an address",
-    ),
-    (
-        r"Connection refused",
-        "refused",
-        "{at} is up, but no SSH server answers",
-        "switch SSH on (an empty file `ssh` on the boot partition, or raspi-config), check users.port",
-    ),
-    (
-        r"timed out|No route to host|Network is unreachable|Host is down",
-        "unreachable",
-        "{at} does not answer",
-        "check power, cable or Wi-Fi, and the node's address in the site file",
-    ),
-    (
-        r"kex_exchange_identification: .*(?:closed|reset)",
-        "lost",
-        "{at} closes the connection before the login",
-        "after failed logins its SSH server does so for a minute: wait, then again; `journalctl -u ssh` there",
-    ),
-    (
-        r"Connection (?:closed|reset)|kex_exchange_identification|Broken pipe|not responding|client_loop|mux_client",
-        "lost",
-        "the connection to {at} was lost",
-        "check the board's power and network, then run the same command again",
-    ),
-]
+FORGETS = (
+    "ssh_config keeps no host keys of {at} (UserKnownHostsFile): another machine that answers there later would not be "
+    "noticed; name a file in users.known_hosts of the site file"
+)
 
 
-class SshError(NodeError):
-    """SSH does not get through.
-
-    `kind`: unreachable, refused, host key, auth, sudo, python, space, lost, timeout or other.
-    """
-
-    def __init__(self, kind: str, cause: str, cure: str):
-        super().__init__(cause, cure)
-        self.kind = kind
+def shell(*words: str) -> str:
+    """Return a command for a remote POSIX shell: each word arrives as it is, whatever characters it has."""
+    return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -96,35 +45,10 @@ class Settings:
     config: Path | None = None
 
 
-def classify(stderr: str, at: str, settings: Settings) -> SshError:
-    """Given what ssh wrote to standard error, return the error with its kind, cause and next step."""
-    known = f" -f {settings.known_hosts}" if settings.known_hosts else ""
-    for pattern, kind, cause, cure in _CAUSES:
-        if re.search(pattern, stderr):
-            name = at if settings.port == 22 else f"'[{at}]:{settings.port}'"
-            values = {"at": at, "user": settings.user, "known": known, "name": name}
-            return SshError(kind, cause.format(**values), cure.format(**values))
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    if lines:
-        cure = f"try `ssh {settings.user}@{at}` by hand"
-        return SshError("other", f"ssh to {at} failed: {lines[-1].strip()}", cure)
-    # A shared connection that breaks takes its words along.
-    return classify("Connection closed", at, settings)
-
-
-def _weightiest(errors: list[SshError]) -> SshError:
-    """Return what to say when no destination lets us in: the last that said more than silence, else all of them."""
-    telling = [error for error in errors if error.kind not in ("unreachable", "refused")]
-    if telling:
-        return telling[-1]
-    first, *others = sorted(errors, key=lambda error: error.kind != "refused")  # a board that refuses is up
-    return SshError(first.kind, ", ".join(error.cause for error in (first, *others)), first.cure)
-
-
 class Pool:
     """The connections of one run of the program: shared masters in a private folder, one way to end them all."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, warn: Callable[[str], None] = lambda text: None):
         if not shutil.which("ssh"):
             raise NodeError("the ssh command is missing on this machine", "install openssh-client")
         self.settings = settings
@@ -133,26 +57,46 @@ class Pool:
         self.stop = threading.Event()
         self.known_hosts_lock = threading.Lock()
         self._remotes: list[Remote] = []
+        self._owners: dict[tuple[str, ...], dict[str, list[str]]] = {}
+        self._warn, self._warned, self._warn_lock = warn, set(), threading.Lock()
 
     def remote(
-        self, destinations: list[str], log: Callable[[str], None] = lambda line: None, alias: str = ""
+        self,
+        destinations: list[str],
+        log: Callable[[str], None] = lambda line: None,
+        alias: str = "",
+        via: dict[str, str] | None = None,
     ) -> Remote:
-        """Return a Remote for a board that is at one of `destinations`; `alias`: whose host key it must show.
+        """Return a Remote for a machine that is at one of `destinations`, asked in this order.
 
-        The last of them is the board's own address: once that is known, what comes before it may be another board's.
+        :param alias: the name in known_hosts whose host key it must show
+        :param via: destination -> another one, whose settings in ssh_config (port, jump host, key) it takes
         """
-        if len(destinations) > 1 and self._known(destinations[-1]):
-            destinations = [destinations[-1], *destinations[:-1]]
-        remote = Remote(self, destinations, log, alias=alias)
+        return self.add(Remote(self, destinations, log, alias=alias, via=via or {}))
+
+    def add(self, remote: Remote) -> Remote:
+        """Close this Remote with the others; return it."""
         self._remotes.append(remote)
         return remote
 
-    def _known(self, address: str) -> bool:
-        """Return whether the known hosts hold a key for an address."""
-        name = address if self.settings.port == 22 else f"[{address}]:{self.settings.port}"
-        line = ["ssh-keygen", "-F", name]
-        line += ["-f", str(self.settings.known_hosts)] if self.settings.known_hosts else []
-        return subprocess.run(line, capture_output=True, timeout=15, check=False).returncode == 0
+    @property
+    def private_hosts(self) -> Path:
+        """Return the file of host keys for destinations whose keys ssh_config keeps nowhere: for this run alone."""
+        return Path(self.folder, "known_hosts")
+
+    def owner(self, line: tuple[str, ...]) -> dict[str, list[str]]:
+        """Return the owner's settings for an ssh command line, as `ssh_config.effective`; asked once."""
+        if line not in self._owners:
+            self._owners[line] = ssh_config.effective(list(line))
+        return self._owners[line]
+
+    def warn(self, text: str) -> None:
+        """Report something about the whole run to the user, once."""
+        with self._warn_lock:
+            if text in self._warned:
+                return
+            self._warned.add(text)
+        self._warn(text)
 
     def cancel(self) -> None:
         """Ask everything under way to end; the boards finish what must not be cut short."""
@@ -176,62 +120,109 @@ class Pool:
 
 @dataclass
 class Remote:
-    """One board over SSH."""
+    """One machine over SSH."""
 
     pool: Pool
     destinations: list[str]
     log: Callable[[str], None]
     at: str = ""
     alias: str = ""
+    via: dict[str, str] = field(default_factory=dict)
     _running: list[subprocess.Popen] = field(default_factory=list)
 
-    def argv(self, *command: str, at: str = "", timeout: float = CONNECT_TIMEOUT) -> list[str]:
-        """Return the ssh command line for a remote shell command; `timeout`: seconds to wait for a connection."""
-        settings = self.pool.settings
-        options = {
+    def argv(
+        self, *command: str, at: str = "", timeout: float = CONNECT_TIMEOUT, options: dict[str, object] | None = None
+    ) -> list[str]:
+        """Return the ssh command line for a remote shell command.
+
+        :param timeout: seconds to wait for a connection
+        :param options: settings of ssh_config instead of those used otherwise
+        """
+        at = at or self.at or self.destinations[0]
+        shown = self._owner(at)
+        strict = ssh_config.value(shown, "stricthostkeychecking") in ("true", "yes") or self.alias
+        values: dict[str, object] = {
             "BatchMode": "yes",
             "ConnectTimeout": max(2, round(timeout)),
-            "StrictHostKeyChecking": "accept-new",
+            "StrictHostKeyChecking": "yes" if strict else "accept-new",
             "ServerAliveInterval": ALIVE_INTERVAL,
             "ServerAliveCountMax": ALIVE_COUNT,
             "ControlMaster": "auto",
-            "ControlPath": f"{self.pool.folder}/%C",
+            "ControlPath": self.control_path(at),
             "ControlPersist": 60,
             "LogLevel": "ERROR",
+            **ssh_config.plain(),
         }
-        if settings.known_hosts:
-            options["UserKnownHostsFile"] = f'"{settings.known_hosts}"'
+        if self._keeps_nothing(shown):
+            self.pool.warn(FORGETS.format(at=at))
+            values["UserKnownHostsFile"] = ssh_config.path_value(self.pool.private_hosts)
+        elif self.pool.settings.known_hosts:
+            values["UserKnownHostsFile"] = ssh_config.path_value(self.pool.settings.known_hosts)
         if self.alias:
-            options["HostKeyAlias"] = self.alias
-        if settings.identity:
-            options["IdentitiesOnly"] = "yes"
+            values["HostKeyAlias"] = self.alias
+        if self.pool.settings.identity:
+            values["IdentitiesOnly"] = "yes"
+        line, destination = self._line(at)
+        for key, value in (values | (options or {})).items():
+            line += ["-o", f"{key}={value}"]
+        return [*line, "--", destination, *command]
+
+    def control_path(self, at: str) -> str:
+        """Return the socket of the shared connection; one whose host key was judged by another name is another one."""
+        text = "\0".join((at, self.via.get(at, at), self.alias))
+        return f"{self.pool.folder}/{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+    def _line(self, at: str) -> tuple[list[str], str]:
+        """Return the command line up to the options of this program, and the destination."""
+        settings, destination = self.pool.settings, self.via.get(at, at)
         line = ["ssh", "-T"]
         line += ["-F", str(settings.config)] if settings.config else []
-        line += ["-i", str(settings.identity)] if settings.identity else []
+        line += ["-o", f"IdentityFile={ssh_config.path_value(settings.identity)}"] if settings.identity else []
         line += ["-p", str(settings.port)] if settings.port != 22 else []
-        for key, value in options.items():
-            line += ["-o", f"{key}={value}"]
-        return [*line, "-l", settings.user, "--", at or self.at or self.destinations[0], *command]
+        line += ["-l", settings.user]
+        line += ["-o", f"HostName={at}"] if destination != at else []
+        return line, destination
+
+    def _owner(self, at: str) -> dict[str, list[str]]:
+        line, destination = self._line(at)
+        return self.pool.owner((*line, "--", destination))
+
+    def effective(self, at: str = "") -> dict[str, list[str]]:
+        """Return the owner's settings for a destination, with the name whose host key it must show."""
+        shown = self._owner(at or self.at or self.destinations[0])
+        return shown | {"hostkeyalias": [self.alias]} if self.alias and at in ("", self.at) else shown
+
+    def files(self, shown: dict[str, list[str]]) -> list[str]:
+        """Return the files of known hosts for a destination with these settings; the first one is written to."""
+        if self._keeps_nothing(shown):
+            return [str(self.pool.private_hosts)]
+        return [str(self.pool.settings.known_hosts)] if self.pool.settings.known_hosts else ssh_config.files(shown)
+
+    def _keeps_nothing(self, shown: dict[str, list[str]]) -> bool:
+        own = self.pool.settings.known_hosts
+        return str(own) == "/dev/null" if own else ssh_config.forgets(shown)
+
+    def moved(self, *addresses: str) -> Remote:
+        """Return a Remote for the same machine at one of these addresses: the same settings, the same host key."""
+        shown, destination = self.effective(), self.via.get(self.at, self.at)
+        via = {} if ssh_config.fixed_proxy(shown) else dict.fromkeys(addresses, destination)
+        return self.pool.remote(list(addresses), self.log, alias=ssh_config.known_as(shown), via=via)
 
     def connect(self, bound: float) -> str:
         """Wait until SSH answers at one of the destinations; return that one.
 
         A board that is down or still booting is asked again until `bound` seconds have passed; anything else
-        (key, login, host key) is an error at once. Raise SshError.
+        (key, login, host key, another machine) is an error at once. Raise SshError.
         """
         deadline = time.monotonic() + bound
-        patience = CONNECT_TIMEOUT
+        patience: float = CONNECT_TIMEOUT
         while True:
-            errors = []
-            for at in self.destinations:
-                try:
-                    self._try(at, patience)
-                except SshError as failure:
-                    errors.append(failure)
-                else:
-                    self.at = at
-                    return at
-            error = _weightiest(errors)
+            errors: list[SshError] = []
+            at = self.answering(patience, errors)
+            if at:
+                self.at = at
+                return at
+            error = weightiest(errors)
             if error.kind not in ("unreachable", "refused", "lost"):
                 raise error
             if time.monotonic() > deadline:
@@ -242,36 +233,52 @@ class Remote:
                 raise Stopped
             patience = min(CONNECT_TIMEOUT, deadline - time.monotonic())
 
-    def _try(self, at: str, timeout: float) -> None:
+    def answering(self, timeout: float, errors: list[SshError]) -> str:
+        """Return the first destination that lets us in, empty if none does; add why not to `errors`."""
+        for at in self.destinations:
+            try:
+                self.ask("true", at, timeout)
+            except SshError as failure:
+                errors.append(failure)
+            else:
+                return at
+        return ""
+
+    def ask(self, command: str, at: str, timeout: float, options: dict[str, object] | None = None) -> str:
+        """Return what a command prints at a destination. Raise SshError if the connection fails, or the command."""
+        line = self.argv(command, at=at, timeout=timeout, options=options)
         # The connection may stand and the login still take long, on a board that has just booted.
-        result = self._run(self.argv("true", at=at, timeout=timeout), None, timeout + CONNECT_TIMEOUT * 2)
-        if result.returncode:
-            stderr, settings = result.stderr.decode(errors="replace"), self.pool.settings
-            error = classify(stderr, at, settings)
-            said = error.kind == "auth" and ssh_key.explain(stderr, self.argv(at=at), at, settings.user)
-            raise SshError("auth", *said) if said else error
+        result = self._run(line, None, timeout + CONNECT_TIMEOUT * 2)
+        if not result.returncode:
+            return result.stdout.decode(errors="replace")
+        stderr, settings = result.stderr.decode(errors="replace"), self.pool.settings
+        error = classify(stderr, at, settings, self.alias or ssh_config.known_as(self._owner(at)))
+        said = error.kind == "auth" and ssh_key.explain(stderr, self.argv(at=at), at, settings.user)
+        raise SshError("auth", *said) if said else error
 
     def run(self, script: str, stdin: bytes | None = None, timeout: float = 60) -> subprocess.CompletedProcess:
         """Run a POSIX shell script on the board; return it completed, with bytes. Raise SshError, Stopped."""
-        result = self._run(self.argv(f"sh -c {shlex.quote(script)}"), stdin, timeout)
+        result = self._run(self.argv(shell("sh", "-c", script)), stdin, timeout)
         if result.returncode == 255:
             raise classify(result.stderr.decode(errors="replace"), self.at, self.pool.settings)
         return result
 
     def upload(self, source: Path, target: str, timeout: float = 1800) -> None:
         """Copy a file to a path only root can read."""
-        folder, path = shlex.quote(str(Path(target).parent)), shlex.quote(target)
-        script = self.as_root(f"(umask 022; mkdir -p {folder}) && chmod 700 {folder} && cat > {path}")
+        folder = str(Path(target).parent)
+        make, close = shell("mkdir", "-p", "--", folder), shell("chmod", "700", "--", folder)
+        script = self.as_root(f"(umask 022; {make}) && {close} && cat > {shell(target)}")
         self.log(f"sending {source.name} ({source.stat().st_size // 1_000_000} MB) to {target}")
         with source.open("rb") as stream:
-            process = self._start(self.argv(f"sh -c {shlex.quote(script)}"), stdin=stream)
+            process = self._start(self.argv(shell("sh", "-c", script)), stdin=stream)
         self._copied(process, source.name, timeout)
 
     def download(self, source: str, target: Path, timeout: float = 1800) -> None:
         """Copy a file of the board here."""
         self.log(f"fetching {source}")
+        script = self.as_root(shell("cat", "--", source))
         with target.open("wb") as stream:
-            process = self._start(self.argv(f"sh -c {shlex.quote(self.as_root(f'cat {source}'))}"), stdout=stream)
+            process = self._start(self.argv(shell("sh", "-c", script)), stdout=stream)
         self._copied(process, source, timeout)
 
     def _copied(self, process: subprocess.Popen, name: str, timeout: float) -> None:
@@ -286,12 +293,12 @@ class Remote:
     @staticmethod
     def as_root(script: str) -> str:
         """Return a script that runs `script` as root, through sudo where the login is not root."""
-        quoted = shlex.quote(f"umask 077; {script}")
+        quoted = shell(f"umask 077; {script}")
         return f'if [ "$(id -u)" = 0 ]; then exec sh -c {quoted}; else exec sudo -n sh -c {quoted}; fi'
 
     def start(self, script: str) -> subprocess.Popen:
         """Start a script whose standard input and output the caller handles; `hang_up` closes its input."""
-        return self._start(self.argv(f"sh -c {shlex.quote(script)}"), stdin=subprocess.PIPE)
+        return self._start(self.argv(shell("sh", "-c", script)), stdin=subprocess.PIPE)
 
     def ended(self, process: subprocess.Popen) -> None:
         """Forget a process the caller has waited for."""
@@ -302,7 +309,14 @@ class Remote:
         if self.pool.stop.is_set():
             raise Stopped
         # A session of its own: Ctrl-C reaches this program, which ends its children in order.
-        process = subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            argv,
+            env=ssh_config.environment(),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         self._running.append(process)
         return process
 
@@ -321,7 +335,9 @@ class Remote:
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream:
                     stream.close()
-            raise SshError("timeout", f"{self.at} did not answer within {timeout:.0f} s", "try it by hand") from None
+            raise SshError(
+                "timeout", f"{self.at or self.destinations[0]} did not answer within {timeout:.0f} s", "try it by hand"
+            ) from None
         finally:
             self.ended(process)
         if self.pool.stop.is_set() and process.returncode:

@@ -7,6 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from rpiomega import ssh_config
+
 _OPEN = re.compile(r"Permissions (\d+) for '(.+)' are too open")
 _UNREADABLE = re.compile(r'Load key "(.+)": (.+)')
 
@@ -16,7 +18,7 @@ def explain(stderr: str, argv: list[str], at: str, user: str) -> tuple[str, str]
 
     `stderr`: what ssh said; `argv`: the ssh command line up to the destination's options, for its configuration.
     """
-    settings = _settings(argv)
+    settings = ssh_config.effective(argv)
     files = [Path(name).expanduser() for name in settings.get("identityfile", [])]
     keys = [path for path in files if path.is_file()]
     agent = _agent(settings.get("identityagent", [""])[0])
@@ -41,15 +43,6 @@ def explain(stderr: str, argv: list[str], at: str, user: str) -> tuple[str, str]
     return None
 
 
-def _settings(argv: list[str]) -> dict[str, list[str]]:
-    """Return ssh's settings for a command line: name -> values."""
-    found: dict[str, list[str]] = {}
-    for line in _run(argv[0], "-G", *argv[1:]).stdout.splitlines():
-        name, _, value = line.partition(" ")
-        found.setdefault(name, []).append(value)
-    return found
-
-
 def _agent(socket: str) -> set[str]:
     """Return the fingerprints of the agent's keys; `socket`: what ssh_config says instead of SSH_AUTH_SOCK."""
     named = socket not in ("", "none", "SSH_AUTH_SOCK")
@@ -70,7 +63,7 @@ def _closed(path: Path) -> bool:
 
 
 def _run(*argv: str, socket: str = "") -> subprocess.CompletedProcess:
-    environment = {**os.environ, "LC_ALL": "C", **({"SSH_AUTH_SOCK": socket} if socket else {})}
+    environment = ssh_config.environment(**({"SSH_AUTH_SOCK": socket} if socket else {}))
     try:
         return subprocess.run(
             argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=15, check=False

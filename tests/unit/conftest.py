@@ -1,11 +1,13 @@
 """A real SSH server on this machine, on a free port, with keys of its own."""
 
 import getpass
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class Server:
 
     folder: Path
     port: int
+    address: str = "127.0.0.1"
     process: subprocess.Popen | None = None
 
     def start(self):
@@ -37,7 +40,7 @@ class Server:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((self.address, self.port)) == 0:
                     return
             assert self.process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.02)
@@ -90,13 +93,64 @@ def sshd(tmp_path):
     server.stop()
 
 
+# What a machine of its own has besides its sshd: a boot of its own, and its own /etc/rpiomega.
+MACHINE = """#!/bin/sh
+exec unshare -mu sh -c '
+mount --make-rprivate / && mkdir -p {folder}/etc && mount -t tmpfs none {folder}/etc && cp -a /etc/. {folder}/etc/ &&
+mkdir -p {folder}/etc/rpiomega && if [ -e {folder}/mark ]; then cp {folder}/mark {folder}/etc/rpiomega/node.json; fi &&
+mount -t tmpfs none /run && mount -t tmpfs none /srv && mkdir -p /var/lib/docker &&
+mount -t tmpfs none /var/lib/docker && mount --bind {folder}/etc /etc && cp -a {folder}/root/. / &&
+mount --bind {folder}/boot_id /proc/sys/kernel/random/boot_id &&
+exec sh -c "$SSH_ORIGINAL_COMMAND"'
+"""
+
+
+@pytest.fixture
+def machines(tmp_path):
+    """Give a function that starts one machine: machines(NAME, ADDRESS...); all have one port and take one key.
+
+    What is in its folder `root` is in its own /etc, /run, /srv and /var/lib/docker.
+    """
+    port, started = claims.free_port(), []
+
+    def start(name, *addresses, like=None, mark=None):
+        folder = tmp_path / name
+        (folder / "root").mkdir(parents=True)
+        server = Server(folder, port, addresses[0])
+        if like:
+            shutil.copy(like.folder / "host", folder / "host")
+        else:
+            server.new_host_key()
+        if not (tmp_path / "key").exists():
+            Server(tmp_path, port).new_host_key("key")
+        shutil.copy(tmp_path / "key", folder / "key")
+        (folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        if mark:
+            (folder / "mark").write_text(json.dumps({"cluster": mark[0], "node": mark[1]}))
+        (folder / "machine").write_text(MACHINE.format(folder=folder))
+        (folder / "machine").chmod(0o755)
+        listen = "".join(f"ListenAddress {address}\n" for address in addresses)
+        (folder / "sshd_config").write_text(
+            f"Port {port}\n{listen}HostKey {folder}/host\nPidFile none\nUsePAM no\nForceCommand {folder}/machine\n"
+            f"AuthorizedKeysFile {tmp_path}/key.pub\nStrictModes no\nPasswordAuthentication no\n"
+            f"KbdInteractiveAuthentication no\nPermitRootLogin yes\nAllowTcpForwarding yes\n"
+        )
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
 @pytest.fixture
 def pool():
     """Give a function that makes connection pools, closed at the end."""
     pools = []
 
-    def make(settings):
-        pools.append(Pool(settings))
+    def make(settings, **other):
+        pools.append(Pool(settings, **other))
         return pools[-1]
 
     yield make

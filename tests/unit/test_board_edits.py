@@ -1,5 +1,8 @@
 """Edits of files a board boots with: one line stays one line, nothing is lost, a second edit changes nothing."""
 
+import subprocess
+
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as some
 from rpiomega.node import kernel_line
@@ -99,4 +102,54 @@ def test_hosts_name_the_node_once_keep_all_else_and_settle(lines, others):
 
 def test_hosts_keep_other_aliases_and_remarks_of_the_nodes_own_line():
     text = edit_hosts("127.0.1.1 raspberrypi pihole # mine\n", "pi1", "raspberrypi", {})
-    assert text == "127.0.1.1\tpi1 pihole # mine\n"
+    assert text == "127.0.1.1 pi1 pihole # mine\n"
+
+
+HOSTS_EDITS = {
+    "the full name stays the first": ("127.0.1.1 box.lan box\n", "127.0.1.1 box.lan box\n"),
+    "tabs and remarks stay": ("127.0.1.1\t\tbox.lan\tbox # mine\n", "127.0.1.1\t\tbox.lan\tbox # mine\n"),
+    "the short name first stays so": ("127.0.1.1 box box.lan\n", "127.0.1.1 box box.lan\n"),
+    "the old name's domain stays": ("127.0.1.1 old.lan old nas\n", "127.0.1.1 box.lan box nas\n"),
+    "a full name alone gets its short one": ("127.0.1.1 old.lan\n", "127.0.1.1 box.lan box\n"),
+    "capitals are the same name": ("127.0.1.1 Box.lan Box\n", "127.0.1.1 Box.lan Box\n"),
+    "names of others stay on their line": ("127.0.1.1 nas.lan nas\n", "127.0.1.1\tbox\n127.0.1.1 nas.lan nas\n"),
+    "the second line loses the short name only": (
+        "127.0.1.1 box\n127.0.1.1 box.lan box\n",
+        "127.0.1.1 box\n127.0.1.1 box.lan\n",
+    ),
+    "the domain is that of another loopback line": (
+        "127.0.0.1 old.lan old localhost\n",
+        "127.0.0.1 box.lan box localhost\n127.0.1.1\tbox.lan box\n",
+    ),
+    "IPv6 as well": (
+        "127.0.1.1 old\n::1 old.lan old ip6-localhost\n",
+        "127.0.1.1 box\n::1 box.lan box ip6-localhost\n",
+    ),
+    "a name that only begins like the old one": ("127.0.1.1 old older old-nas\n", "127.0.1.1 box older old-nas\n"),
+    "no name is made of a remark": ("127.0.1.1 old #old\n", "127.0.1.1 box #old\n"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), HOSTS_EDITS.values(), ids=HOSTS_EDITS)
+def test_hosts_keep_canonical_names_order_and_domains(old, new):
+    assert edit_hosts(old, "box", "old", {}) == new
+    assert edit_hosts(new, "box", "box", {}) == new
+
+
+def test_the_domain_of_a_full_host_name_is_kept():
+    assert edit_hosts("127.0.0.1 localhost\n", "box", "old.lan", {}) == "127.0.0.1 localhost\n127.0.1.1\tbox.lan box\n"
+    assert edit_hosts("127.0.0.1 localhost\n", "box", "localhost", {}) == "127.0.0.1 localhost\n127.0.1.1\tbox\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["127.0.1.1 box.lan box", "127.0.1.1 old.lan old", "127.0.1.1 old.lan", "::1 old.lan old"]
+)
+def test_the_system_finds_the_full_name(tmp_path, line):
+    hosts, switch = tmp_path / "hosts", tmp_path / "nsswitch.conf"
+    hosts.write_text(edit_hosts(f"127.0.0.1 localhost\n{line}\n", "box", "old", {}))
+    switch.write_text("hosts: files\n")
+    script = (
+        f"mount --bind {hosts} /etc/hosts && mount --bind {switch} /etc/nsswitch.conf && hostname box && hostname -f"
+    )
+    done = subprocess.run(["unshare", "-mu", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("box.lan\n", "")

@@ -89,7 +89,7 @@ def test_a_run_does_what_the_dry_run_said_and_the_next_one_nothing(board, run):
     diffs = [[event["diff"] for event in events if event["event"] == "done"] for events in (said, did)]
     assert diffs[0] == diffs[1]
     assert (board / "etc/hostname").read_text() == "pi1\n"
-    assert "127.0.1.1\tpi1\n" in (board / "etc/hosts").read_text()
+    assert "127.0.1.1 pi1\n" in (board / "etc/hosts").read_text()
     assert "10.0.0.2\tpi2\n" in (board / "etc/hosts").read_text()
     assert "preserve_hostname: true" in (board / "etc/cloud/cloud.cfg.d/99-rpiomega-hostname.cfg").read_text()
     assert (board / "boot/firmware/cmdline.txt.before-rpiomega").read_text() == PI_CMDLINE

@@ -12,7 +12,7 @@ import time
 import pytest
 from rpiomega import agent
 from rpiomega.errors import NodeError, Stopped
-from rpiomega.ssh import Settings, SshError, classify
+from rpiomega.ssh import Settings, SshError, classify, shell
 
 HERE = "127.0.0.1"
 
@@ -32,16 +32,43 @@ def test_a_command_runs_with_its_input_and_bytes_come_back(sshd, pool):
     assert (result.returncode, result.stdout, result.stderr) == (3, b"\0\xff", b"it's\n")
 
 
-def test_files_go_there_and_back_unharmed_and_private(sshd, pool, tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("new", "b"),
+        ("new folder", "two  words"),
+        ("it's", '"quoted"'),
+        ("$(touch escaped)", "`touch escaped`; touch escaped"),
+        ("-rf", "--help"),
+        ("$HOME", "*"),
+        ("a\nb", "\\n"),
+        ("größe", "~"),
+    ],
+)
+def test_files_go_there_and_back_unharmed_and_private(sshd, pool, tmp_path, folder, name):
     sshd.start()
     remote = pool(sshd.settings()).remote([HERE])
     remote.connect(0)
-    source, there, back = tmp_path / "a", tmp_path / "new folder" / "b", tmp_path / "c"
+    source, there, back = tmp_path / "a", tmp_path / folder / name, tmp_path / "c"
     source.write_bytes(bytes(range(256)) * 1000)
     remote.upload(source, str(there))
-    remote.download(f"'{there}'", back)
+    remote.download(str(there), back)
     assert back.read_bytes() == source.read_bytes()
     assert there.stat().st_mode & 0o077 == 0
+    remote.run(remote.as_root(shell("rm", "-f", "--", str(there))))
+    assert not list(there.parent.iterdir())
+    assert not list(tmp_path.rglob("escaped")) and not os.path.exists(os.path.expanduser("~/escaped"))
+
+
+@pytest.mark.parametrize(
+    "word", ["", " ", "-n", "it's", '"', "$(id)", "`id`", "a\nb", "\\", "*", "!x", "~", "é", ";id"]
+)
+def test_each_word_arrives_as_it_is_also_through_sudo(sshd, pool, word):
+    sshd.start()
+    remote = pool(sshd.settings()).remote([HERE])
+    remote.connect(0)
+    done = remote.run(remote.as_root(shell("printf", "%s|", word, "end")))
+    assert done.stdout.decode() == f"{word}|end|"
 
 
 def test_a_board_that_still_boots_is_waited_for(sshd, pool):

@@ -5,6 +5,7 @@ by hand; it goes by `omega.site.keys`, which is made from the same schema.
 """
 
 import difflib
+import ipaddress
 import re
 
 from omega.site import keys
@@ -70,8 +71,22 @@ def _scalar(value, item, path):
         yield f"{path}: {_shown(value, item)} is not known; allowed: {', '.join(item['one_of'])}"
     elif "min" in item and not item["min"] <= value <= item["max"]:
         yield f"{path}: {value} is out of range; allowed: {item['min']} to {item['max']}"
-    elif "pattern" in item and not re.fullmatch(item["pattern"], value):
+    elif "pattern" in item and not _fits(value, item):
         yield f"{path}: {_shown(value, item)} is not {item['is']}; {item['allowed']}"
+
+
+def _fits(value, item):
+    """Return whether a text has the shape of an item (`rpiomega.site.values.Shape`)."""
+    if not re.fullmatch(item["pattern"], value):
+        return False
+    if item.get("max_bytes") and len(value.encode("utf-8", "surrogatepass")) > item["max_bytes"]:
+        return False
+    if not item.get("ipv6") or ":" not in value:
+        return True
+    try:
+        return bool(ipaddress.IPv6Address(value.partition("%")[0]))
+    except ValueError:
+        return False
 
 
 def _wrong(path, value, wanted, item):

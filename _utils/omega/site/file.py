@@ -11,20 +11,57 @@ TOP = "rpiomega"
 AGAIN = "`rpiomega bootstrap` of the master brings the workstation's"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys: a node would be lost without a word."""
+TEXT = "tag:yaml.org,2002:str"
+KEYS = (TEXT, "tag:yaml.org,2002:merge")
+NUMBERS = ("int", "float", "timestamp")
 
-    def construct_mapping(self, node, deep=False):
-        seen = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            name = key.value if isinstance(key, yaml.ScalarNode) else None
-            if name in seen:
-                problem = f"`{name}` is there twice (first in line {seen[name]})"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            if name is not None:
-                seen[name] = line
-        return super().construct_mapping(node, deep)
+
+def _load(text):
+    """Return the data of a YAML text; raise MarkedYAMLError for what `rpiomega check` refuses on the workstation."""
+    loader = yaml.SafeLoader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    _walk(node, ())
+    return loader.construct_document(node)
+
+
+def _walk(node, parents):
+    if any(node is parent for parent in parents):
+        raise _error("an alias contains itself", node)
+    parents = (*parents, node)
+    if isinstance(node, yaml.MappingNode):
+        _keys(node)
+        for _, value in node.value:
+            _walk(value, parents)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _walk(value, parents)
+    elif node.style is None and node.tag.rpartition(":")[2] in NUMBERS:
+        # 010 is 8, 1:30 is 90: see `rpiomega.site.document.reading`.
+        try:
+            read_as = str(yaml.SafeLoader("").construct_object(node))
+        except ValueError:
+            read_as = "no date"
+        if read_as != node.value or node.tag.endswith("timestamp"):
+            raise _error(f'`{node.value}` without quotes is {read_as} to YAML; put it in quotes: "{node.value}"', node)
+
+
+def _keys(node):
+    """YAML keeps the last of two equal keys: a node would be lost without a word."""
+    seen = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _error("a key must be a plain word", key)
+        if key.tag not in KEYS:
+            raise _error(f'`{key.value}` is no text to YAML; put it in quotes: "{key.value}"', key)
+        if key.value in seen:
+            raise _error(f"`{key.value}` is there twice (first in line {seen[key.value]})", key)
+        seen[key.value] = key.start_mark.line + 1
+
+
+def _error(problem, node):
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def read(folder):
@@ -38,7 +75,7 @@ def read(folder):
     path = os.path.join(folder, NAME)
     try:
         with open(path, encoding="utf-8") as file:
-            found = yaml.load(file, _Loader)  # noqa: S506 - it is a SafeLoader
+            found = _load(file.read())
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}; {AGAIN}") from None
     except UnicodeDecodeError:
@@ -48,7 +85,7 @@ def read(folder):
         cause = " ".join(part for part in (error.context, error.problem) if part)
         where = f"{path}:{mark.line + 1}" if mark else path
         raise ValueError(f"{where}: not plain YAML: {cause}; correct it, or {AGAIN}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not plain YAML: {' '.join(str(error).split())}; {AGAIN}") from None
     if not isinstance(found, dict) or TOP not in found:
         raise ValueError(f"{path}: the top-level key `{TOP}` is missing; {AGAIN}")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from rpiomega import agent, move, report
+from rpiomega import agent, move, reach, report
 from rpiomega.bulk import Row
 from rpiomega.commands.options import over_ssh, ready
 from rpiomega.reboot import reboot as reboot_board
@@ -29,14 +29,15 @@ def address(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, reboot) 
     def one(row: Row) -> None:
         node = site.nodes[row.name]
         row.start("ssh")
-        remote = pool.remote(node.reach, row.log)
+        remote = reach.board(pool, site, node, row.log)
         remote.connect(wait)
         job = move.step(site, node, site_file.parent)
         remote, said = move.settle(remote, row.event, job, dry_run)
         if said:
             row.notes.append(said)
         nodes = {name: other.address for name, other in site.nodes.items()}
-        agent.run(remote, [{"step": "hostname", "args": {"name": node.name, "nodes": nodes}}], row.event, dry_run)
+        named = {"name": node.name, "cluster": site.cluster, "nodes": nodes}
+        agent.run(remote, [{"step": "hostname", "args": named}], row.event, dry_run)
         if reboot and not dry_run:
             row.start("reboot")
             reboot_board(remote, node, row.event)

@@ -81,7 +81,7 @@ def ready(
         bulk = Bulk(dict.fromkeys(names), folder, jobs, report.console())
     except OSError as error:
         raise click.UsageError(f"logs cannot be written to {folder}: {error.strerror}") from None
-    return site, Pool(settings), bulk
+    return site, Pool(settings, lambda text: click.echo(f"warning: {text}", err=True)), bulk
 
 
 def exit_code(bulk: Bulk, interrupted: bool, error: NodeError | None) -> int:

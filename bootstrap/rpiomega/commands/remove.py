@@ -8,6 +8,7 @@ from dataclasses import replace as changed
 
 import click
 
+from rpiomega import reach
 from rpiomega.commands.options import over_ssh, read_site, ready
 from rpiomega.errors import NodeError
 from rpiomega.remove import Master, Options, Removal, in_site
@@ -44,7 +45,7 @@ def remove(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, yes, forc
     options = Options(force_dead, replace, dry_run)
     with pool:
         try:
-            remote = pool.remote(site.master.reach)
+            remote = reach.board(pool, site, site.master)
             remote.connect(wait)
             master = Master(remote, site.master.name)
             run = Removal(site, site_file, name, options, master, click.echo)

@@ -7,7 +7,7 @@ import sys
 import click
 from click.core import ParameterSource
 
-from rpiomega import agent
+from rpiomega import agent, reach
 from rpiomega.bulk import Bulk
 from rpiomega.commands.options import over_ssh, ready
 from rpiomega.site import Site
@@ -50,7 +50,7 @@ def gather(pool: Pool, bulk: Bulk, site: Site, facts: dict[str, dict], wait: flo
 
     def ask(row):
         row.start("ssh")
-        remote = pool.remote(site.nodes[row.name].reach, row.log)
+        remote = reach.board(pool, site, site.nodes[row.name], row.log)
         remote.connect(wait)
         done = agent.run(remote, [{"step": "cluster_status", "args": {}}], row.event)
         facts[row.name] = done["cluster_status"]["data"]

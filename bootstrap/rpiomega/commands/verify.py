@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from rpiomega import reach
 from rpiomega.commands.options import over_ssh, ready
 from rpiomega.errors import NodeError
 from rpiomega.verify import checks, report
@@ -45,7 +46,7 @@ def verify(site_file, nodes, ssh_config, log_dir, jobs, wait, only, salt, instal
 
     def look(row):
         row.start("ssh")
-        remote = pool.remote(site.nodes[row.name].reach, row.log)
+        remote = reach.board(pool, site, site.nodes[row.name], row.log)
         remote.connect(wait)
         row.start("checks")
         if not salt:

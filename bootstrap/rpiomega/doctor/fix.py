@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from rpiomega import agent
+from rpiomega import agent, reach
 from rpiomega.bulk import Bulk, Row
 from rpiomega.doctor.finding import Finding
 from rpiomega.site import Site
@@ -31,7 +31,7 @@ class Fixer:
         return bulk.run(self._node, self.pool.cancel)
 
     def _node(self, row: Row) -> None:
-        remote = self.pool.remote(self.site.nodes[row.name].reach, row.log)
+        remote = reach.board(self.pool, self.site, self.site.nodes[row.name], row.log, any_mark=True)
         remote.connect(0)
         steps = [{"step": name, "args": {}} for name in STEPS if name in self.wanted.get(row.name, [])]
         done = agent.run(remote, steps, row.event)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from rpiomega import agent
+from rpiomega import agent, reach
 from rpiomega.bulk import Bulk, Row
 from rpiomega.doctor import judge, ports
 from rpiomega.doctor.finding import Finding, ordered
@@ -20,7 +18,6 @@ LISTEN_BOUND = 30.0
 # A node that is slow to come up is left out of the port tests; it does not hold up the others.
 STRAGGLER = 8.0
 EXAMINE_BOUND = 30.0
-PROBE = 2.0
 
 
 @dataclass
@@ -68,7 +65,7 @@ class Doctor:
 
     def _examine(self, row: Row) -> None:
         row.start("ssh")
-        remote = self.pool.remote(answering_first(self.site.nodes[row.name].reach, self.pool.settings.port), row.log)
+        remote = reach.board(self.pool, self.site, self.site.nodes[row.name], row.log, any_mark=True)
         remote.connect(self.wait)
         part = _Part(remote, row, self._steps(row.name), self._on_event)
         part.start()
@@ -143,25 +140,6 @@ class Doctor:
         if self.pool.stop.is_set():
             raise Stopped
         return reached
-
-
-def answering_first(destinations: list[str], port: int) -> list[str]:
-    """Return the destinations, those first that take a connection now; the node's own address (the last) before its
-    first one. Only the order changes: names of an ssh_config and jump hosts are for ssh to resolve."""
-    wanted = list(reversed(destinations))
-    if len(wanted) < 2:
-        return wanted
-    with ThreadPoolExecutor(len(wanted)) as tries:
-        answers = dict(zip(wanted, tries.map(lambda at: _answers(at, port), wanted), strict=True))
-    return sorted(wanted, key=lambda at: not answers[at])
-
-
-def _answers(at: str, port: int) -> bool:
-    try:
-        with socket.create_connection((at, port), timeout=PROBE):
-            return True
-    except OSError:
-        return False
 
 
 class _Part:

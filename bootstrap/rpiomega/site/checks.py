@@ -37,6 +37,15 @@ def warnings(site: Site) -> list[str]:
     return []
 
 
+def _same(host: str) -> str:
+    """Return a host's name or address in the one way that all its spellings share (RFC 4343, RFC 5952)."""
+    address, _, zone = host.partition("%")
+    try:
+        return ipaddress.ip_address(address).compressed + (f"%{zone}" if zone else "")
+    except ValueError:
+        return host.lower().rstrip(".")
+
+
 def _roles(site: Site) -> Iterator[Problem]:
     masters = [name for name, node in site.nodes.items() if "master" in node.roles]
     if not masters:
@@ -78,14 +87,32 @@ def _addresses(site: Site) -> Iterator[Problem]:
         elif any(address in taken for taken in NO_BOARDS):
             yield Problem(key, f"{node.address} is no address that a board can have", "choose one of your network")
         owners.setdefault(node.address, name)
-        reached = node.host or node.address
+        reached = _same(node.host) or node.address
         if reached in hosts and (node.host or reached != site.nodes[hosts[reached]].address):
             cause = f"{reached} is where {hosts[reached]} is reached too"
             yield Problem(("nodes", name, "host" if node.host else "address"), cause, "they are two boards")
         hosts.setdefault(reached, name)
+    yield from _shifted(site, owners)
     gateway = site.network.gateway
     if gateway and ipaddress.ip_address(gateway) not in network:
         yield Problem(("network", "gateway"), f"{gateway} is not in the nodes' network", span)
+
+
+def _shifted(site: Site, owners: dict[str, str]) -> Iterator[Problem]:
+    """Yield each node whose `host` is the address of another one: one of the two would be taken for the other."""
+    for name, node in site.nodes.items():
+        owner = owners.get(node.host)
+        if not owner and node.host.lower().removesuffix(".local") in site.nodes:
+            owner = node.host.lower().removesuffix(".local")
+        if owner in (None, name):
+            continue
+        if node.host in owners:
+            cause = f"{node.host} is where {name} is reached now (its `host`), and the address of {owner}"
+            cure = f"move {name} first, with another address for {owner}; then delete `host` of {name}"
+            yield Problem(("nodes", owner, "address"), cause, cure)
+        else:
+            cause = f"{node.host} is the name of the node {owner}"
+            yield Problem(("nodes", name, "host"), cause, f"write the address at which {name} is reached now")
 
 
 def _files(site: Site, base: Path) -> Iterator[Problem]:

@@ -75,6 +75,8 @@ def _bounds(metadata: Any) -> dict:
         if isinstance(item, AfterValidator) and isinstance(item.func, Shape):
             found |= {"pattern": item.func.pattern, "is": item.func.what, "allowed": item.func.allowed}
             found |= {"hidden": True} if item.func.hidden else {}
+            found |= {"max_bytes": item.func.max_bytes} if item.func.max_bytes else {}
+            found |= {"ipv6": True} if item.func.ipv6 else {}
         for ours, theirs in (("min", "ge"), ("max", "le"), ("min_length", "min_length")):
             if getattr(item, theirs, None) is not None:
                 found[ours] = getattr(item, theirs)

@@ -15,10 +15,26 @@ _KEYS = {_TEXT, "tag:yaml.org,2002:merge"}
 _JINJA = re.compile(r"\{\{|\{%|\{#")
 
 
+def reading(node: yaml.ScalarNode) -> object:
+    """Return what YAML makes of a value without quotes, if it is a date or another number; None if it is as it seems.
+
+    `omega_site_file` decides the same on the master. Source: yaml.org/type/int.html, float.html, timestamp.html.
+    """
+    kind = node.tag.rpartition(":")[2]
+    if node.style is not None or kind not in ("int", "float", "timestamp"):
+        return None
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except ValueError:
+        return "no date"
+    return value if kind == "timestamp" or str(value) != node.value else None
+
+
 class Document:
     """A parsed YAML file: `data` (plain objects), `lines` (key path -> line number), `problems`.
 
-    `plain` maps a key path to the text of its value, where that stands there without quotes.
+    `plain` maps a key path to the text of its value, where that stands there without quotes; `odd` are problems of
+    values that YAML reads as something else than they seem (010 is 8, 1:30 is 90).
     """
 
     def __init__(self, text: str):
@@ -26,6 +42,7 @@ class Document:
         self.lines: dict[tuple, int] = {}
         self.plain: dict[tuple, str] = {}
         self.problems: list[Problem] = []
+        self.odd: list[Problem] = []
         self._parse(text)
 
     def line(self, key: tuple) -> int | None:
@@ -62,6 +79,12 @@ class Document:
         parents = parents | {id(node)}
         if isinstance(node, yaml.ScalarNode) and node.style is None:
             self.plain[path] = node.value
+            value = reading(node)
+            if value is not None:
+                cure = f'put it in quotes: "{node.value}"'
+                cure = f"write {value}, or {cure}" if isinstance(value, int) else cure
+                line = node.start_mark.line + 1
+                self.odd.append(Problem(path, f"`{node.value}` without quotes is {value} to YAML", cure, line))
         elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._walk(item, (*path, index), parents)

@@ -45,6 +45,9 @@ def load(path: Path) -> Site:
         site, more = _validate(document.data, document.plain)
         said = {problem.key for problem in found}
         found += [problem for problem in more if problem.key not in said]
+        # Where the schema has refused the value, it has said so in the key's own terms.
+        said = {problem.key for problem in found}
+        found += [problem for problem in document.odd if _merged(problem.key) not in said]
     if site and not found:
         found += [_below_top(problem) for problem in checks.problems(site, path.parent)]
     if found:
@@ -63,6 +66,11 @@ def _validate(data: object, plain: dict[tuple, str]) -> tuple[Site | None, list[
     except ValidationError as error:
         details = _joined(error.errors(include_url=False))
         return None, extra + [_below_top(_translate(item, plain.get((TOP, *item["loc"])))) for item in details]
+
+
+def _merged(key: tuple) -> tuple:
+    """Return the key path that a value below a merge key (`<<`) gets."""
+    return tuple(part for part in key if part != "<<")
 
 
 def _top(data: object) -> str:

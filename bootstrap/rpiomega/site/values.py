@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -19,23 +20,39 @@ class Section(BaseModel):
 class Shape:
     """A text that fully matches `pattern`: `what` it is ("an IPv4 address"), and how to write it.
 
-    `hidden`: what does not match may hold a secret, so no error shows it.
+    `hidden`: what does not match may hold a secret, so no error shows it; `max_bytes`: its length as UTF-8, 0: any;
+    `ipv6`: a text with a colon is an IPv6 address, which no pattern describes well.
     """
 
     pattern: str
     what: str
     allowed: str
     hidden: bool = False
+    max_bytes: int = 0
+    ipv6: bool = False
+
+    def fits(self, value: str) -> bool:
+        """Return whether a text is of this shape; `omega_site_check` decides the same on the master."""
+        if not re.fullmatch(self.pattern, value):
+            return False
+        if self.max_bytes and len(value.encode("utf-8", "surrogatepass")) > self.max_bytes:
+            return False
+        try:
+            return not (self.ipv6 and ":" in value and not ipaddress.IPv6Address(value.partition("%")[0]))
+        except ValueError:
+            return False
 
     def __call__(self, value: str) -> str:
-        if not re.fullmatch(self.pattern, value):
+        if not self.fits(value):
             shown = "what is written here" if self.hidden else f'"{value[:40]}"'
             raise ValueError(f"{shown} is not {self.what}|{self.allowed}")
         return value
 
 
-def _text(pattern: str, what: str, allowed: str, hidden: bool = False):
-    return Annotated[str, AfterValidator(Shape(pattern, what, allowed, hidden))]
+def _text(pattern: str, what: str, allowed: str, hidden: bool = False, max_bytes: int = 0, ipv6: bool = False):
+    # \d is any script's digit for Python.
+    shape = Shape(pattern.replace(r"\d", "[0-9]"), what, allowed, hidden, max_bytes, ipv6)
+    return Annotated[str, AfterValidator(shape)]
 
 
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -45,13 +62,18 @@ _OPENSSH = r"[^\s#]+\s.*\b(ssh|sk-ssh|ecdsa)-\S+\s+AAAA[\s\S]*"
 
 Address = _text(rf"({_BYTE}\.){{3}}{_BYTE}", "an IPv4 address", "write four numbers from 0 to 255, as 192.168.1.10")
 Name = _text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a host name", _LABEL)
+# A name of digits and dots alone is an address that is wrong: ssh would take 192.168.57 for 192.168.0.57.
+_HOST = rf"({_BYTE}\.){{3}}{_BYTE}|(?![0-9.]+$)[A-Za-z0-9]([A-Za-z0-9._-]{{0,251}}[A-Za-z0-9])?"
+_IPV6 = r"(?=[^%]*:[^%]*:)[0-9A-Fa-f:.]+"
 Host = _text(
-    r"|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?",
+    rf"|{_HOST}|{_IPV6}(%[A-Za-z0-9._-]+)?",
     "a host name or address",
-    "what you would give to ssh, without the user",
+    "what you would give to ssh, without user and port; a port goes into users.port or your ssh_config",
+    ipv6=True,
 )
 Interface = _text(r"[A-Za-z0-9._-]{0,15}", "an interface", "write eth0 or wlan0")
-Ssid = _text(r"[^\0\r\n]{1,32}", "a network's name", "1 to 32 characters")
+# IEEE 802.11: an SSID is 0 to 32 octets.
+Ssid = _text(r"[^\0\r\n]{1,32}", "a network's name", "1 to 32 bytes of UTF-8: ä is two, an emoji four", max_bytes=32)
 Country = _text(r"([A-Z]{2})?", "a country code", "two capitals, as GB or DE")
 Login = _text(r"[a-z_][a-z0-9_-]{0,31}", "a login name", "small letters, digits, _ and -, as in /etc/passwd")
 Timezone = _text(r"|[A-Za-z_]+(/[A-Za-z0-9_+-]+)*", "a time zone", "write Europe/Berlin")
@@ -65,9 +87,7 @@ SaltVersion = _text(r"\d{4}(\.\d+)?", "a Salt release", 'write "3008" for its ne
 DockerVersion = _text(
     r"|(\d+:)?\d+(\.\d+)*(-[A-Za-z0-9.+~-]+)?", "a Docker release", "write 28.5.1, or the whole version as apt shows it"
 )
-TimeServer = _text(
-    r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:.]+", "a host name or address", "write one server a line"
-)
+TimeServer = _text(rf"{_HOST}|{_IPV6}", "a host name or address", "write one server a line, without a port", ipv6=True)
 TimeOfDay = _text(r"([01]\d|2[0-3]):[0-5]\d", "a time of day", 'write it in quotes, as "02:30"')
 Size = _text(r"|[1-9]\d*[KMG]", "a size", "write 64M or 1G")
 Image = _text(r"[a-z0-9][A-Za-z0-9._:/@-]*", "an image reference", "write repository:tag")

@@ -13,6 +13,7 @@ from pathlib import Path
 from rpiomega.errors import NodeError
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Remote
+from rpiomega.ssh_config import known_as, path_value, plain, value
 
 FOLDER = Path(__file__).resolve().parents[3] / "tests" / "verify"
 BOUND = 900.0
@@ -104,13 +105,16 @@ def over_ssh(site_file: Path, node: Node, remote: Remote, only: str = "") -> lis
 
 def ssh_config(remote: Remote, name: str) -> str:
     """Return an ssh_config by which testinfra reaches the node, through the connection that `remote` has open."""
-    settings = remote.pool.settings
-    lines = [f"Host {name}", f"    HostName {remote.at}", f"    User {settings.user}", f"    Port {settings.port}"]
-    lines += [f'    ControlPath "{remote.pool.folder}/%C"', "    BatchMode yes", "    LogLevel ERROR"]
+    settings, shown = remote.pool.settings, remote.effective()
+    lines = [f"Host {name}", f"    HostName {remote.at}", f"    User {settings.user}"]
+    lines += [f"    Port {value(shown, 'port', '22')}", f"    HostKeyAlias {known_as(shown)}"]
+    lines += [f'    ControlPath "{remote.control_path(remote.at)}"', "    BatchMode yes", "    LogLevel ERROR"]
+    lines += [f"    {key} {setting}" for key, setting in plain().items()]
+    for key in ("ProxyJump", "ProxyCommand"):
+        lines += [f"    {key} {value(shown, key.lower())}"] if value(shown, key.lower()) else []
     if settings.identity:
         lines += [f'    IdentityFile "{settings.identity}"', "    IdentitiesOnly yes"]
-    if settings.known_hosts:
-        lines += [f'    UserKnownHostsFile "{settings.known_hosts}"']
+    lines += [f"    UserKnownHostsFile {' '.join(path_value(Path(path)) for path in remote.files(shown))}"]
     include = settings.config or Path.home() / ".ssh" / "config"
     lines += [f'Include "{include}"'] if include.exists() else []
     return "\n".join(lines) + "\n"

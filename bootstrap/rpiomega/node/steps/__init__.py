@@ -18,6 +18,7 @@ from rpiomega.node.steps.rootfs import Rootfs
 from rpiomega.node.steps.salt import Salt
 from rpiomega.node.steps.sources import Sources
 from rpiomega.node.steps.sshd import Sshd
+from rpiomega.node.steps.standing import Standing
 from rpiomega.node.steps.swap import Swap
 from rpiomega.node.steps.timezone import Timezone
 
@@ -29,4 +30,4 @@ STEPS |= {step.name: step for step in (Network, Confirm, Status)}
 # The doctor's: the first four change nothing.
 STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
 STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
-STEPS |= {step.name: step for step in (ClusterStatus, SiteFile, Answering, Synced)}
+STEPS |= {step.name: step for step in (ClusterStatus, SiteFile, Answering, Synced, Standing)}

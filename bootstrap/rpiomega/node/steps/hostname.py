@@ -6,6 +6,7 @@ import os
 import re
 import socket
 
+from rpiomega.node import mark
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 from rpiomega.node.steps.machineid import in_swarm
@@ -29,39 +30,79 @@ manage_etc_hosts: false
 def edit_hosts(text: str, name: str, old: str, others: dict[str, str]) -> str:
     """Return hosts(5) text with `name` at 127.0.1.1 in the place of `old`, and the cluster's `others` in one block.
 
-    `others` is name -> address. All other lines and aliases stay as they are.
+    `others` is name -> address. The first name of a line is the canonical one (`hostname -f`): order, domains, aliases
+    and remarks stay as they are, and so do all other lines.
     """
-    text = _STRAY.sub("", _BLOCK.sub("", text))
-    lines, placed = [], False
-    for line in text.splitlines():
-        words = line.partition("#")[0].split()
-        if words and words[0] == "127.0.1.1":
-            if placed:
-                rest = [word for word in words[1:] if word not in (name, old)]
-                if not rest:
-                    continue
-                line = _replaced(line, ["127.0.1.1", *rest])
-            else:
-                aliases = [word for word in words[1:] if word not in (name, old)]
-                wanted = ["127.0.1.1", name, *aliases]
-                line = line if words == wanted else _replaced(line, wanted)
-                placed = True
-        lines.append(line)
-    if not placed:
+    old, _, domain = old.partition(".")
+    old = "" if old.lower() in ("localhost", name) else old.lower()
+    lines = [_renamed(line, old, name) for line in _STRAY.sub("", _BLOCK.sub("", text)).splitlines()]
+    own = next((i for i, line in enumerate(lines) if _own(line, name)), None)
+    if own is None:
         after = next((i for i, line in enumerate(lines) if line.split()[:1] == ["127.0.0.1"]), -1) + 1
-        lines.insert(after, f"127.0.1.1\t{name}")
+        lines.insert(after, f"127.0.1.1\t{' '.join([*_full_names(lines, name, domain), name])}")
+        own = after
+    elif name not in _lower(lines[own]):
+        lines[own] = _line([*_words(lines[own]), name], lines[own])  # the full name alone
+    rest = [_without(line, name) for line in lines[own + 1 :]]
+    lines = [*lines[: own + 1], *(line for line in rest if line is not None)]
     if others:
         lines += [BEGIN, *(f"{address}\t{other}" for other, address in others.items()), END]
     return "\n".join(lines) + "\n"
 
 
-def _replaced(line: str, words: list[str]) -> str:
-    comment = line.partition("#")[2]
-    return f"{words[0]}\t{' '.join(words[1:])}" + (f" #{comment}" if comment else "")
+def _words(line: str) -> list[str]:
+    return line.partition("#")[0].split()
+
+
+def _lower(line: str) -> list[str]:
+    return [word.lower() for word in _words(line)]
+
+
+def _own(line: str, name: str) -> bool:
+    words = _lower(line)
+    return words[:1] == ["127.0.1.1"] and any(word == name or word.startswith(f"{name}.") for word in words[1:])
+
+
+def _full_names(lines: list[str], name: str, domain: str) -> list[str]:
+    """Return the name with its domain, as the lines of this machine or its old host name have it; or nothing."""
+    found = [word for line in lines if _loopback(line) for word in _words(line)[1:]]
+    return next(([word] for word in found if word.lower().startswith(f"{name}.")), [f"{name}.{domain}"] * bool(domain))
+
+
+def _loopback(line: str) -> bool:
+    address = (_words(line) or [""])[0]
+    return address.startswith("127.") or address == "::1"
+
+
+def _renamed(line: str, old: str, name: str) -> str:
+    """Return a line of this machine with its new name in the place of the old one, with the same domain."""
+    words = _words(line)
+    if not old or not _loopback(line) or not any(word.partition(".")[0].lower() == old for word in words[1:]):
+        return line
+    new = [name + word[len(old) :] if word.partition(".")[0].lower() == old else word for word in words[1:]]
+    return _line([words[0], *dict.fromkeys(new)], line)
+
+
+def _without(line: str, name: str) -> str | None:
+    """Return a later line of 127.0.1.1 without the name, None if nothing is left of it."""
+    words = _words(line)
+    if words[:1] != ["127.0.1.1"] or name not in _lower(line):
+        return line
+    rest = [word for word in words[1:] if word.lower() != name]
+    return _line([words[0], *rest], line) if rest else None
+
+
+def _line(words: list[str], line: str) -> str:
+    """Return a line of these words, with the gap after the address and the remark of `line`."""
+    body, mark, comment = line.partition("#")
+    gap = re.match(r"\s*\S+(\s+)", body)
+    return f"{words[0]}{gap[1] if gap else chr(9)}{' '.join(words[1:])}" + (f" #{comment}" if mark else "")
 
 
 class Hostname(Step):
-    """Arguments: `name`; `nodes` (name -> address of the whole cluster); `renew`: also on a copy of a member's card."""
+    """Arguments: `name`; `cluster`: written down with the name as the board's mark; `nodes` (name -> address of the
+    whole cluster); `renew`: also on a copy of a member's card.
+    """
 
     name = "hostname"
 
@@ -110,6 +151,8 @@ class Hostname(Step):
         others = {other: address for other, address in nodes.items() if other != name}
         hosts = edit_hosts(self.board.read("/etc/hosts") or "127.0.0.1\tlocalhost\n", name, old, others)
         wanted = [File("/etc/hosts", hosts), File("/etc/hostname", f"{name}\n")]
+        if self.args.get("cluster"):
+            wanted.append(File(mark.PATH, mark.text(self.args["cluster"], name), 0o644))
         if self.board.exists("/etc/cloud"):
             wanted.append(File("/etc/cloud/cloud.cfg.d/99-rpiomega-hostname.cfg", CLOUD))
             if any(_MANAGES_HOSTS.search(self.board.read(path) or "") for path in _USER_DATA):

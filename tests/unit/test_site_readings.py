@@ -1,0 +1,174 @@
+"""Values that YAML reads as something else than they seem: one verdict on the workstation and on the master."""
+
+import omega_site_check
+import omega_site_file
+import pytest
+from rpiomega.site import SiteError, load
+
+HEAD = "rpiomega:\n  cluster: home\n  nodes:\n    pi1:\n      address: 192.168.1.10\n      roles: [master, manager]\n"
+
+
+def verdicts(tmp_path, lines, head=HEAD):
+    """Return what workstation and master say about the same file, each as one text; empty: nothing."""
+    path = tmp_path / "site.sls"
+    path.write_bytes(head.encode() + (lines if isinstance(lines, bytes) else lines.encode()))
+    try:
+        load(path)
+        here = ""
+    except SiteError as error:
+        here = str(error)
+    try:
+        site = omega_site_file.read(str(tmp_path))
+        there = "\n".join(omega_site_check.problems(site) or omega_site_file.clashes(site))
+    except ValueError as error:
+        there = str(error)
+    return here, there
+
+
+LABEL = "      labels: {{rack: {}}}\n"
+ODD = ["010", "1:30", "0x10", "0b11", "1_000", "+5", "-0", "12:34:56", "190:20:30", "007"]
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_a_label_that_is_another_number_to_yaml_wants_quotes(tmp_path, value):
+    here, there = verdicts(tmp_path, LABEL.format(value))
+    line = len(HEAD.splitlines()) + 1
+    for said in (here, there):
+        assert f"site.sls:{line}: " in said and f"`{value}` without quotes is " in said
+        assert f'put it in quotes: "{value}"' in said
+    assert ":7: rpiomega.nodes.pi1.labels.rack: " in here
+    assert verdicts(tmp_path, LABEL.format(f'"{value}"')) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "value", ["8", "-3", "0", "a", "1e3", "1.2.3", '"010"', "'1:30'", "!!str 010", "0o10", "host:1"]
+)
+def test_a_label_that_is_what_it_seems_is_taken(tmp_path, value):
+    assert verdicts(tmp_path, LABEL.format(value)) == ("", "")
+
+
+REFUSED = [
+    LABEL.format("yes"),
+    LABEL.format("28.5"),
+    LABEL.format(".inf"),
+    LABEL.format("2026-01-02"),
+    LABEL.format("~"),
+    "      labels: {010: a}\n",
+    "      labels: {on: a}\n",
+    "      labels: {a: b, a: c}\n",
+    "      host: 192.168.1.57:2222\n",
+    "      host: '[192.168.1.57]:22'\n",
+    "      host: pi@192.168.1.57\n",
+    "      host: ssh://192.168.1.57\n",
+    "      host: 192.168.1.300\n",
+    "      host: 192.168.57\n",
+    "      host: 3232235833\n",
+    "      host: '3232235833'\n",
+    "      host: 1:2\n",
+    "      host: 'fe80::1::2'\n",
+    "      host: 'raspberrypi.local:22'\n",
+    "      host: '-oProxyCommand=x'\n",
+    "      interface: no\n",
+    "  users: {port: 022}\n",
+    "  users: {port: 1:30}\n",
+    "  users: {admin: no}\n",
+    "  users: {admin: 0123}\n",
+    "  system: {locale: 1.5}\n",
+    "  system: {timezone: 2026-01-01}\n",
+    "  network: {prefix: 0x18}\n",
+    "  network: {prefix: 24.0}\n",
+    "  network: {wifi: {ssid: 0123}}\n",
+    "  network: {wifi: {ssid: yes}}\n",
+    "  network: {wifi: {ssid: ''}}\n",
+    "  network: {wifi: {ssid: " + "ä" * 17 + "}}\n",
+    "  network: {wifi: {ssid: " + "a" * 33 + "}}\n",
+    "  network: {wifi: {ssid: home, country: NO}}\n",
+    "  network: {wifi: {ssid: home, country: no}}\n",
+    "  network: {wifi: {ssid: home, country: Germany}}\n",
+    "  docker: {version: 28.10}\n",
+    "  docker: {version: 28.5}\n",
+    "  docker: {daemon: {mtu: 01400}}\n",
+    "  docker: {daemon: {a: {b: 1:30}}}\n",
+    "  docker: {daemon: {a: .inf}}\n",
+    "  docker: {daemon: {010: a}}\n",
+    "  docker: {daemon: {a: 2026-01-01}}\n",
+    "  b2: {version: 5.0}\n",
+    "  upgrades: {start: '0２:30'}\n",
+    "  time: {servers: ['192.168.1.1:123']}\n",
+    "  swarm: {stacks: {web: {compose: a.yml, env: {PORT: 8080}}}}\n",
+    "  swarm: {cert_expiry: 90}\n",
+    "  packages: &a {extra: *a}\n",
+    b"  cluster2: caf\xe9\n",
+    "\tusers: {}\n",
+]
+
+
+@pytest.mark.parametrize("lines", REFUSED)
+def test_both_refuse(tmp_path, lines):
+    here, there = verdicts(tmp_path, lines)
+    assert here and there
+    assert "Traceback" not in here + there
+
+
+TAKEN = [
+    "      host: fe80::1%eth0\n",
+    "      host: '2001:db8::1'\n",
+    "      host: pi1\n",
+    "      host: raspberrypi.local\n",
+    "      host: my_pi.example.com\n",
+    "  network: {wifi: {ssid: " + "ä" * 16 + "}}\n",
+    '  network: {wifi: {ssid: "0123", country: "NO"}}\n',
+    '  network: {wifi: {ssid: "yes"}}\n',
+    "  network: {wifi: {ssid: 'a b: #c'}}\n",
+    "  network: {manage: no}\n",
+    "  users: {port: 2222}\n",
+    '  upgrades: {start: "02:30"}\n',
+    "  upgrades: {start: 02:30}\n",
+    "  docker: {daemon: {mtu: 1400, debug: true, a: 1.5, b: null}}\n",
+    "  packages: &a {extra: [vim]}\n",
+]
+
+
+@pytest.mark.parametrize("lines", TAKEN)
+def test_both_take(tmp_path, lines):
+    assert verdicts(tmp_path, lines) == ("", "")
+
+
+def test_digits_of_other_scripts_are_no_address(tmp_path):
+    here, there = verdicts(tmp_path, "", HEAD.replace("192.168.1.10", "1٩2.168.1.10"))
+    assert "is not an IPv4 address" in here and "is not an IPv4 address" in there
+
+
+def test_a_byte_order_mark_is_no_defect(tmp_path):
+    assert verdicts(tmp_path, "", "\ufeff" + HEAD) == ("", "")
+
+
+SHIFTED = """
+rpiomega:
+  cluster: home
+  nodes:
+    pi-1: {host: 192.168.1.57, address: 192.168.1.58, roles: [master, manager]}
+    pi-2: {host: HOST, address: 192.168.1.59}
+"""
+
+
+@pytest.mark.parametrize("host", ["192.168.1.58", "pi-1", "PI-1.local"])
+def test_a_node_that_is_now_where_another_will_be_is_refused(tmp_path, host):
+    path = tmp_path / "site.sls"
+    path.write_text(SHIFTED.replace("HOST", host))
+    with pytest.raises(SiteError) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    if host.startswith("192"):
+        assert problem.key == ("rpiomega", "nodes", "pi-1", "address") and "where pi-2 is reached now" in problem.cause
+        assert problem.allowed.startswith("move pi-2 first")
+    else:
+        assert problem.key == ("rpiomega", "nodes", "pi-2", "host") and "the name of the node pi-1" in problem.cause
+
+
+@pytest.mark.parametrize(("one", "two"), [("pi.local", "PI.local."), ("fe80::1%eth0", "fe80:0::1%eth0")])
+def test_one_host_in_two_spellings_is_one_host(tmp_path, one, two):
+    path = tmp_path / "site.sls"
+    path.write_text(SHIFTED.replace("192.168.1.57", f"'{one}'").replace("HOST", f"'{two.rstrip('.')}'"))
+    with pytest.raises(SiteError, match="is where pi-1 is reached too"):
+        load(path)
