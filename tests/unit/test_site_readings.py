@@ -1,8 +1,8 @@
 """Values that YAML reads as something else than they seem: one verdict on the workstation and on the master."""
 
-import omega_site_check
-import omega_site_file
 import pytest
+from omega.site import check as site_check
+from omega.site import file as site_file
 from rpiomega.site import SiteError, load
 
 HEAD = "rpiomega:\n  cluster: home\n  nodes:\n    pi1:\n      address: 192.168.1.10\n      roles: [master, manager]\n"
@@ -18,8 +18,8 @@ def verdicts(tmp_path, lines, head=HEAD):
     except SiteError as error:
         here = str(error)
     try:
-        site = omega_site_file.read(str(tmp_path))
-        there = "\n".join(omega_site_check.problems(site) or omega_site_file.clashes(site))
+        site = site_file.read(str(tmp_path))
+        there = "\n".join(site_check.problems(site) or site_file.clashes(site))
     except ValueError as error:
         there = str(error)
     return here, there
