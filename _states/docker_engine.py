@@ -7,6 +7,8 @@ is reachable again: applied to all nodes at once, one manager restarts at a time
 import json
 import os
 
+import omega_apt
+import omega_apt_rules
 import omega_consul
 import omega_docker
 import omega_docker_config
@@ -16,7 +18,6 @@ import omega_docker_settings
 import omega_docker_turn
 import omega_files
 from omega_docker_service import Service
-from salt.exceptions import CommandExecutionError
 
 HELD = "/var/lib/rpiomega/docker-held.json"
 ANSWER_BOUND = 120
@@ -72,7 +73,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
             return {**ret, "result": None, "comment": "Docker's packages would change"} if made.changes else ret
         if made.touches:
             _fetch(made)
-    except docker_packages.PackageError as error:
+    except omega_apt.AptError as error:
         return {**ret, "result": False, "changes": {}, "comment": str(error)}
     problem = _stopping(lambda: _install(made)) if made.touches else None
     problem = problem or docker_packages.mark(made)
@@ -145,7 +146,7 @@ def _happened(names, before):
     """Return what did change of these packages, however far apt came."""
     try:
         now = docker_packages.look(names)["installed"]
-    except docker_packages.PackageError:
+    except omega_apt.AptError:
         return {}
     pairs = {name: {"old": before.get(name, ""), "new": now.get(name, "")} for name in names}
     return {name: pair for name, pair in pairs.items() if pair["old"] != pair["new"]}
@@ -154,7 +155,7 @@ def _happened(names, before):
 def _fetch(made):
     try:
         docker_packages.fetch(made)
-    except docker_packages.PackageError:
+    except omega_apt.AptError:
         # The mirror may have moved on since the lists were fetched.
         _refresh()
         docker_packages.fetch(made)
@@ -163,10 +164,14 @@ def _fetch(made):
 def _refresh():
     """Fetch the package lists; return what went wrong in words, or None."""
     try:
-        __salt__["pkg.refresh_db"]()
-    except CommandExecutionError as error:
-        return f"the package lists cannot be fetched: {docker_packages.words(str(error))}; see `apt-get update`"
-    return None
+        output = omega_apt.update()
+    except omega_apt.AptError as error:
+        return f"the package lists cannot be fetched: {error}"
+    if not output:
+        return None
+    known = omega_apt_rules.explain(output)
+    cause = "; ".join(known) if known else f"{omega_apt_rules.errors(output)[0]}; see `apt-get update`"
+    return f"the package lists cannot be fetched: {cause}"
 
 
 def _install(made):

@@ -2,24 +2,18 @@
 
 import os
 import re
-import subprocess
-import time
 from dataclasses import dataclass, field
 
+import omega_apt
 import omega_docker_data
 import omega_files
 
-APT = ("apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2")
-KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
-BOUND = 1800
-LOCK_BOUND = 120
-LOCKED = "Could not get lock"
 ENGINES = ("docker-ce", "docker.io")
 # Debian leaves it in the data root as docker.io is removed, and purging docker.io then runs it: it deletes all data.
 NUKE = "nuke-graph-directory.sh"
 
 
-class PackageError(Exception):
+class PackageError(omega_apt.AptError):
     """Docker cannot be had as the site wants it; the text says what to do next."""
 
 
@@ -147,10 +141,10 @@ def _refuse_downgrade(made, engine, state, allowed):
 def look(names):
     """Return the `state` that `plan` wants, of these packages."""
     row = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
-    shown = _run("dpkg-query", "-W", "-f", row, *names).stdout
+    shown = omega_apt.run("dpkg-query", "-W", "-f", row, *names).stdout
     rows = [line.split("\t") for line in shown.splitlines()]
     offered = {}
-    for line in _run("apt-cache", "madison", *names).stdout.splitlines():
+    for line in omega_apt.run("apt-cache", "madison", *names).stdout.splitlines():
         name, version, source = (part.strip() for part in line.split("|"))
         if source.endswith("Packages") and version not in offered.setdefault(name, []):
             offered[name].append(version)
@@ -174,9 +168,10 @@ def foresee(made):
 
     :raises PackageError: it cannot, or something else would have to go
     """
-    done = _apt("--simulate", *arguments(made))
+    done = omega_apt.get("--simulate", *arguments(made))
     if done.returncode:
-        raise PackageError(f"apt cannot install Docker: {_said(done)}; see `apt-cache policy {' '.join(made.install)}`")
+        names = " ".join(made.install)
+        raise PackageError(f"apt cannot install Docker: {omega_apt.problem(done)}; see `apt-cache policy {names}`")
     gone = set(re.findall(r"^Remv (\S+)", done.stdout, re.MULTILINE)) - set(made.remove)
     others = sorted(name for name in gone if not name.startswith("docker-ce"))
     if others:
@@ -188,22 +183,22 @@ def fetch(made):
 
     :raises PackageError: a package source does not answer, or another apt does not end
     """
-    done = _apt("--download-only", *arguments(made))
+    done = omega_apt.get("--download-only", *arguments(made))
     if done.returncode:
-        cure = "wait for that process to end" if LOCKED in done.stderr else "check network and clock of this node"
-        raise PackageError(f"Docker's packages cannot be fetched: {_said(done)}; {cure}")
+        raise PackageError(f"Docker's packages cannot be fetched: {omega_apt.problem(done)}")
 
 
 def carry_out(made):
     """Install and remove; return what went wrong in words, or None."""
     try:
-        done = _apt(*KEEP, *arguments(made))
-    except PackageError as error:
+        done = omega_apt.get(*arguments(made))
+    except omega_apt.AptError as error:
         return f"apt could not finish, and Docker may be off: {error}, then `dpkg --configure -a`"
     finally:
         omega_files.remove(os.path.join(omega_docker_data.DEFAULT, NUKE))
     if done.returncode:
-        return f"apt could not finish, and Docker may be off: {_said(done)}; see `dpkg --audit`, /var/log/apt/term.log"
+        what = omega_apt.problem(done)
+        return f"apt could not finish, and Docker may be off: {what}; see `dpkg --audit`, /var/log/apt/term.log"
     return None
 
 
@@ -212,38 +207,9 @@ def mark(made):
     for verb, names in (("hold", made.hold), ("unhold", made.unhold)):
         if names:
             try:
-                done = _run("apt-mark", verb, *names)
-            except PackageError as error:
+                done = omega_apt.run("apt-mark", verb, *names)
+            except omega_apt.AptError as error:
                 return str(error)
             if done.returncode:
-                return f"`apt-mark {verb} {' '.join(names)}` failed: {_said(done)}"
+                return f"`apt-mark {verb} {' '.join(names)}` failed: {omega_apt.problem(done)}"
     return None
-
-
-def words(text):
-    """Return the first thing that apt calls an error in its output, or its first line."""
-    lines = [line for line in text.splitlines() if line.startswith("E: ")] or text.splitlines()
-    return lines[0] if lines else ""
-
-
-def _said(done):
-    return words(done.stderr) or f"exit code {done.returncode}"
-
-
-def _apt(*options):
-    """Run apt-get once no other does: by itself it waits for dpkg's lock, and not for that of the downloads."""
-    end = time.monotonic() + LOCK_BOUND
-    while True:
-        done = _run(*APT, *options)
-        if LOCKED not in done.stderr or time.monotonic() > end:
-            return done
-        time.sleep(1)
-
-
-def _run(*command):
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C.UTF-8"}
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, env=environment)
-    except subprocess.TimeoutExpired:
-        cause = f"`{command[0]}` did not end within {BOUND} s"
-        raise PackageError(f"{cause}; see `pgrep -a apt`, `pgrep -a dpkg`") from None

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 
+import omega_apt_sources
 import omega_openpgp
 import pytest
 
@@ -31,13 +32,15 @@ def server(tmp_path):
 
 
 @pytest.fixture
-def present(states, tmp_path):
-    def call(function, *arguments, test=False, refresh=False):
+def present(states, tmp_path, monkeypatch):
+    # The state's own paths, under a root of the test.
+    monkeypatch.setattr(omega_apt_sources, "PARTS", str(tmp_path / "sources"))
+    monkeypatch.setattr(omega_apt_sources, "MAIN", str(tmp_path / "sources.list"))
+
+    def call(function, *arguments, test=False, refresh=False, **more):
         with states(test=test) as loaded:
-            # The state's own paths, under a root of the test.
-            module = inspect.unwrap(loaded[function]).__globals__
-            module["KEYRINGS"], module["SOURCES"] = str(tmp_path / "keyrings"), str(tmp_path / "sources")
-            return loaded[function](*arguments, refresh=refresh)
+            inspect.unwrap(loaded[function]).__globals__["KEYRINGS"] = str(tmp_path / "keyrings")
+            return loaded[function](*arguments, refresh=refresh, **more)
 
     def present(key_url, fingerprint=FINGERPRINT, test=False):
         source = ("vendor", "https://example.org/debian", "trixie", ["stable"], key_url, fingerprint)
@@ -52,7 +55,8 @@ def test_the_source_names_its_one_key(present, server, tmp_path):
     assert present(f"{server}/key.asc")["result"] is True
     source = (tmp_path / "sources/vendor.sources").read_text()
     assert f"Signed-By: {tmp_path}/keyrings/vendor.asc" in source
-    assert (tmp_path / "keyrings/vendor.asc").read_bytes() == KEY.read_bytes()
+    key = (tmp_path / "keyrings/vendor.asc").read_bytes()
+    assert omega_openpgp.primary_fingerprints(key) == [FINGERPRINT]
     assert present(f"{server}/key.asc")["changes"] == {}
 
 
@@ -70,12 +74,36 @@ def test_a_captive_portal_is_suspected(present, server):
     assert "captive portal" in answer["comment"]
 
 
-def test_a_binary_key_is_named_even_if_it_is_the_right_one(present, server, tmp_path):
-    (tmp_path / "www/key.gpg").write_bytes(omega_openpgp._dearmour(KEY.read_bytes()))
-    answer = present(f"{server}/key.gpg")
+def test_a_binary_key_is_written_as_the_armored_one_is(present, server, tmp_path):
+    (tmp_path / "www/key.gpg").write_bytes(omega_openpgp.pinned(KEY.read_bytes(), FINGERPRINT))
+    assert present(f"{server}/key.gpg")["result"] is True
+    text = (tmp_path / "keyrings/vendor.asc").read_text()
+    assert present(f"{server}/key.asc")["changes"] == {}
+    assert (tmp_path / "keyrings/vendor.asc").read_text() == text
+
+
+# A well-formed key of version 6 (RFC 9580): gpgv passes it over, sqv trusts it.
+SMUGGLED = bytes([0xC6, 42, 6]) + bytes(4) + bytes([27, 0, 0, 0, 32]) + bytes(32)
+
+
+def test_a_key_of_another_version_beside_the_pinned_one_is_refused(present, server, tmp_path):
+    key = omega_openpgp.pinned(KEY.read_bytes(), FINGERPRINT) + SMUGGLED
+    (tmp_path / "www/two.asc").write_text(omega_openpgp.armored(key))
+    answer = present(f"{server}/two.asc")
     assert (answer["result"], answer["changes"]) == (False, {})
-    assert f"{server}/key.gpg is binary: give the address of the ASCII-armoured one" in answer["comment"]
+    assert "key of version 6" in answer["comment"]
     assert not (tmp_path / "keyrings").exists()
+    present(f"{server}/key.asc")
+    (tmp_path / "keyrings/vendor.asc").write_text(omega_openpgp.armored(key))
+    assert list(present(f"{server}/key.asc")["changes"]) == [f"{tmp_path}/keyrings/vendor.asc"]
+    assert omega_openpgp.primary_fingerprints((tmp_path / "keyrings/vendor.asc").read_bytes()) == [FINGERPRINT]
+
+
+def test_the_vendors_own_text_of_the_pinned_key_needs_no_network(present, server, tmp_path):
+    assert present(f"{server}/key.asc")["result"] is True
+    (tmp_path / "keyrings/vendor.asc").write_bytes(KEY.read_bytes())
+    assert present("http://127.0.0.1:9/key.asc")["result"] is True
+    assert present("http://127.0.0.1:9/key.asc")["changes"] == {}
 
 
 def test_an_unreachable_key_names_its_address(present):
@@ -172,8 +200,7 @@ def test_a_repository_that_apt_refuses_is_taken_back_and_named(apt, server, tmp_
     answer = apt(server, "no-such-suite")
     assert (answer["result"], answer["changes"]) == (False, {}), answer
     assert f"apt refuses {server} no-such-suite" in answer["comment"]
-    assert "does not have a Release file" in answer["comment"]
-    assert "check vendor.repository.uri" in answer["comment"]
+    assert f"{server} has no suite no-such-suite; check the address and the suite" in answer["comment"]
     assert "\n" not in answer["comment"]
     assert list((tmp_path / "sources").iterdir()) == []
     subprocess.run(["apt-get", "update"], check=True, capture_output=True)
@@ -209,5 +236,5 @@ def test_a_source_is_not_blamed_for_another(apt, server, tmp_path):
     (tmp_path / "sources/other.list").write_text("deb file:/no/such/repository trixie main\n")
     answer = apt(server, "trixie")
     assert answer["result"] is True, answer
-    assert "apt refuses another source: The repository 'file:/no/such/repository" in answer["comment"]
+    assert "apt refuses another source: file:/no/such/repository has no suite trixie" in answer["comment"]
     assert list(answer["changes"])

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import ailing_engine
+import omega_apt
 import omega_docker_data
-import omega_docker_packages
 import pytest
 
 PACKAGES = ["docker-ce", "docker-ce-cli", "containerd.io"]
@@ -176,7 +176,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
 ):
     repository.offer(OLD)
     update()
-    downloads, run, refused = Downloads(tmp_path), omega_docker_packages._run, []
+    downloads, run, refused = Downloads(tmp_path), omega_apt.run, []
 
     def watched(*command):
         done = run(*command)
@@ -187,7 +187,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
             downloads.take()
         return done
 
-    monkeypatch.setattr(omega_docker_packages, "_run", watched)
+    monkeypatch.setattr(omega_apt, "run", watched)
     downloads.take()
     done = install()
     assert done["result"] is True, done
@@ -196,7 +196,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
 
 
 def test_another_apt_that_does_not_end_is_named(repository, install, tmp_path, monkeypatch):
-    monkeypatch.setattr(omega_docker_packages, "LOCK_BOUND", 0)
+    monkeypatch.setattr(omega_apt, "LOCK_BOUND", 0)
     repository.offer(OLD)
     update()
     downloads = Downloads(tmp_path)
@@ -204,8 +204,8 @@ def test_another_apt_that_does_not_end_is_named(repository, install, tmp_path, m
     answer = install()
     downloads.file.close()
     assert (answer["result"], answer["changes"]) == (False, {})
-    assert f"It is held by process {os.getpid()} (" in answer["comment"]
-    assert "wait for that process to end" in answer["comment"]
+    assert f"archives/lock (process {os.getpid()} (" in answer["comment"]
+    assert "wait for it to end" in answer["comment"]
     assert installed() == {}
 
 
@@ -220,5 +220,5 @@ def test_an_engine_nobody_offers_is_named_with_where_apt_looked(repository, inst
 def test_lists_that_cannot_be_fetched_are_one_line(repository, install):
     answer = install()
     assert (answer["result"], answer["changes"]) == (False, {})
-    assert "the package lists cannot be fetched: E: " in answer["comment"]
+    assert "the package lists cannot be fetched: the package source copy:" in answer["comment"]
     assert "\n" not in answer["comment"]

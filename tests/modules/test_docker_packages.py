@@ -2,6 +2,7 @@
 
 import os
 
+import omega_apt
 import omega_docker_data
 import omega_docker_packages
 import omega_docker_service
@@ -82,15 +83,15 @@ def hanging(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(omega_docker_data, "DEFAULT", str(tmp_path))
-    for module in (omega_docker_packages, omega_docker_service):
+    for module in (omega_apt, omega_docker_service):
         monkeypatch.setattr(module, "BOUND", 0.2)
 
 
 @pytest.mark.usefixtures("hanging")
 def test_a_program_that_does_not_end_is_named():
-    with pytest.raises(PackageError, match="`dpkg-query` did not end within 0.2 s"):
+    with pytest.raises(omega_apt.AptError, match="`dpkg-query` did not end within 0.2 s"):
         omega_docker_packages.look(["docker-ce"])
-    with pytest.raises(PackageError, match="`apt-get` did not end within 0.2 s"):
+    with pytest.raises(omega_apt.AptError, match="`apt-get` did not end within 0.2 s"):
         omega_docker_packages.fetch(Plan({"docker-ce": ""}))
     assert "Docker may be off: `apt-get` did not end" in omega_docker_packages.carry_out(Plan({"docker-ce": ""}))
     assert "`apt-mark` did not end" in omega_docker_packages.mark(Plan(hold=["docker-ce"]))

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from rpiomega.node import pgp
+from rpiomega.node import openpgp
 from rpiomega.node.board import Board
 from rpiomega.node.salt_onedir import KEYRING, PYTHON, Onedir
 
@@ -37,7 +37,7 @@ def test_the_source_is_the_sites_and_held_to_its_release(board):
 
 def test_a_key_counts_only_with_the_sites_fingerprint(board):
     assert f"fetch the key {FINGERPRINT} to {KEYRING}" in lines(board)
-    place(board, KEYRING, pgp.dearmor(KEY.read_bytes()))
+    place(board, KEYRING, openpgp.pinned(KEY.read_bytes(), FINGERPRINT))
     assert not [line for line in lines(board, FINGERPRINT.lower()) if line.startswith("fetch the key")]
     assert [line for line in lines(board, "0" * 40) if line.startswith("fetch the key")]
     place(board, KEYRING, b"cut off")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import urllib.request
 
-from rpiomega.node import apt, files, pgp
+from rpiomega.node import apt, files, openpgp
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, StepError
 
@@ -108,27 +108,42 @@ class Onedir:
         )
 
     def _key(self) -> bool:
-        """Fetch the signing key if it is not there, or is another one; return whether it was fetched."""
-        if self._has_key():
+        """Have the signing key, and nothing else, in the keyring; return whether it was written."""
+        have, key = self._present()
+        if key is None:
+            key = self._fetched()
+        if have == key:
             return False
-        try:
-            with urllib.request.urlopen(self.key_url, timeout=30) as answer:
-                key = answer.read(1_000_000)
-            found = pgp.fingerprints(key)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise StepError(f"Salt's signing key cannot be fetched: {error}", _NETWORK) from None
-        if found != [self.fingerprint]:
-            cure = "do not go on: somebody may be in the way; compare with Salt's install guide"
-            raise StepError(f"Salt's signing key is {' '.join(found) or 'empty'}, expected {self.fingerprint}", cure)
-        files.write(self.board.path(KEYRING), pgp.dearmor(key), 0o644)
+        files.write(self.board.path(KEYRING), key, 0o644)
         return True
 
+    def _fetched(self) -> bytes:
+        try:
+            with urllib.request.urlopen(self.key_url, timeout=30) as answer:
+                data = answer.read(1_000_000)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise StepError(f"Salt's signing key cannot be fetched from {self.key_url}: {error}", _NETWORK) from None
+        try:
+            return openpgp.pinned(data, self.fingerprint)
+        except openpgp.KeyFileError as error:
+            cure = "do not go on: a proxy, portal or attacker may have answered; compare with Salt's install guide"
+            raise StepError(f"{self.key_url} is not Salt's signing key: {error}", cure) from None
+
     def _has_key(self) -> bool:
+        have, key = self._present()
+        return key is not None and have == key
+
+    def _present(self) -> tuple[bytes | None, bytes | None]:
+        """Return the keyring as it is, and as it should be if the pinned key is in it."""
         try:
             with open(self.board.path(KEYRING), "rb") as handle:
-                return pgp.fingerprints(handle.read()) == [self.fingerprint]
-        except (OSError, ValueError):
-            return False
+                have = handle.read()
+        except OSError:
+            return None, None
+        try:
+            return have, openpgp.pinned(have, self.fingerprint)
+        except openpgp.KeyFileError:
+            return have, None
 
     def _files(self) -> list[File]:
         sources = (

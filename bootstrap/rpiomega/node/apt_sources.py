@@ -1,0 +1,1 @@
+../../../_utils/omega_apt_sources.py

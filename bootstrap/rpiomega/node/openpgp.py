@@ -1,0 +1,1 @@
+../../../_utils/omega_openpgp.py
