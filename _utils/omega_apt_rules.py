@@ -29,7 +29,9 @@ ENVIRONMENT = {
 }
 
 _UPDATE = "see `apt-get update` on this node"
-_KEY = "compare `fingerprint` and `key_url` of the site file with the vendor's install guide"
+_KEY = "compare the fingerprint in the site file with the vendor's install guide"
+# As gpgv's and sqv's callers say it (apt 2 and apt 3).
+_SIGNATURE = r"(?:GPG error|OpenPGP signature verification failed): (\S+) [^\n]*?"
 # Pattern, cause, next step. The first match counts; `{0}`, `{1}`... are the pattern's groups.
 _CAUSES = [
     (
@@ -50,7 +52,7 @@ _CAUSES = [
         "remove one of the two: `grep -rn {1} /etc/apt/sources.list /etc/apt/sources.list.d`",
     ),
     (
-        r"(?:Malformed|Unsupported file|Type '\S*' is not known)[^\n]*?(?:entry|line|stanza)[^\n]*?(/\S+)",
+        r"(?:Malformed (?:line|entry)|Type '\S*' is not known on line|Unable to parse package file)[^\n/]*(/\S+)",
         "apt cannot read {0}",
         "correct that file, or rename it to *.disabled",
     ),
@@ -70,40 +72,26 @@ _CAUSES = [
         "check `timedatectl`, then choose another mirror",
     ),
     (
-        r"(?:GPG|OpenPGP signature verification) error: (\S+) [^\n]*?EXPKEYSIG (\w+)",
-        "the signing key {1} of {0} has expired",
-        f"the vendor publishes a newer one: {_KEY}",
+        rf"{_SIGNATURE}(?:EXPKEYSIG|EXPSIG|is not live)[^\n]*",
+        "the signing key of {0} has expired",
+        f"vendors extend keys: remove its file in /etc/apt/keyrings, and this fetches it anew; else {_KEY}",
     ),
     (
-        r"(?:GPG|OpenPGP signature verification) error: (\S+) [^\n]*?REVKEYSIG (\w+)",
-        "the signing key {1} of {0} was revoked",
-        f"the vendor publishes another one: {_KEY}",
+        rf"{_SIGNATURE}(?:REVKEYSIG|is revoked)[^\n]*",
+        "the signing key of {0} was revoked",
+        f"the vendor uses another one now: {_KEY}",
     ),
     (
-        r"(?:GPG|OpenPGP signature verification) error: (\S+) [^\n]*?BADSIG (\w+)",
+        rf"{_SIGNATURE}(?:BADSIG|manipulated)[^\n]*",
         "the signature of {0} does not fit: a proxy has changed the file, or the mirror is being updated",
         "try again later, then check sources.apt_proxy of the site file",
     ),
     (
-        r"(?:GPG|OpenPGP signature verification) error: (\S+) [^\n]*?(?:NO_PUBKEY|Missing key) (\w+)",
+        rf"{_SIGNATURE}(?:NO_PUBKEY|Missing key) (\w+)",
         "{0} is signed by key {1}, which its entry does not trust",
         _KEY,
     ),
-    (
-        r"OpenPGP signature verification error: (\S+) [^\n]*?(?:[Ee]xpired|not live|not alive)[^\n]*",
-        "the signing key of {0} has expired",
-        f"the vendor publishes a newer one: {_KEY}",
-    ),
-    (
-        r"OpenPGP signature verification error: (\S+) [^\n]*?[Rr]evoked[^\n]*",
-        "the signing key of {0} was revoked",
-        f"the vendor publishes another one: {_KEY}",
-    ),
-    (
-        r"(?:GPG|OpenPGP signature verification) error: (\S+) [^\n]*: ([^\n]+)",
-        "the signature of {0} is not accepted ({1})",
-        _KEY,
-    ),
+    (rf"{_SIGNATURE}: ([^\n]+)", "the signature of {0} is not accepted ({1})", _KEY),
     (r"The repository '(\S+) [^']*' is not signed", "{0} is not signed by a key that its entry trusts", _KEY),
     (
         r"The repository '(\S+) (\S+) [^']*' does not have a Release file",
@@ -136,7 +124,7 @@ _CAUSES = [
         "see `apt-mark showhold` and `apt-cache policy {0}`",
     ),
     (
-        r"(\S+)[^\n]*? \((?:--configure|--unpack|--install)\):\s*\n?\s*end of file on stdin at conffile prompt",
+        r"error processing (?:package|archive) (\S+) \(--\w+\):\s*\n\s*end of file on stdin at conffile prompt",
         "{0} asks which version of its configuration file to use",
         "on this node: `sudo dpkg --force-confdef --force-confold --configure -a`",
     ),
