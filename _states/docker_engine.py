@@ -27,17 +27,20 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "docker_engine: this system has no apt")
 
 
-def installed(name, packages, conflicting, version="", allow_downgrade=False):
+def installed(name, packages, conflicting, version="", allow_downgrade=False, runtime=()):
     """Have Docker's packages of one source, and none of the other's.
 
     Everything is fetched before the engine stops; then one transaction of apt replaces the packages. Data, containers
     and membership of a swarm stay. With a version, the packages are held at it; another version moves the hold.
+    What is below the engine (`runtime`) is upgraded along with it, and within its major version whenever the package
+    lists offer that.
 
     :param name: a label, for the reader
     :param packages: list of names; the first is the engine
     :param conflicting: list of names that cannot stay beside them
     :param version: ``28.5.1``, ``28`` for the newest of 28, the whole version as apt shows it, or empty: any, not held
     :param allow_downgrade: whether an older engine may replace a newer one
+    :param runtime: list of names that have releases of their own, such as containerd.io
     :return: Salt's state return
 
     .. code-block:: yaml
@@ -51,8 +54,9 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "Docker is installed"}
     own = json.loads(omega_files.read(HELD) or "[]")
+    names = list(dict.fromkeys([*packages, *conflicting, *runtime]))
     try:
-        state = docker_packages.look([*packages, *conflicting])
+        state = docker_packages.look(names)
         if not docker_packages.known(packages[0], version, state):
             # The repository may have moved on since the lists were fetched, or comes with this very run.
             if __opts__["test"]:
@@ -60,12 +64,12 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
                 changes = _hoped(packages, conflicting, version, state["installed"])
                 return {**ret, "result": None, "changes": changes, "comment": comment}
             problem = _refresh()
-            state = docker_packages.look([*packages, *conflicting])
+            state = docker_packages.look(names)
             if problem and not docker_packages.known(packages[0], version, state):
                 raise docker_packages.PackageError(problem)
         first = not any(engine in state["installed"] for engine in docker_packages.ENGINES)
         docker_packages.offered(packages[0], state, __grains__["oscodename"], __grains__["osarch"])
-        made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own)
+        made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own, runtime)
         if made.touches and not first or made.remove:
             docker_packages.foresee(made)
         ret["changes"] = made.changes
@@ -78,7 +82,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
     problem = _stopping(lambda: _install(made)) if made.touches else None
     problem = problem or docker_packages.mark(made)
     if problem:
-        changes = _happened([*packages, *conflicting], state["installed"])
+        changes = _happened(names, state["installed"])
         return {**ret, "result": False, "changes": changes, "comment": problem}
     omega_files.write(HELD, json.dumps(sorted(packages) if version else []) + "\n")
     return {**ret, "comment": "Docker's packages are as the site wants them"}

@@ -15,13 +15,13 @@ class AptError(Exception):
 
 
 def get(*arguments):
-    """Run apt-get once no other does; before it changes anything, what an interrupted dpkg left is finished.
+    """Run apt-get once no other does; before it installs or downloads, what an interrupted dpkg left is finished.
 
     :param arguments: what follows the common options
     :return: the finished process, output as text
     :raises AptError: it did not end in time, or dpkg cannot be repaired
     """
-    if arguments and arguments[0] in ("install", "remove", "purge"):
+    if "install" in arguments and "--simulate" not in arguments:
         repair()
     # By itself apt-get waits for dpkg's lock, and not for those of the lists and the downloads.
     end = time.monotonic() + LOCK_BOUND

@@ -94,15 +94,20 @@ def offered(engine, state, suite, architecture):
     )
 
 
-def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=()):
+def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=(), runtime=()):
     """Return the Plan that brings a node's Docker to `packages`.
+
+    The runtime below the engine has releases of its own. Another engine may need a newer one, so it comes along then.
+    Between engines it follows the releases of its major version, for their security fixes, unless the owner holds it.
 
     :param packages: names; the first is the engine
     :param conflicting: names of the other source's packages, which go
     :param wanted: the site's version, or an empty text
-    :param state: mapping with ``installed`` {name: version}, ``offered`` {name: [versions]}, ``held`` names
+    :param state: mapping with ``installed`` {name: version}, ``offered`` {name: [versions]}, ``newer`` {name: version
+        to which apt would upgrade}, ``held`` names
     :param allow_downgrade: whether an older engine may replace a newer one
     :param own_holds: names that this project has held before
+    :param runtime: names of the packages below the engine, such as containerd.io
     :raises PackageError: the version is not offered, or is older than what is there
     """
     installed, engine, made = state["installed"], packages[0], Plan()
@@ -113,6 +118,11 @@ def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=
         target = version if name == engine or name in same else ""
         if name not in installed or (target and installed[name] != target):
             made.install[name] = target
+    for name in runtime:
+        newer = state.get("newer", {}).get(name)
+        free = name not in state["held"] or name in own_holds
+        if newer and (engine in made.install or (free and upstream(newer)[0] == upstream(installed[name])[0])):
+            made.install[name] = newer
     _refuse_downgrade(made, engine, state, allow_downgrade)
     held, keep = set(state["held"]), set(packages) if wanted else set()
     # Held once more where one is installed: apt may lift the hold of what it is told to change.
@@ -148,10 +158,24 @@ def look(names):
         name, version, source = (part.strip() for part in line.split("|"))
         if source.endswith("Packages") and version not in offered.setdefault(name, []):
             offered[name].append(version)
+    installed = {name: version for name, _, status, version in rows if status == "installed"}
     return {
-        "installed": {name: version for name, _, status, version in rows if status == "installed"},
+        "installed": installed,
         "offered": offered,
+        "newer": _newer(installed),
         "held": [name for name, want, _, _ in rows if want == "hold"],
+    }
+
+
+def _newer(installed):
+    """Return {name: version} of those installed packages that apt would upgrade."""
+    shown = omega_apt.run("apt-cache", "policy", *installed).stdout if installed else ""
+    candidates = dict(re.findall(r"^(\S+):\n\s+Installed: \S+\n\s+Candidate: (\S+)$", shown, re.MULTILINE))
+    return {
+        name: version
+        for name, version in candidates.items()
+        if version != installed.get(name)
+        and omega_apt.run("dpkg", "--compare-versions", version, "gt", installed.get(name, "")).returncode == 0
     }
 
 

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import inspect
 import pathlib
+import shutil
 import socket
 import subprocess
 import threading
@@ -155,7 +156,7 @@ def apt(present, server, tmp_path, short_folder, monkeypatch):
     config = {
         "Dir": tmp_path / "apt",
         "Dir::State::status": "/var/lib/dpkg/status",
-        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourcelist": tmp_path / "sources.list",
         "Dir::Etc::sourceparts": tmp_path / "sources",
         "APT::Sandbox::User": "root",
         "Acquire::Retries": "0",
@@ -166,11 +167,77 @@ def apt(present, server, tmp_path, short_folder, monkeypatch):
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     fingerprint = sign(tmp_path, short_folder)
 
-    def source(uri, suite, name="vendor"):
+    def source(uri, suite, name="vendor", **more):
         arguments = (name, uri, suite, ["stable"], f"{server}/own.asc", fingerprint)
-        return present.call("apt_repository.present", *arguments, refresh=True)
+        return present.call("apt_repository.present", *arguments, refresh=True, **more)
 
     return source
+
+
+def update():
+    """What apt prints if it refuses any source, else an empty text."""
+    command = ["apt-get", "-o", "APT::Update::Error-Mode=any", "update"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode else ""
+
+
+@pytest.mark.parametrize("name", ["docker.list", "docker.sources", "vendor.sources", "../sources.list"])
+def test_a_second_entry_with_another_key_is_retired_with_a_copy_and_apt_works(apt, server, tmp_path, name):
+    entry = f"deb [arch=amd64 signed-by=/usr/share/keyrings/docker.gpg] {server}/ trixie stable\n"
+    if name.endswith(".sources"):
+        entry = f"Types: deb\nURIs: {server}/\nSuites: trixie\nComponents: stable\nSigned-By: /k.gpg\n"
+    path = tmp_path / "sources" / name
+    path.write_text(entry)
+    (tmp_path / "sources/former.list").write_text("deb https://apt.docker.example/repo debian-trixie main\n")
+    answer = apt(server, "trixie", also=["apt.docker.example"])
+    assert answer["result"] is True, answer
+    assert update() == ""
+    assert f"a copy of the file is {path.resolve()}.before-rpiomega.save" in answer["comment"]
+    assert path.with_name(f"{path.name}.before-rpiomega.save").read_text() == entry
+    assert not (tmp_path / "sources/former.list").exists()
+    assert apt(server, "trixie", also=["apt.docker.example"])["changes"] == {}
+
+
+def everything(tmp_path):
+    folders = (tmp_path / "sources", tmp_path / "keyrings")
+    return {path: path.read_text() for folder in folders if folder.exists() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("other", ["no entry of its own", "an earlier one of ours"])
+def test_everything_comes_back_if_apt_refuses_the_new_entry(apt, server, tmp_path, other):
+    if other == "an earlier one of ours":
+        assert apt(server, "trixie")["result"] is True
+    own = tmp_path / "beside.asc"
+    own.write_text((tmp_path / "www/own.asc").read_text())
+    (tmp_path / "sources/docker.list").write_text(f"deb [signed-by={own}] {server}/mirror trixie stable\n")
+    shutil.copytree(tmp_path / "www/dists", tmp_path / "www/mirror/dists")
+    before = everything(tmp_path)
+    assert update() == ""
+    answer = apt(f"{server}/mirror", "forky")
+    assert (answer["result"], answer["changes"]) == (False, {}), answer
+    assert f"{server}/mirror has no suite forky; check" in answer["comment"]
+    assert answer["comment"].endswith("the former files are back")
+    assert everything(tmp_path) == before
+    assert update() == ""
+
+
+def test_a_list_of_sources_that_another_made_unreadable_is_named_and_nothing_is_left_there(apt, server, tmp_path):
+    (tmp_path / "sources/other.list").write_text("nonsense\n")
+    answer = apt(server, "trixie")
+    assert (answer["result"], answer["changes"]) == (False, {}), answer
+    assert f"apt cannot read {tmp_path}/sources/other.list; correct that file" in answer["comment"]
+    assert [path.name for path in everything(tmp_path)] == ["other.list"]
+
+
+def test_test_mode_names_what_would_be_retired(apt, present, server, tmp_path):
+    (tmp_path / "sources/docker.list").write_text(f"deb {server} trixie stable\n")
+    before = everything(tmp_path)
+    arguments = ("vendor", server, "trixie", ["stable"], f"{server}/own.asc", FINGERPRINT)
+    answer = present.call("apt_repository.present", *arguments, test=True)
+    assert answer["result"] is None
+    assert f"{tmp_path}/sources/docker.list" in answer["changes"]
+    assert "is retired" in answer["comment"]
+    assert everything(tmp_path) == before
 
 
 def sign(folder, home):

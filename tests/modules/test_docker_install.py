@@ -25,15 +25,22 @@ class Repository:
         self.folder = folder
         folder.mkdir()
 
-    def offer(self, version, scripts=()):
-        """Offer Docker in this version, and no other; `scripts`: {package: what is run once it is unpacked}."""
+    def offer(self, version, scripts=(), others=(), depends=()):
+        """Offer Docker in this version, and no other.
+
+        `scripts`: {package: what is run once it is unpacked}; `others`: {package: version} of those with another one;
+        `depends`: {package: what it needs}.
+        """
+        engine, others, depends = version, dict(others), dict(depends)
         for path in self.folder.iterdir():
             path.unlink()
         entries = []
-        for name in PACKAGES:
+        for name in [*PACKAGES, *(name for name in others if name not in PACKAGES)]:
+            version = others.get(name, engine)
             tree = self.folder.parent / f"{name}-{version}"
             (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
             control = f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: t <t@example.org>\n"
+            control += f"Depends: {depends[name]}\n" if name in depends else ""
             (tree / "DEBIAN/control").write_text(f"{control}Description: none\n")
             if name in scripts:
                 (tree / "DEBIAN/postinst").write_text(scripts[name])
@@ -86,7 +93,9 @@ def install(states, tmp_path):
             module["HELD"] = str(tmp_path / "held")
             module["_answers"] = lambda: None  # the packages hold no engine
             module["_stopping"].__defaults__ = (engine,)  # this machine's own is no part of it
-            return loaded["docker_engine.installed"]("vendor", PACKAGES, ["docker.io"], version)
+            return loaded["docker_engine.installed"](
+                "vendor", PACKAGES, ["docker.io"], version, runtime=["containerd.io"]
+            )
 
     return install
 
@@ -131,6 +140,66 @@ def test_a_hold_is_seen_and_goes_with_the_version_of_the_site(repository, instal
     assert install("28.4")["changes"] == {}
     assert install()["changes"] == {f"{name} hold": {"old": True, "new": False} for name in PACKAGES}
     assert held() == []
+
+
+# What Docker's own packages need (docker-ce 28 and 29).
+OLD_NEEDS = {"docker-ce": "containerd.io (>= 1.7.27), docker-ce-cli"}
+NEW_NEEDS = {"docker-ce": "containerd.io (>= 2.1.5), docker-ce-cli, nftables"}
+VERSION_29 = "5:29.7.2-1"
+
+
+def test_a_pinned_engine_goes_to_a_release_that_needs_a_newer_containerd(repository, install):
+    repository.offer(OLD, others={"containerd.io": "1.7.28-1"}, depends=OLD_NEEDS)
+    update()
+    assert install("28.4")["result"] is True
+    # A security fix comes while the engine stays where the site has pinned it, and a new major version does not.
+    repository.offer(OLD, others={"containerd.io": "1.7.29-1"}, depends=OLD_NEEDS)
+    update()
+    change = {"containerd.io": {"old": "1.7.28-1", "new": "1.7.29-1"}}
+    assert install("28.4", test=True)["changes"] == change
+    assert install("28.4")["changes"] == change
+    assert installed() == {"docker-ce": OLD, "docker-ce-cli": OLD, "containerd.io": "1.7.29-1"}
+    assert held() == sorted(PACKAGES)
+    repository.offer(VERSION_29, others={"containerd.io": "2.2.1-1", "nftables": "1.1"}, depends=NEW_NEEDS)
+    update()
+    assert install("28.4")["changes"] == {}
+    foreseen = install("29", test=True)
+    assert foreseen["changes"]["containerd.io"] == {"old": "1.7.29-1", "new": "2.2.1-1"}
+    done = install("29")
+    assert done["result"] is True, done
+    assert done["changes"] == foreseen["changes"]
+    new = {"docker-ce": VERSION_29, "docker-ce-cli": VERSION_29, "containerd.io": "2.2.1-1", "nftables": "1.1"}
+    assert installed() == new
+    assert held() == sorted(PACKAGES)
+    assert install("29")["changes"] == {}
+
+
+def test_a_release_whose_needs_nobody_offers_is_refused_before_anything_stops(repository, install):
+    repository.offer(OLD, others={"containerd.io": "1.7.28-1"}, depends=OLD_NEEDS)
+    update()
+    assert install("28.4")["result"] is True
+    repository.offer(VERSION_29, others={"containerd.io": "2.0.9-1", "nftables": "1.1"}, depends=NEW_NEEDS)
+    update()
+    answer = install("29")
+    assert (answer["result"], answer["changes"]) == (False, {})
+    assert "docker-ce needs containerd.io (>= 2.1.5)" in answer["comment"]
+    assert "\n" not in answer["comment"]
+    assert installed()["docker-ce"] == OLD
+
+
+def test_an_interrupted_dpkg_is_finished_before_packages_change(repository, install, tmp_path):
+    repository.offer(OLD)
+    update()
+    # As a power cut leaves it: a record in the journal that is not in the status file yet.
+    (tmp_path / "dpkg/updates/0001").write_text(
+        "Package: half\nStatus: install ok unpacked\nMaintainer: t <t@example.org>\nArchitecture: all\nVersion: 1\n"
+        "Description: none\n"
+    )
+    refused = subprocess.run(["apt-get", "-y", "install", "docker-ce"], capture_output=True, text=True, check=False)
+    assert "dpkg was interrupted" in refused.stderr
+    done = install()
+    assert done["result"] is True, done
+    assert installed() == {**dict.fromkeys(PACKAGES, OLD), "half": "1"}
 
 
 def test_what_did_not_happen_is_no_change(repository, install):

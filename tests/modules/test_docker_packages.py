@@ -57,6 +57,34 @@ def test_a_version_that_is_no_longer_wanted_frees_what_was_held_for_it_only():
     assert not made.touches
 
 
+def newer(version, installed=None, held=()):
+    return {**state(installed or vendor(OLD), held), "newer": {"containerd.io": version, "docker-ce": NEW}}
+
+
+def runtime(wanted, state, own=VENDOR):
+    return plan(VENDOR, DEBIAN, wanted, state, own_holds=own, runtime=["containerd.io"]).install
+
+
+def test_another_engine_brings_the_runtime_along_whatever_its_release_and_whoever_holds_it():
+    for held, own in ((VENDOR, VENDOR), (["containerd.io"], [])):
+        made = plan(VENDOR, DEBIAN, "28.5.2", newer("2.1.5-1", held=held), own_holds=own, runtime=["containerd.io"])
+        assert made.install == {"docker-ce": NEW, "docker-ce-cli": NEW, "containerd.io": "2.1.5-1"}
+        assert made.changes["containerd.io"] == {"old": "1.7.28-1", "new": "2.1.5-1"}
+        assert "containerd.io" in made.hold
+
+
+@pytest.mark.parametrize("wanted", ["28.4", ""])
+def test_between_engines_the_runtime_follows_its_major_version_only(wanted):
+    held = VENDOR if wanted else []
+    assert runtime(wanted, newer("1.7.29-1", held=held)) == {"containerd.io": "1.7.29-1"}
+    assert runtime(wanted, newer("1.8.0-1", held=held)) == {"containerd.io": "1.8.0-1"}
+    assert runtime(wanted, newer("2.2.0-1", held=held)) == {}
+
+
+def test_a_runtime_that_the_owner_holds_stays():
+    assert runtime("", newer("1.7.29-1", held=["containerd.io"]), own=[]) == {}
+
+
 def test_the_other_source_goes_in_the_same_transaction():
     made = plan(VENDOR, [*DEBIAN, "containerd", "runc"], "", state({"docker.io": IO, "containerd": "1.7.24"}))
     assert set(made.install) == set(VENDOR)
