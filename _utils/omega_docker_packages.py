@@ -120,8 +120,10 @@ def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=
             made.install[name] = target
     for name in runtime:
         newer = state.get("newer", {}).get(name)
-        free = name not in state["held"] or name in own_holds
-        if newer and (engine in made.install or (free and upstream(newer)[0] == upstream(installed[name])[0])):
+        if newer and engine not in made.install:
+            held = name in state["held"] and name not in own_holds
+            newer = None if held else _same_major(installed[name], newer, state["offered"].get(name, []))
+        if newer:
             made.install[name] = newer
     _refuse_downgrade(made, engine, state, allow_downgrade)
     held, keep = set(state["held"]), set(packages) if wanted else set()
@@ -134,6 +136,14 @@ def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=
     made.changes.update({f"{name} hold": {"old": False, "new": True} for name in made.hold if name not in held})
     made.changes.update({f"{name} hold": {"old": True, "new": False} for name in made.unhold})
     return made
+
+
+def _same_major(now, newer, offered):
+    """Return `newer` if it is of the major version `now`, else the newest one of that which is offered, or None."""
+    if upstream(newer)[0] == upstream(now)[0]:
+        return newer
+    later = offered[: offered.index(now)] if now in offered else []
+    return next((version for version in later if upstream(version)[0] == upstream(now)[0]), None)
 
 
 def _refuse_downgrade(made, engine, state, allowed):

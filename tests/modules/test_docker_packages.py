@@ -81,6 +81,14 @@ def test_between_engines_the_runtime_follows_its_major_version_only(wanted):
     assert runtime(wanted, newer("2.2.0-1", held=held)) == {}
 
 
+def test_the_runtime_gets_the_fixes_of_its_major_version_beside_a_newer_one():
+    found = newer("2.2.1-1", held=VENDOR)
+    found["offered"] = {**OFFERED, "containerd.io": ["2.2.1-1", "1.7.30-1", "1.7.29-1", "1.7.28-1", "1.7.27-1"]}
+    assert runtime("28.4", found) == {"containerd.io": "1.7.30-1"}
+    found["offered"]["containerd.io"].remove("1.7.28-1")
+    assert runtime("28.4", found) == {}
+
+
 def test_a_runtime_that_the_owner_holds_stays():
     assert runtime("", newer("1.7.29-1", held=["containerd.io"]), own=[]) == {}
 
