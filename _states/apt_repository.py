@@ -5,12 +5,10 @@ import os
 import ssl
 import urllib.request
 
+from omega.core import apt, apt_rules, apt_sources, openpgp
 from omega.core import files as core_files
-from omega.core import openpgp
-from salt.exceptions import CommandExecutionError
 
 KEYRINGS = "/etc/apt/keyrings"
-SOURCES = "/etc/apt/sources.list.d"
 SECONDS = 30
 
 
@@ -19,119 +17,155 @@ def __virtual__():
 
 
 @core_files.told
-def present(name, uri, suite, components, key_url, fingerprint, refresh=True):
-    """Have a deb822 source signed by exactly one key.
+def present(name, uri, suite, components, key_url, fingerprint, refresh=True, also=()):
+    """Have a deb822 source signed by exactly one key, and no other source of the same packages.
 
-    The key is fetched only when it is not there yet or is another one, and is written only if its fingerprint is
-    the pinned one. A source that apt refuses or does not reach is taken back with its key, because with it every
-    later `apt-get update` of this node would fail.
+    The key is fetched only when it is not there yet or is another one, and nothing but that key is written. Enabled
+    entries of other files for the same repository are retired, because apt reads no source at all when two of them
+    name different keys; each file that changes is kept as a copy. If apt refuses the source or does not reach it, all
+    files are put back, because with it every later `apt-get update` of this node would fail.
 
     :param name: base name of the source and key files
     :param uri: the repository
     :param suite: the distribution's code name there
     :param components: list
-    :param key_url: where the public key is
+    :param key_url: where the public key is, ASCII-armored or binary
     :param fingerprint: 40 hex digits of the primary key, spaces allowed
     :param refresh: fetch the package lists after a change
+    :param also: list of ``host/path`` below which the same packages are offered, such as former addresses
     :return: Salt's state return
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is configured"}
     fingerprint = fingerprint.replace(" ", "").upper()
-    key_file, source_file = f"{KEYRINGS}/{name}.asc", f"{SOURCES}/{name}.sources"
-    source = (
+    key_file = f"{KEYRINGS}/{name}.asc"
+    stanza = (
         f"Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: {' '.join(components)}\n"
         f"Architectures: {__grains__['osarch']}\nSigned-By: {key_file}\n"
     )
-    if not _is_key(key_file, fingerprint):
+    have = core_files.read(key_file)
+    key = _key_in(have, fingerprint)
+    change = _plan(name, stanza, [uri], key_file, also)
+    if key is None or key != have:
         ret["changes"][key_file] = fingerprint
-    if core_files.read(source_file) != source:
-        ret["changes"][source_file] = uri
+    ret["changes"].update({path: _what(path, text, uri) for path, text in change.files.items()})
     if not ret["changes"]:
         return ret
     if __opts__["test"]:
-        return {**ret, "result": None, "comment": f"would write {', '.join(ret['changes'])}"}
-    before = {path: core_files.read(path) for path in (key_file, source_file)}
-    if key_file in ret["changes"]:
-        problem = _fetch_key(key_url, key_file, fingerprint)
+        comment = "; ".join([f"would write {', '.join(ret['changes'])}", *change.remarks])
+        return {**ret, "result": None, "comment": comment}
+    if key is None:
+        key, problem = _fetch_key(key_url, fingerprint)
         if problem:
             return {**ret, "result": False, "changes": {}, "comment": f"{name}: {problem}"}
-    core_files.write(source_file, source)
-    refused = _refresh() if refresh else []
-    ours = [line for line in refused if uri.rstrip("/") in line]
-    if ours:
-        _put_back(before)
-        cure = f"check {name}.repository.uri of the site file, and network and clock of this node"
-        comment = f"{name}: apt refuses {uri} {suite}: {ours[0]}; {cure}"
+    before = _write({key_file: key, **change.files})
+    output = _refresh() if refresh else ""
+    refused = _refused(output, uri)
+    if refused:
+        _write(before)
+        # apt has dropped the lists of what was there before.
+        _refresh()
+        comment = f"{name}: apt refuses {uri} {suite}: {refused}; the former files are back"
         return {**ret, "result": False, "changes": {}, "comment": comment}
-    return {**ret, "comment": f"{name} configured{_others(refused)}"}
+    return {**ret, "comment": "; ".join([f"{name} configured{_others(output)}", *change.remarks])}
 
 
 @core_files.told
 def absent(name, refresh=True):
-    """Have neither the source nor the key of a repository.
+    """Have neither the source nor the key of a repository; entries that others have made stay.
 
     :param name: base name of the source and key files
     :param refresh: fetch the package lists after a change
     :return: Salt's state return
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is not configured"}
-    found = [path for path in (f"{SOURCES}/{name}.sources", f"{KEYRINGS}/{name}.asc") if os.path.exists(path)]
-    ret["changes"] = dict.fromkeys(found, "removed")
-    if not found:
+    key_file = f"{KEYRINGS}/{name}.asc"
+    change = _plan(name, None, [], key_file, ())
+    if os.path.exists(key_file):
+        change.files[key_file] = None
+    ret["changes"] = {path: "removed" if text is None else "entry removed" for path, text in change.files.items()}
+    if not change.files:
         return ret
     if __opts__["test"]:
-        return {**ret, "result": None, "comment": f"would remove {', '.join(found)}"}
-    for path in found:
-        core_files.remove(path)
-    return {**ret, "comment": f"{name} removed{_others(_refresh() if refresh else [])}"}
+        return {**ret, "result": None, "comment": f"would remove {', '.join(change.files)}"}
+    _write(change.files)
+    return {**ret, "comment": f"{name} removed{_others(_refresh() if refresh else '')}"}
 
 
-def _refresh():
-    """Fetch the package lists; return lines of what apt refuses or does not reach, mostly none."""
-    try:
-        __salt__["pkg.refresh_db"](failhard=True)
-    except CommandExecutionError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return [line[3:].rstrip(".") for line in lines if line.startswith("E: ")] or lines
-    return []
+def _plan(name, stanza, uris, key_file, also):
+    """Return the Change of the system's sources."""
+    own = f"{apt_sources.PARTS}/{name}.sources"
+    return apt_sources.replace(apt_sources.read(), own, stanza, uris, key_file, also)
 
 
-def _others(refused):
-    return f", but apt refuses another source: {refused[0]}" if refused else ""
+def _what(path, text, uri):
+    if path.endswith(".save"):
+        return "the former file"
+    return "retired" if text is None else uri
 
 
-def _put_back(files):
-    """Give files ({path: text, None: none}) back what was there before."""
+def _write(files):
+    """Write files ({path: text, or None: none}); return what they were before, in the same form."""
+    before = {path: core_files.read(path) for path in files}
     for path, text in files.items():
         if text is None:
             core_files.remove(path)
         else:
             core_files.write(path, text)
-    # apt has dropped the lists of what was there before.
-    _refresh()
+    return before
 
 
-def _is_key(path, fingerprint):
-    text = core_files.read(path)
+def _refresh():
+    """Fetch the package lists; return what apt printed if it refuses any of them, else ""."""
     try:
-        return text is not None and openpgp.primary_fingerprints(os.fsencode(text)) == [fingerprint]
+        return apt.update()
+    except apt.AptError as error:
+        return f"E: {error}"
+
+
+def _refused(output, uri):
+    """Return why apt refuses or does not reach this source, with the next step; "" if only others fail, or none."""
+    lines = [line for line in output.splitlines() if line.startswith(("E: ", "W: ")) and _names(line, uri)]
+    # If apt cannot read the list of sources, nothing works any more, whoever made the entry.
+    if not lines and "list of sources could not be read" not in output:
+        return ""
+    known = apt_rules.explain("\n".join(lines)) or apt_rules.explain(output)
+    if known:
+        return "; ".join(known)
+    errors = apt_rules.errors("\n".join(lines) or output)
+    return f"{errors[0]}; see `apt-get update` on this node"
+
+
+def _names(line, uri):
+    """Tell whether a line of apt's output names this repository or a file in it."""
+    normal = apt_sources.normal(uri)
+    words = (word.strip("'\",") for word in line.split())
+    return any(f"{apt_sources.normal(word)}/".startswith(f"{normal}/") for word in words if ":" in word)
+
+
+def _others(output):
+    if not output:
+        return ""
+    known = apt_rules.explain(output)
+    return f", but apt refuses another source: {'; '.join(known) if known else apt_rules.errors(output)[0]}"
+
+
+def _key_in(text, fingerprint):
+    """Return the text of the key file as it should be, if the pinned key and nothing else is in it; else None."""
+    try:
+        return openpgp.armored(openpgp.pinned(os.fsencode(text or ""), fingerprint))
     except openpgp.KeyFileError:
-        return False
+        return None
 
 
-def _fetch_key(url, path, fingerprint):
+def _fetch_key(url, fingerprint):
+    """Return (text of the key file, None), or (None, what went wrong)."""
     try:
         with urllib.request.urlopen(url, timeout=SECONDS, context=ssl.create_default_context()) as answer:
             data = answer.read(1 << 20)
-        found = openpgp.primary_fingerprints(data)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return f"the signing key cannot be fetched from {url} ({error}); check DNS, clock and proxy of this node"
-    except openpgp.KeyFileError as error:
-        return f"{url} holds {error}; a captive portal or proxy may have answered instead"
-    if found != [fingerprint]:
-        return f"the key at {url} has fingerprint {', '.join(found)}, pinned is {fingerprint}: not trusted"
+        return None, f"the signing key cannot be fetched from {url} ({error}); check DNS, clock and proxy of this node"
     try:
-        core_files.write(path, data.decode("ascii"))
-    except UnicodeDecodeError:
-        return f"the key at {url} is binary: give the address of the ASCII-armoured one, mostly *.asc"
-    return None
+        return openpgp.armored(openpgp.pinned(data, fingerprint)), None
+    except openpgp.KeyFileError as error:
+        cure = "a captive portal or proxy may have answered instead: compare the key with the vendor's install guide"
+        return None, f"{url} is not the key that is pinned: {error}; {cure}"

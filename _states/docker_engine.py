@@ -8,13 +8,12 @@ import json
 import os
 
 from omega.consul import client
-from omega.core import files
+from omega.core import apt, apt_rules, files
 from omega.docker import config, data, turn
 from omega.docker import engine as docker_engine
 from omega.docker import packages as docker_packages
 from omega.docker import settings as docker_settings
 from omega.docker.service import Service
-from salt.exceptions import CommandExecutionError
 
 HELD = "/var/lib/rpiomega/docker-held.json"
 ANSWER_BOUND = 120
@@ -24,17 +23,20 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "docker_engine: this system has no apt")
 
 
-def installed(name, packages, conflicting, version="", allow_downgrade=False):
+def installed(name, packages, conflicting, version="", allow_downgrade=False, runtime=()):
     """Have Docker's packages of one source, and none of the other's.
 
     Everything is fetched before the engine stops; then one transaction of apt replaces the packages. Data, containers
     and membership of a swarm stay. With a version, the packages are held at it; another version moves the hold.
+    What is below the engine (`runtime`) is upgraded along with it, and within its major version whenever the package
+    lists offer that.
 
     :param name: a label, for the reader
     :param packages: list of names; the first is the engine
     :param conflicting: list of names that cannot stay beside them
     :param version: ``28.5.1``, ``28`` for the newest of 28, the whole version as apt shows it, or empty: any, not held
     :param allow_downgrade: whether an older engine may replace a newer one
+    :param runtime: list of names that have releases of their own, such as containerd.io
     :return: Salt's state return
 
     .. code-block:: yaml
@@ -48,8 +50,9 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": "Docker is installed"}
     own = json.loads(files.read(HELD) or "[]")
+    names = list(dict.fromkeys([*packages, *conflicting, *runtime]))
     try:
-        state = docker_packages.look([*packages, *conflicting])
+        state = docker_packages.look(names)
         if not docker_packages.known(packages[0], version, state):
             # The repository may have moved on since the lists were fetched, or comes with this very run.
             if __opts__["test"]:
@@ -57,12 +60,12 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
                 changes = _hoped(packages, conflicting, version, state["installed"])
                 return {**ret, "result": None, "changes": changes, "comment": comment}
             problem = _refresh()
-            state = docker_packages.look([*packages, *conflicting])
+            state = docker_packages.look(names)
             if problem and not docker_packages.known(packages[0], version, state):
                 raise docker_packages.PackageError(problem)
         first = not any(engine in state["installed"] for engine in docker_packages.ENGINES)
         docker_packages.offered(packages[0], state, __grains__["oscodename"], __grains__["osarch"])
-        made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own)
+        made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own, runtime)
         if made.touches and not first or made.remove:
             docker_packages.foresee(made)
         ret["changes"] = made.changes
@@ -70,12 +73,12 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
             return {**ret, "result": None, "comment": "Docker's packages would change"} if made.changes else ret
         if made.touches:
             _fetch(made)
-    except docker_packages.PackageError as error:
+    except apt.AptError as error:
         return {**ret, "result": False, "changes": {}, "comment": str(error)}
     problem = _stopping(lambda: _install(made)) if made.touches else None
     problem = problem or docker_packages.mark(made)
     if problem:
-        changes = _happened([*packages, *conflicting], state["installed"])
+        changes = _happened(names, state["installed"])
         return {**ret, "result": False, "changes": changes, "comment": problem}
     files.write(HELD, json.dumps(sorted(packages) if version else []) + "\n")
     return {**ret, "comment": "Docker's packages are as the site wants them"}
@@ -143,7 +146,7 @@ def _happened(names, before):
     """Return what did change of these packages, however far apt came."""
     try:
         now = docker_packages.look(names)["installed"]
-    except docker_packages.PackageError:
+    except apt.AptError:
         return {}
     pairs = {name: {"old": before.get(name, ""), "new": now.get(name, "")} for name in names}
     return {name: pair for name, pair in pairs.items() if pair["old"] != pair["new"]}
@@ -152,7 +155,7 @@ def _happened(names, before):
 def _fetch(made):
     try:
         docker_packages.fetch(made)
-    except docker_packages.PackageError:
+    except apt.AptError:
         # The mirror may have moved on since the lists were fetched.
         _refresh()
         docker_packages.fetch(made)
@@ -161,10 +164,14 @@ def _fetch(made):
 def _refresh():
     """Fetch the package lists; return what went wrong in words, or None."""
     try:
-        __salt__["pkg.refresh_db"]()
-    except CommandExecutionError as error:
-        return f"the package lists cannot be fetched: {docker_packages.words(str(error))}; see `apt-get update`"
-    return None
+        output = apt.update()
+    except apt.AptError as error:
+        return f"the package lists cannot be fetched: {error}"
+    if not output:
+        return None
+    known = apt_rules.explain(output)
+    cause = "; ".join(known) if known else f"{apt_rules.errors(output)[0]}; see `apt-get update`"
+    return f"the package lists cannot be fetched: {cause}"
 
 
 def _install(made):

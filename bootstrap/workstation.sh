@@ -37,6 +37,12 @@ missing_packages() {
     fi
 }
 
+# Asks nothing: configuration files of this machine's owner stay as they are.
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null
+}
+
 install_packages() {
     missing=$(missing_packages "$1" | sort -u | tr '\n' ' ')
     [ -n "$missing" ] || return 0
@@ -46,10 +52,9 @@ install_packages() {
     fi
     have apt-get || { say "missing: $missing- install them with this system's package manager"; exit 1; }
     say "installing $missing"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
+    apt_get update -qq
     # shellcheck disable=SC2086
-    apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 $missing >/dev/null
+    apt_get install -qq -y --no-install-recommends $missing >/dev/null
 }
 
 # Since trixie the docker command is a package of its own; tests, test-kitchen and people use it, the lab does not.
@@ -60,7 +65,7 @@ install_docker_command() {
             say "missing: the docker command (docker-cli or docker.io)"
             exit 1
         fi
-        apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 docker-cli >/dev/null
+        apt_get install -qq -y --no-install-recommends docker-cli >/dev/null
     fi
 }
 

@@ -12,19 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import omega
+from omega.core import apt_rules
 
 from rpiomega.errors import NodeError, Stopped
 from rpiomega.ssh import Remote, SshError, classify
 
 # Exit codes of the launcher, which speaks before there is any Python.
 NO_SUDO, NO_PYTHON, NO_SPACE = 91, 92, 93
+# sudo passes no environment on.
+_QUIET = ["$become", "env", *(f"{name}={value}" for name, value in apt_rules.ENVIRONMENT.items())]
 LAUNCHER = """
 umask 077
 if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; sudo -n true || exit {NO_SUDO}; fi
 if ! command -v python3 >/dev/null; then
   [ {install} = yes ] && command -v apt-get >/dev/null || exit {NO_PYTHON}
-  export DEBIAN_FRONTEND=noninteractive
-  apt="$become apt-get -q -y -o DPkg::Lock::Timeout=120"
+  set -- /var/lib/dpkg/updates/*
+  [ ! -e "$1" ] || DPKG --configure -a </dev/null >&2 || exit {NO_PYTHON}
+  apt="APT"
   {{ $apt install python3 || {{ $apt update && $apt install python3; }}; }} </dev/null >&2 || exit {NO_PYTHON}
 fi
 folder=$(mktemp -d /tmp/rpiomega.XXXXXX) || exit {NO_SPACE}
@@ -32,7 +36,7 @@ trap 'rm -rf "$folder"' EXIT
 trap 'exit 129' HUP INT TERM
 head -c {size} >"$folder/node.pyz" || exit {NO_SPACE}
 $become python3 -I "$folder/node.pyz"
-"""
+""".replace("DPKG", " ".join([*_QUIET, *apt_rules.DPKG])).replace('"APT"', f'"{" ".join([*_QUIET, *apt_rules.APT])}"')
 
 
 @functools.cache

@@ -7,6 +7,7 @@ docker.install:
     - name: {{ docker.source }}
     - packages: {{ (packages + more) | json }}
     - conflicting: {{ docker.packages.conflicting[docker.source] | json }}
+    - runtime: {{ docker.packages.runtime[docker.source] | json }}
     {% if docker.source == 'vendor' %}
     - version: '{{ docker.version }}'
     {% endif %}

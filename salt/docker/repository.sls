@@ -32,6 +32,7 @@ docker.repository:
     - components: [stable]
     - key_url: {{ docker.repository.key_url }}
     - fingerprint: '{{ docker.repository.fingerprint }}'
+    - also: {{ docker.vendor_places | json }}
     - require_in:
       - docker_engine: docker.install
   {% endif %}

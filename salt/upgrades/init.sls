@@ -14,6 +14,8 @@
     that they have just been (systemd.timer, `Persistent=`), while the timer is off. #}
 {% set updates = 'apt-daily-upgrade.timer' %}
 {% set stop = 'systemctl stop ' ~ updates ~ '; touch /var/lib/systemd/timers/stamp-' ~ updates %}
+{% set conffiles = '/usr/local/lib/rpiomega/unattended-apt.conf' %}
+{% set unit = '/etc/systemd/system/apt-daily-upgrade.service.d/rpiomega.conf' %}
 {% set reboot = {'at': time_of_day(begins + upgrades.gap // 2), 'probe': '/usr/local/lib/rpiomega/can-reboot'} %}
 
 {#- Before the package: what is held out is so from its first run. -#}
@@ -55,6 +57,32 @@ upgrades.time.in_force:
     - name: /etc/systemd/system/apt-daily-upgrade.timer.d/rpiomega.conf
     - require:
       - file: upgrades.time
+{#- Without these options a package is passed over, security fix or not, as soon as the owner has edited its configuration
+    file. They are for this unit alone: by hand, apt goes on asking. #}
+upgrades.conffiles:
+  file.managed:
+    - name: {{ conffiles }}
+    - makedirs: True
+    - contents: |
+        // Written by rpiomega: apt-daily-upgrade.service keeps configuration files that the owner has edited.
+        Dpkg::Options { "--force-confdef"; "--force-confold"; };
+
+upgrades.conffiles.unit:
+  file.managed:
+    - name: {{ unit }}
+    - makedirs: True
+    - contents: |
+        # Written by rpiomega from `upgrades` of the site file.
+        [Service]
+        Environment=APT_CONFIG={{ conffiles }}
+    - require:
+      - file: upgrades.conffiles
+
+upgrades.conffiles.loaded:
+  cmd.run:
+    - name: systemctl daemon-reload
+    - onchanges:
+      - file: upgrades.conffiles.unit
 
 upgrades.overdue:
   cmd.run:
@@ -80,6 +108,10 @@ upgrades.time:
   file.absent:
     - name: /etc/systemd/system/apt-daily-upgrade.timer.d/rpiomega.conf
 
+upgrades.conffiles:
+  file.absent:
+    - names: {{ [unit, conffiles] | json }}
+
 upgrades.timer:
   cmd.run:
     - name: >-
@@ -88,6 +120,7 @@ upgrades.timer:
         else systemctl daemon-reload; fi
     - onchanges:
       - file: upgrades.time
+      - file: upgrades.conffiles
 {% endif %}
 
 {% if upgrades.reboot %}

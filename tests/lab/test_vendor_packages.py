@@ -113,7 +113,8 @@ def test_the_first_apply_installs_the_newest_from_the_vendors_repository(whole):
 
 
 def test_a_version_is_installed_and_held_and_moves_with_the_site(whole):
-    older, newer = whole.versions["docker"]
+    older, newer, _ = whole.versions["docker"]
+    whole.site(allow_downgrade=True)
     for wanted, version in ((older, older), (newer.split(":")[1].split("-")[0], newer)):
         whole.site(version=wanted)
         foreseen = whole.apply(test=True)["docker.install"]
@@ -128,9 +129,51 @@ def test_a_version_is_installed_and_held_and_moves_with_the_site(whole):
     refused = whole.apply()["docker.install"]
     assert refused["result"] is False
     assert newer in refused["comment"]
+    whole.site(allow_downgrade=None)
+
+
+def test_a_pinned_engine_moves_to_a_release_that_needs_a_newer_containerd(whole):
+    _, pinned, newest = whole.versions["docker"]
+    offered = whole.run("apt-cache madison containerd.io | cut -d'|' -f2").split()
+    assert whole.packages()["docker-ce"] == pinned
+    anyhow = "sudo apt-get install -y -q --allow-change-held-packages --allow-downgrades"
+    whole.run(f"{anyhow} containerd.io={offered[-1]} && sudo apt-mark hold containerd.io", 300)
+    # What the vendor's packages need, apt does not do without.
+    refused = whole.run(f"{anyhow} docker-ce={newest} 2>&1 || true", 300)
+    assert "docker-ce : Depends: containerd.io (>= 2.1.5)" in refused
+    # A fix within containerd's major version comes while the engine stays where it is pinned.
+    before = whole.run("pidof dockerd")
+    done = whole.apply()["docker.install"]
+    assert done["changes"] == {"containerd.io": {"old": offered[-1], "new": offered[1]}}, done
+    assert whole.packages()["docker-ce"] == pinned
+    assert whole.run("pidof dockerd") == before
+    assert whole.engine() == whole.before
+    whole.site(version="29")
+    foreseen = whole.apply(test=True)["docker.install"]["changes"]
+    assert foreseen["containerd.io"] == {"old": offered[1], "new": offered[0]}
+    done = whole.apply()["docker.install"]
+    assert done["result"] is True, done["comment"]
+    packages = whole.packages()
+    assert (packages["docker-ce"], packages["containerd.io"]) == (newest, offered[0])
+    assert "nftables" in packages
+    assert sorted(whole.run("apt-mark showhold").split()) == VENDOR
+    assert whole.engine() == whole.before
     whole.site(version=None)
     assert whole.apply()["docker.install"]["result"] is True
     assert whole.run("apt-mark showhold") == ""
+
+
+def test_an_entry_of_another_guide_is_retired_and_apt_works(whole):
+    uri = whole.run("sed -n 's/^URIs: //p' /etc/apt/sources.list.d/docker.sources")
+    entry = f"deb [arch=amd64,arm64 signed-by=/usr/share/keyrings/docker.gpg] {uri} {whole.lab.release} stable"
+    whole.run(f"echo '{entry}' | sudo tee /etc/apt/sources.list.d/docker.list")
+    assert "Conflicting values set for option Signed-By" in whole.run("sudo apt-get update 2>&1 || true", 300)
+    done = whole.apply()["docker.repository"]
+    assert done["result"] is True, done["comment"]
+    assert "docker.list.before-rpiomega.save" in done["comment"]
+    whole.run("sudo apt-get -o APT::Update::Error-Mode=any update", 300)
+    assert whole.run("cat /etc/apt/sources.list.d/docker.list.before-rpiomega.save") == entry
+    assert whole.apply()["docker.repository"]["changes"] == {}
 
 
 def test_a_key_of_another_fingerprint_stops_everything(whole):

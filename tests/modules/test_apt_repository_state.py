@@ -5,12 +5,13 @@ import hashlib
 import http.server
 import inspect
 import pathlib
+import shutil
 import socket
 import subprocess
 import threading
 
 import pytest
-from omega.core import openpgp
+from omega.core import apt_sources, openpgp
 
 KEY = pathlib.Path(__file__).parents[1] / "unit/data/signing-key.asc"
 FINGERPRINT = "8C0A2905CB4B81EFD65769070A5492EAC361C6AB"
@@ -31,13 +32,15 @@ def server(tmp_path):
 
 
 @pytest.fixture
-def present(states, tmp_path):
-    def call(function, *arguments, test=False, refresh=False):
+def present(states, tmp_path, monkeypatch):
+    # The state's own paths, under a root of the test.
+    monkeypatch.setattr(apt_sources, "PARTS", str(tmp_path / "sources"))
+    monkeypatch.setattr(apt_sources, "MAIN", str(tmp_path / "sources.list"))
+
+    def call(function, *arguments, test=False, refresh=False, **more):
         with states(test=test) as loaded:
-            # The state's own paths, under a root of the test.
-            module = inspect.unwrap(loaded[function]).__globals__
-            module["KEYRINGS"], module["SOURCES"] = str(tmp_path / "keyrings"), str(tmp_path / "sources")
-            return loaded[function](*arguments, refresh=refresh)
+            inspect.unwrap(loaded[function]).__globals__["KEYRINGS"] = str(tmp_path / "keyrings")
+            return loaded[function](*arguments, refresh=refresh, **more)
 
     def present(key_url, fingerprint=FINGERPRINT, test=False):
         source = ("vendor", "https://example.org/debian", "trixie", ["stable"], key_url, fingerprint)
@@ -52,7 +55,8 @@ def test_the_source_names_its_one_key(present, server, tmp_path):
     assert present(f"{server}/key.asc")["result"] is True
     source = (tmp_path / "sources/vendor.sources").read_text()
     assert f"Signed-By: {tmp_path}/keyrings/vendor.asc" in source
-    assert (tmp_path / "keyrings/vendor.asc").read_bytes() == KEY.read_bytes()
+    key = (tmp_path / "keyrings/vendor.asc").read_bytes()
+    assert openpgp.primary_fingerprints(key) == [FINGERPRINT]
     assert present(f"{server}/key.asc")["changes"] == {}
 
 
@@ -70,12 +74,36 @@ def test_a_captive_portal_is_suspected(present, server):
     assert "captive portal" in answer["comment"]
 
 
-def test_a_binary_key_is_named_even_if_it_is_the_right_one(present, server, tmp_path):
-    (tmp_path / "www/key.gpg").write_bytes(openpgp._dearmour(KEY.read_bytes()))
-    answer = present(f"{server}/key.gpg")
+def test_a_binary_key_is_written_as_the_armored_one_is(present, server, tmp_path):
+    (tmp_path / "www/key.gpg").write_bytes(openpgp.pinned(KEY.read_bytes(), FINGERPRINT))
+    assert present(f"{server}/key.gpg")["result"] is True
+    text = (tmp_path / "keyrings/vendor.asc").read_text()
+    assert present(f"{server}/key.asc")["changes"] == {}
+    assert (tmp_path / "keyrings/vendor.asc").read_text() == text
+
+
+# A well-formed key of version 6 (RFC 9580): gpgv passes it over, sqv trusts it.
+SMUGGLED = bytes([0xC6, 42, 6]) + bytes(4) + bytes([27, 0, 0, 0, 32]) + bytes(32)
+
+
+def test_a_key_of_another_version_beside_the_pinned_one_is_refused(present, server, tmp_path):
+    key = openpgp.pinned(KEY.read_bytes(), FINGERPRINT) + SMUGGLED
+    (tmp_path / "www/two.asc").write_text(openpgp.armored(key))
+    answer = present(f"{server}/two.asc")
     assert (answer["result"], answer["changes"]) == (False, {})
-    assert f"{server}/key.gpg is binary: give the address of the ASCII-armoured one" in answer["comment"]
+    assert "key of version 6" in answer["comment"]
     assert not (tmp_path / "keyrings").exists()
+    present(f"{server}/key.asc")
+    (tmp_path / "keyrings/vendor.asc").write_text(openpgp.armored(key))
+    assert list(present(f"{server}/key.asc")["changes"]) == [f"{tmp_path}/keyrings/vendor.asc"]
+    assert openpgp.primary_fingerprints((tmp_path / "keyrings/vendor.asc").read_bytes()) == [FINGERPRINT]
+
+
+def test_the_vendors_own_text_of_the_pinned_key_needs_no_network(present, server, tmp_path):
+    assert present(f"{server}/key.asc")["result"] is True
+    (tmp_path / "keyrings/vendor.asc").write_bytes(KEY.read_bytes())
+    assert present("http://127.0.0.1:9/key.asc")["result"] is True
+    assert present("http://127.0.0.1:9/key.asc")["changes"] == {}
 
 
 def test_an_unreachable_key_names_its_address(present):
@@ -127,7 +155,7 @@ def apt(present, server, tmp_path, short_folder, monkeypatch):
     config = {
         "Dir": tmp_path / "apt",
         "Dir::State::status": "/var/lib/dpkg/status",
-        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourcelist": tmp_path / "sources.list",
         "Dir::Etc::sourceparts": tmp_path / "sources",
         "APT::Sandbox::User": "root",
         "Acquire::Retries": "0",
@@ -138,11 +166,77 @@ def apt(present, server, tmp_path, short_folder, monkeypatch):
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     fingerprint = sign(tmp_path, short_folder)
 
-    def source(uri, suite, name="vendor"):
+    def source(uri, suite, name="vendor", **more):
         arguments = (name, uri, suite, ["stable"], f"{server}/own.asc", fingerprint)
-        return present.call("apt_repository.present", *arguments, refresh=True)
+        return present.call("apt_repository.present", *arguments, refresh=True, **more)
 
     return source
+
+
+def update():
+    """What apt prints if it refuses any source, else an empty text."""
+    command = ["apt-get", "-o", "APT::Update::Error-Mode=any", "update"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode else ""
+
+
+@pytest.mark.parametrize("name", ["docker.list", "docker.sources", "vendor.sources", "../sources.list"])
+def test_a_second_entry_with_another_key_is_retired_with_a_copy_and_apt_works(apt, server, tmp_path, name):
+    entry = f"deb [arch=amd64 signed-by=/usr/share/keyrings/docker.gpg] {server}/ trixie stable\n"
+    if name.endswith(".sources"):
+        entry = f"Types: deb\nURIs: {server}/\nSuites: trixie\nComponents: stable\nSigned-By: /k.gpg\n"
+    path = tmp_path / "sources" / name
+    path.write_text(entry)
+    (tmp_path / "sources/former.list").write_text("deb https://apt.docker.example/repo debian-trixie main\n")
+    answer = apt(server, "trixie", also=["apt.docker.example"])
+    assert answer["result"] is True, answer
+    assert update() == ""
+    assert f"a copy of the file is {path.resolve()}.before-rpiomega.save" in answer["comment"]
+    assert path.with_name(f"{path.name}.before-rpiomega.save").read_text() == entry
+    assert not (tmp_path / "sources/former.list").exists()
+    assert apt(server, "trixie", also=["apt.docker.example"])["changes"] == {}
+
+
+def everything(tmp_path):
+    folders = (tmp_path / "sources", tmp_path / "keyrings")
+    return {path: path.read_text() for folder in folders if folder.exists() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("other", ["no entry of its own", "an earlier one of ours"])
+def test_everything_comes_back_if_apt_refuses_the_new_entry(apt, server, tmp_path, other):
+    if other == "an earlier one of ours":
+        assert apt(server, "trixie")["result"] is True
+    own = tmp_path / "beside.asc"
+    own.write_text((tmp_path / "www/own.asc").read_text())
+    (tmp_path / "sources/docker.list").write_text(f"deb [signed-by={own}] {server}/mirror trixie stable\n")
+    shutil.copytree(tmp_path / "www/dists", tmp_path / "www/mirror/dists")
+    before = everything(tmp_path)
+    assert update() == ""
+    answer = apt(f"{server}/mirror", "forky")
+    assert (answer["result"], answer["changes"]) == (False, {}), answer
+    assert f"{server}/mirror has no suite forky; check" in answer["comment"]
+    assert answer["comment"].endswith("the former files are back")
+    assert everything(tmp_path) == before
+    assert update() == ""
+
+
+def test_a_list_of_sources_that_another_made_unreadable_is_named_and_nothing_is_left_there(apt, server, tmp_path):
+    (tmp_path / "sources/other.list").write_text("nonsense\n")
+    answer = apt(server, "trixie")
+    assert (answer["result"], answer["changes"]) == (False, {}), answer
+    assert f"apt cannot read {tmp_path}/sources/other.list; correct that file" in answer["comment"]
+    assert [path.name for path in everything(tmp_path)] == ["other.list"]
+
+
+def test_test_mode_names_what_would_be_retired(apt, present, server, tmp_path):
+    (tmp_path / "sources/docker.list").write_text(f"deb {server} trixie stable\n")
+    before = everything(tmp_path)
+    arguments = ("vendor", server, "trixie", ["stable"], f"{server}/own.asc", FINGERPRINT)
+    answer = present.call("apt_repository.present", *arguments, test=True)
+    assert answer["result"] is None
+    assert f"{tmp_path}/sources/docker.list" in answer["changes"]
+    assert "is retired" in answer["comment"]
+    assert everything(tmp_path) == before
 
 
 def sign(folder, home):
@@ -172,8 +266,7 @@ def test_a_repository_that_apt_refuses_is_taken_back_and_named(apt, server, tmp_
     answer = apt(server, "no-such-suite")
     assert (answer["result"], answer["changes"]) == (False, {}), answer
     assert f"apt refuses {server} no-such-suite" in answer["comment"]
-    assert "does not have a Release file" in answer["comment"]
-    assert "check vendor.repository.uri" in answer["comment"]
+    assert f"{server} has no suite no-such-suite; check the address and the suite" in answer["comment"]
     assert "\n" not in answer["comment"]
     assert list((tmp_path / "sources").iterdir()) == []
     subprocess.run(["apt-get", "update"], check=True, capture_output=True)
@@ -209,5 +302,5 @@ def test_a_source_is_not_blamed_for_another(apt, server, tmp_path):
     (tmp_path / "sources/other.list").write_text("deb file:/no/such/repository trixie main\n")
     answer = apt(server, "trixie")
     assert answer["result"] is True, answer
-    assert "apt refuses another source: The repository 'file:/no/such/repository" in answer["comment"]
+    assert "apt refuses another source: file:/no/such/repository has no suite trixie" in answer["comment"]
     assert list(answer["changes"])

@@ -9,7 +9,8 @@ import sys
 
 import ailing_engine
 import pytest
-from omega.docker import data, packages
+from omega.core import apt
+from omega.docker import data
 
 PACKAGES = ["docker-ce", "docker-ce-cli", "containerd.io"]
 OLD, NEW = "5:28.4.0-1", "5:28.5.2-1"
@@ -24,15 +25,22 @@ class Repository:
         self.folder = folder
         folder.mkdir()
 
-    def offer(self, version, scripts=()):
-        """Offer Docker in this version, and no other; `scripts`: {package: what is run once it is unpacked}."""
+    def offer(self, version, scripts=(), others=(), depends=()):
+        """Offer Docker in this version, and no other.
+
+        `scripts`: {package: what is run once it is unpacked}; `others`: {package: version} of those with another one;
+        `depends`: {package: what it needs}.
+        """
+        engine, others, depends = version, dict(others), dict(depends)
         for path in self.folder.iterdir():
             path.unlink()
         entries = []
-        for name in PACKAGES:
+        for name in [*PACKAGES, *(name for name in others if name not in PACKAGES)]:
+            version = others.get(name, engine)
             tree = self.folder.parent / f"{name}-{version}"
             (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
             control = f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: t <t@example.org>\n"
+            control += f"Depends: {depends[name]}\n" if name in depends else ""
             (tree / "DEBIAN/control").write_text(f"{control}Description: none\n")
             if name in scripts:
                 (tree / "DEBIAN/postinst").write_text(scripts[name])
@@ -85,7 +93,9 @@ def install(states, tmp_path):
             module["HELD"] = str(tmp_path / "held")
             module["_answers"] = lambda: None  # the packages hold no engine
             module["_stopping"].__defaults__ = (engine,)  # this machine's own is no part of it
-            return loaded["docker_engine.installed"]("vendor", PACKAGES, ["docker.io"], version)
+            return loaded["docker_engine.installed"](
+                "vendor", PACKAGES, ["docker.io"], version, runtime=["containerd.io"]
+            )
 
     return install
 
@@ -132,6 +142,66 @@ def test_a_hold_is_seen_and_goes_with_the_version_of_the_site(repository, instal
     assert held() == []
 
 
+# What Docker's own packages need (docker-ce 28 and 29).
+OLD_NEEDS = {"docker-ce": "containerd.io (>= 1.7.27), docker-ce-cli"}
+NEW_NEEDS = {"docker-ce": "containerd.io (>= 2.1.5), docker-ce-cli, nftables"}
+VERSION_29 = "5:29.7.2-1"
+
+
+def test_a_pinned_engine_goes_to_a_release_that_needs_a_newer_containerd(repository, install):
+    repository.offer(OLD, others={"containerd.io": "1.7.28-1"}, depends=OLD_NEEDS)
+    update()
+    assert install("28.4")["result"] is True
+    # A security fix comes while the engine stays where the site has pinned it, and a new major version does not.
+    repository.offer(OLD, others={"containerd.io": "1.7.29-1"}, depends=OLD_NEEDS)
+    update()
+    change = {"containerd.io": {"old": "1.7.28-1", "new": "1.7.29-1"}}
+    assert install("28.4", test=True)["changes"] == change
+    assert install("28.4")["changes"] == change
+    assert installed() == {"docker-ce": OLD, "docker-ce-cli": OLD, "containerd.io": "1.7.29-1"}
+    assert held() == sorted(PACKAGES)
+    repository.offer(VERSION_29, others={"containerd.io": "2.2.1-1", "nftables": "1.1"}, depends=NEW_NEEDS)
+    update()
+    assert install("28.4")["changes"] == {}
+    foreseen = install("29", test=True)
+    assert foreseen["changes"]["containerd.io"] == {"old": "1.7.29-1", "new": "2.2.1-1"}
+    done = install("29")
+    assert done["result"] is True, done
+    assert done["changes"] == foreseen["changes"]
+    new = {"docker-ce": VERSION_29, "docker-ce-cli": VERSION_29, "containerd.io": "2.2.1-1", "nftables": "1.1"}
+    assert installed() == new
+    assert held() == sorted(PACKAGES)
+    assert install("29")["changes"] == {}
+
+
+def test_a_release_whose_needs_nobody_offers_is_refused_before_anything_stops(repository, install):
+    repository.offer(OLD, others={"containerd.io": "1.7.28-1"}, depends=OLD_NEEDS)
+    update()
+    assert install("28.4")["result"] is True
+    repository.offer(VERSION_29, others={"containerd.io": "2.0.9-1", "nftables": "1.1"}, depends=NEW_NEEDS)
+    update()
+    answer = install("29")
+    assert (answer["result"], answer["changes"]) == (False, {})
+    assert "docker-ce needs containerd.io (>= 2.1.5)" in answer["comment"]
+    assert "\n" not in answer["comment"]
+    assert installed()["docker-ce"] == OLD
+
+
+def test_an_interrupted_dpkg_is_finished_before_packages_change(repository, install, tmp_path):
+    repository.offer(OLD)
+    update()
+    # As a power cut leaves it: a record in the journal that is not in the status file yet.
+    (tmp_path / "dpkg/updates/0001").write_text(
+        "Package: half\nStatus: install ok unpacked\nMaintainer: t <t@example.org>\nArchitecture: all\nVersion: 1\n"
+        "Description: none\n"
+    )
+    refused = subprocess.run(["apt-get", "-y", "install", "docker-ce"], capture_output=True, text=True, check=False)
+    assert "dpkg was interrupted" in refused.stderr
+    done = install()
+    assert done["result"] is True, done
+    assert installed() == {**dict.fromkeys(PACKAGES, OLD), "half": "1"}
+
+
 def test_what_did_not_happen_is_no_change(repository, install):
     repository.offer(OLD)
     update()
@@ -175,7 +245,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
 ):
     repository.offer(OLD)
     update()
-    downloads, run, refused = Downloads(tmp_path), packages._run, []
+    downloads, run, refused = Downloads(tmp_path), apt.run, []
 
     def watched(*command):
         done = run(*command)
@@ -186,7 +256,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
             downloads.take()
         return done
 
-    monkeypatch.setattr(packages, "_run", watched)
+    monkeypatch.setattr(apt, "run", watched)
     downloads.take()
     done = install()
     assert done["result"] is True, done
@@ -195,7 +265,7 @@ def test_another_apt_is_waited_for_before_packages_are_fetched_and_installed(
 
 
 def test_another_apt_that_does_not_end_is_named(repository, install, tmp_path, monkeypatch):
-    monkeypatch.setattr(packages, "LOCK_BOUND", 0)
+    monkeypatch.setattr(apt, "LOCK_BOUND", 0)
     repository.offer(OLD)
     update()
     downloads = Downloads(tmp_path)
@@ -203,8 +273,8 @@ def test_another_apt_that_does_not_end_is_named(repository, install, tmp_path, m
     answer = install()
     downloads.file.close()
     assert (answer["result"], answer["changes"]) == (False, {})
-    assert f"It is held by process {os.getpid()} (" in answer["comment"]
-    assert "wait for that process to end" in answer["comment"]
+    assert f"archives/lock (process {os.getpid()} (" in answer["comment"]
+    assert "wait for it to end" in answer["comment"]
     assert installed() == {}
 
 
@@ -219,5 +289,5 @@ def test_an_engine_nobody_offers_is_named_with_where_apt_looked(repository, inst
 def test_lists_that_cannot_be_fetched_are_one_line(repository, install):
     answer = install()
     assert (answer["result"], answer["changes"]) == (False, {})
-    assert "the package lists cannot be fetched: E: " in answer["comment"]
+    assert "the package lists cannot be fetched: the package source copy:" in answer["comment"]
     assert "\n" not in answer["comment"]

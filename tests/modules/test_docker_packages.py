@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from omega.core import apt
 from omega.docker import data, packages
 from omega.docker import service as docker_service
 from omega.docker.packages import PackageError, Plan, choose, fits, plan
@@ -55,6 +56,42 @@ def test_a_version_that_is_no_longer_wanted_frees_what_was_held_for_it_only():
     assert not made.touches
 
 
+def newer(version, installed=None, held=()):
+    return {**state(installed or vendor(OLD), held), "newer": {"containerd.io": version, "docker-ce": NEW}}
+
+
+def runtime(wanted, state, own=VENDOR):
+    return plan(VENDOR, DEBIAN, wanted, state, own_holds=own, runtime=["containerd.io"]).install
+
+
+def test_another_engine_brings_the_runtime_along_whatever_its_release_and_whoever_holds_it():
+    for held, own in ((VENDOR, VENDOR), (["containerd.io"], [])):
+        made = plan(VENDOR, DEBIAN, "28.5.2", newer("2.1.5-1", held=held), own_holds=own, runtime=["containerd.io"])
+        assert made.install == {"docker-ce": NEW, "docker-ce-cli": NEW, "containerd.io": "2.1.5-1"}
+        assert made.changes["containerd.io"] == {"old": "1.7.28-1", "new": "2.1.5-1"}
+        assert "containerd.io" in made.hold
+
+
+@pytest.mark.parametrize("wanted", ["28.4", ""])
+def test_between_engines_the_runtime_follows_its_major_version_only(wanted):
+    held = VENDOR if wanted else []
+    assert runtime(wanted, newer("1.7.29-1", held=held)) == {"containerd.io": "1.7.29-1"}
+    assert runtime(wanted, newer("1.8.0-1", held=held)) == {"containerd.io": "1.8.0-1"}
+    assert runtime(wanted, newer("2.2.0-1", held=held)) == {}
+
+
+def test_the_runtime_gets_the_fixes_of_its_major_version_beside_a_newer_one():
+    found = newer("2.2.1-1", held=VENDOR)
+    found["offered"] = {**OFFERED, "containerd.io": ["2.2.1-1", "1.7.30-1", "1.7.29-1", "1.7.28-1", "1.7.27-1"]}
+    assert runtime("28.4", found) == {"containerd.io": "1.7.30-1"}
+    found["offered"]["containerd.io"].remove("1.7.28-1")
+    assert runtime("28.4", found) == {}
+
+
+def test_a_runtime_that_the_owner_holds_stays():
+    assert runtime("", newer("1.7.29-1", held=["containerd.io"]), own=[]) == {}
+
+
 def test_the_other_source_goes_in_the_same_transaction():
     made = plan(VENDOR, [*DEBIAN, "containerd", "runc"], "", state({"docker.io": IO, "containerd": "1.7.24"}))
     assert set(made.install) == set(VENDOR)
@@ -81,15 +118,15 @@ def hanging(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(data, "DEFAULT", str(tmp_path))
-    for module in (packages, docker_service):
+    for module in (apt, docker_service):
         monkeypatch.setattr(module, "BOUND", 0.2)
 
 
 @pytest.mark.usefixtures("hanging")
 def test_a_program_that_does_not_end_is_named():
-    with pytest.raises(PackageError, match="`dpkg-query` did not end within 0.2 s"):
+    with pytest.raises(apt.AptError, match="`dpkg-query` did not end within 0.2 s"):
         packages.look(["docker-ce"])
-    with pytest.raises(PackageError, match="`apt-get` did not end within 0.2 s"):
+    with pytest.raises(apt.AptError, match="`apt-get` did not end within 0.2 s"):
         packages.fetch(Plan({"docker-ce": ""}))
     assert "Docker may be off: `apt-get` did not end" in packages.carry_out(Plan({"docker-ce": ""}))
     assert "`apt-mark` did not end" in packages.mark(Plan(hold=["docker-ce"]))

@@ -8,7 +8,8 @@ import ailing_engine
 import pytest
 from dockerds import Dockerds, missing
 from omega.consul import client as consul_client
-from omega.docker import turn
+from omega.consul import restart as consul_restart
+from omega.docker import service, turn
 from omega.swarm.api import Engine
 from swarm_site import Site
 
@@ -42,6 +43,13 @@ def reachable(daemon):
     return {node["Description"]["Hostname"] for node in nodes if node["ManagerStatus"]["Reachability"] == "reachable"}
 
 
+def wait_for(condition, bound=60):
+    end = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < end, f"not within {bound} s"
+        time.sleep(0.2)
+
+
 def leader_id(site):
     client = site.dockerds["pi1"].client()
     try:
@@ -65,6 +73,22 @@ def test_all_at_once_restart_one_after_the_other(site):
         problems = list(pool.map(lambda name: restart(site, name, lambda: act(name)), NAMES))
     assert problems == [None] * 3
     assert seen == dict.fromkeys(NAMES, set(NAMES)), "somebody restarted while another was away"
+
+
+@pytest.mark.parametrize("consul", ["returns", "does not return"])
+def test_an_engine_that_does_not_come_back_is_named_with_its_last_error(site, monkeypatch, consul):
+    monkeypatch.setattr(turn, "BACK_BOUND", 1)
+    last = "failed to start daemon: error initializing graphdriver"
+    monkeypatch.setattr(service.Service, "last_error", lambda self: last)
+    lost = "pi3 was restarted and is not back as a healthy voter"
+    if consul == "does not return":  # as where Consul's server is a container of that engine
+        monkeypatch.setattr(consul_restart, "in_turn", lambda client, node, act: (act() or lost, ""))
+    problem = restart(site, "pi3", lambda: site.dockerds["pi3"].stop())
+    site.dockerds["pi3"].restart()
+    assert problem.startswith(f"the Docker Engine of pi3 does not answer ({last}); see `journalctl -u docker` on pi3.")
+    assert (lost if consul == "does not return" else "pi3 restarted its engine, and is no sound manager") in problem
+    assert "\n" not in problem
+    wait_for(lambda: reachable(site.dockerds["pi1"]) == set(NAMES))
 
 
 def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):

@@ -77,6 +77,20 @@ def test_each_node_has_times_of_its_own_and_reboots_apart_from_the_others(render
     assert reboots == ["23:40", "00:00", "00:20"]
 
 
+def test_updates_keep_edited_configuration_files_and_apt_by_hand_goes_on_asking(render, tmp_path):
+    found = render("upgrades", "pi1", upgrades={"security": True})
+    path = found["upgrades.conffiles"]["name"]
+    assert f"Environment=APT_CONFIG={path}\n" in found["upgrades.conffiles.unit"]["contents"]
+    (tmp_path / "apt.conf").write_text(found["upgrades.conffiles"]["contents"])
+    settings = {"APT_CONFIG": str(tmp_path / "apt.conf"), "PATH": os.environ["PATH"]}
+    shown = subprocess.run(["apt-config", "dump"], env=settings, capture_output=True, text=True, check=True).stdout
+    # What unattended-upgrades looks for before it passes over a package whose file was edited.
+    assert 'DPkg::Options:: "--force-confold";' in shown
+    gone = render("upgrades", "pi1", upgrades={"security": False})["upgrades.conffiles"]
+    assert gone["fun"] == "absent"
+    assert gone["name"] in (found["upgrades.conffiles.unit"]["name"], path)
+
+
 def test_no_cache_is_used_that_is_not_asked_for(render):
     found = render("packages")
     assert found["packages.proxy"]["fun"] == "absent"

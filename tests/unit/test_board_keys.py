@@ -1,34 +1,11 @@
-"""Keys the board's part compares: a vendor's signing key, Salt's fingerprints."""
-
-import base64
-from pathlib import Path
+"""Keys the board's part compares: Salt's fingerprints, and who answered."""
 
 import pytest
 import salt.utils.crypt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from rpiomega.node import pgp, saltkeys
+from rpiomega.node import saltkeys
 from rpiomega.node.steps import keys
-
-KEY = (Path(__file__).parent / "data/signing-key.asc").read_bytes()
-# What `gpg --show-keys` prints for that file.
-FINGERPRINT = "8C0A2905CB4B81EFD65769070A5492EAC361C6AB"
-
-
-def test_fingerprint_of_a_signing_key_is_the_one_gpg_prints():
-    assert pgp.fingerprints(KEY) == [FINGERPRINT]
-    assert pgp.fingerprints(pgp.dearmor(KEY)) == [FINGERPRINT]
-
-
-def test_a_second_key_behind_the_first_is_seen():
-    binary = pgp.dearmor(KEY)
-    assert pgp.fingerprints(binary + binary) == [FINGERPRINT] * 2
-
-
-@pytest.mark.parametrize("data", [b"<html>not found</html>", pgp.dearmor(KEY)[:-7], b"\xc6", base64.b64encode(KEY)])
-def test_what_is_no_whole_key_is_refused(data):
-    with pytest.raises(ValueError, match=r"packet|cut off"):
-        pgp.fingerprints(data)
 
 
 def test_salt_fingerprint_is_salts_own(tmp_path):

@@ -208,12 +208,14 @@ def test_package_sources_of_both_formats_are_found(tmp_path):
     )
     (folder / "raspi.sources").write_text(
         "Types: deb\nURIs: http://b.example/debian/\nSuites: trixie trixie-updates\nComponents: main\n\n"
-        "Types: deb\nEnabled: no\nURIs: http://disabled.example\nSuites: x\n"
+        "Types: deb\nEnabled: no\nURIs: http://disabled.example\nSuites: x\n\n"
+        "Types: deb\nURIs:\n http://folded.example/debian\nSuites:\n trixie\n\nTypes: deb\nURIs: http://half.example\n"
     )
     assert reach.apt_sources(Board(str(tmp_path))) == [
         "http://a.example/debian/dists/bookworm/InRelease",
         "http://flat.example/repo/./InRelease",
         "http://b.example/debian/dists/trixie/InRelease",
+        "http://folded.example/debian/dists/trixie/InRelease",
     ]
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from omega.core import apt_rules
 from rpiomega import agent
 from rpiomega.errors import NodeError, Stopped
 from rpiomega.ssh import Settings, SshError, classify, shell
@@ -304,11 +305,12 @@ def test_launcher_without_python_says_so(tmp_path):
 @pytest.fixture
 def without_python(tmp_path):
     """Commands of a board that has no Python but an apt-get (a stand-in), whose package lists are out of date."""
-    folder = tools(tmp_path / "bin", "id", "mktemp", "head", "rm", "cat", "ln", "touch", "sh")
+    folder = tools(tmp_path / "bin", "id", "mktemp", "head", "rm", "cat", "ln", "touch", "sh", "env")
     lists, python = tmp_path / "lists", folder / "python3"
     (folder / "apt-get").write_text(
         f"""#!/bin/sh
 cat >/dev/null
+echo "$DEBIAN_FRONTEND $*" >>{tmp_path}/asked
 case "$*" in
   *update) touch {lists} ;;
   *"install python3") [ -e {lists} ] && ln -s {sys.executable} {python} ;;
@@ -320,11 +322,14 @@ esac
     return folder
 
 
-def test_launcher_installs_python_where_apt_works(without_python):
+def test_launcher_installs_python_where_apt_works(without_python, tmp_path):
     # The stand-in reads all it is given: what was sent for Python must not go to apt-get.
     done = launch(without_python, install="yes")
     assert done.returncode == 0
     assert b'"facts"' in done.stdout
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 3
+    assert all(line.startswith(f"noninteractive {' '.join(apt_rules.APT[1:])} ") for line in asked)
 
 
 def test_launcher_installs_nothing_in_a_dry_run(without_python):

@@ -55,7 +55,7 @@ def test_the_source_is_the_sites_and_trusted_for_its_key_alone(host, docker):
     try:
         found = openpgp.primary_fingerprints(key.content)
     except openpgp.KeyFileError as error:
-        pytest.fail(f"{KEY} holds {error}")
+        pytest.fail(f"{KEY} is not the pinned key: {error}")
     wanted = docker["repository"]["fingerprint"].replace(" ", "").upper()
     assert found == [wanted], f"{KEY} has fingerprint {', '.join(found)}"
 

@@ -2,24 +2,17 @@
 
 import os
 import re
-import subprocess
-import time
 from dataclasses import dataclass, field
 
-from omega.core import files
+from omega.core import apt, files
 from omega.docker import data
 
-APT = ("apt-get", "-y", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2")
-KEEP = ("-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
-BOUND = 1800
-LOCK_BOUND = 120
-LOCKED = "Could not get lock"
 ENGINES = ("docker-ce", "docker.io")
 # Debian leaves it in the data root as docker.io is removed, and purging docker.io then runs it: it deletes all data.
 NUKE = "nuke-graph-directory.sh"
 
 
-class PackageError(Exception):
+class PackageError(apt.AptError):
     """Docker cannot be had as the site wants it; the text says what to do next."""
 
 
@@ -100,15 +93,20 @@ def offered(engine, state, suite, architecture):
     )
 
 
-def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=()):
+def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=(), runtime=()):
     """Return the Plan that brings a node's Docker to `packages`.
+
+    The runtime below the engine has releases of its own. Another engine may need a newer one, so it comes along then.
+    Between engines it follows the releases of its major version, for their security fixes, unless the owner holds it.
 
     :param packages: names; the first is the engine
     :param conflicting: names of the other source's packages, which go
     :param wanted: the site's version, or an empty text
-    :param state: mapping with ``installed`` {name: version}, ``offered`` {name: [versions]}, ``held`` names
+    :param state: mapping with ``installed`` {name: version}, ``offered`` {name: [versions]}, ``newer`` {name: version
+        to which apt would upgrade}, ``held`` names
     :param allow_downgrade: whether an older engine may replace a newer one
     :param own_holds: names that this project has held before
+    :param runtime: names of the packages below the engine, such as containerd.io
     :raises PackageError: the version is not offered, or is older than what is there
     """
     installed, engine, made = state["installed"], packages[0], Plan()
@@ -119,6 +117,13 @@ def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=
         target = version if name == engine or name in same else ""
         if name not in installed or (target and installed[name] != target):
             made.install[name] = target
+    for name in runtime:
+        newer = state.get("newer", {}).get(name)
+        if newer and engine not in made.install:
+            held = name in state["held"] and name not in own_holds
+            newer = None if held else _same_major(installed[name], newer, state["offered"].get(name, []))
+        if newer:
+            made.install[name] = newer
     _refuse_downgrade(made, engine, state, allow_downgrade)
     held, keep = set(state["held"]), set(packages) if wanted else set()
     # Held once more where one is installed: apt may lift the hold of what it is told to change.
@@ -130,6 +135,14 @@ def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=
     made.changes.update({f"{name} hold": {"old": False, "new": True} for name in made.hold if name not in held})
     made.changes.update({f"{name} hold": {"old": True, "new": False} for name in made.unhold})
     return made
+
+
+def _same_major(now, newer, offered):
+    """Return `newer` if it is of the major version `now`, else the newest one of that which is offered, or None."""
+    if upstream(newer)[0] == upstream(now)[0]:
+        return newer
+    later = offered[: offered.index(now)] if now in offered else []
+    return next((version for version in later if upstream(version)[0] == upstream(now)[0]), None)
 
 
 def _refuse_downgrade(made, engine, state, allowed):
@@ -147,17 +160,31 @@ def _refuse_downgrade(made, engine, state, allowed):
 def look(names):
     """Return the `state` that `plan` wants, of these packages."""
     row = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
-    shown = _run("dpkg-query", "-W", "-f", row, *names).stdout
+    shown = apt.run("dpkg-query", "-W", "-f", row, *names).stdout
     rows = [line.split("\t") for line in shown.splitlines()]
     offered = {}
-    for line in _run("apt-cache", "madison", *names).stdout.splitlines():
+    for line in apt.run("apt-cache", "madison", *names).stdout.splitlines():
         name, version, source = (part.strip() for part in line.split("|"))
         if source.endswith("Packages") and version not in offered.setdefault(name, []):
             offered[name].append(version)
+    installed = {name: version for name, _, status, version in rows if status == "installed"}
     return {
-        "installed": {name: version for name, _, status, version in rows if status == "installed"},
+        "installed": installed,
         "offered": offered,
+        "newer": _newer(installed),
         "held": [name for name, want, _, _ in rows if want == "hold"],
+    }
+
+
+def _newer(installed):
+    """Return {name: version} of those installed packages that apt would upgrade."""
+    shown = apt.run("apt-cache", "policy", *installed).stdout if installed else ""
+    candidates = dict(re.findall(r"^(\S+):\n\s+Installed: \S+\n\s+Candidate: (\S+)$", shown, re.MULTILINE))
+    return {
+        name: version
+        for name, version in candidates.items()
+        if version != installed.get(name)
+        and apt.run("dpkg", "--compare-versions", version, "gt", installed.get(name, "")).returncode == 0
     }
 
 
@@ -174,9 +201,10 @@ def foresee(made):
 
     :raises PackageError: it cannot, or something else would have to go
     """
-    done = _apt("--simulate", *arguments(made))
+    done = apt.get("--simulate", *arguments(made))
     if done.returncode:
-        raise PackageError(f"apt cannot install Docker: {_said(done)}; see `apt-cache policy {' '.join(made.install)}`")
+        names = " ".join(made.install)
+        raise PackageError(f"apt cannot install Docker: {apt.problem(done)}; see `apt-cache policy {names}`")
     gone = set(re.findall(r"^Remv (\S+)", done.stdout, re.MULTILINE)) - set(made.remove)
     others = sorted(name for name in gone if not name.startswith("docker-ce"))
     if others:
@@ -188,22 +216,22 @@ def fetch(made):
 
     :raises PackageError: a package source does not answer, or another apt does not end
     """
-    done = _apt("--download-only", *arguments(made))
+    done = apt.get("--download-only", *arguments(made))
     if done.returncode:
-        cure = "wait for that process to end" if LOCKED in done.stderr else "check network and clock of this node"
-        raise PackageError(f"Docker's packages cannot be fetched: {_said(done)}; {cure}")
+        raise PackageError(f"Docker's packages cannot be fetched: {apt.problem(done)}")
 
 
 def carry_out(made):
     """Install and remove; return what went wrong in words, or None."""
     try:
-        done = _apt(*KEEP, *arguments(made))
-    except PackageError as error:
+        done = apt.get(*arguments(made))
+    except apt.AptError as error:
         return f"apt could not finish, and Docker may be off: {error}, then `dpkg --configure -a`"
     finally:
         files.remove(os.path.join(data.DEFAULT, NUKE))
     if done.returncode:
-        return f"apt could not finish, and Docker may be off: {_said(done)}; see `dpkg --audit`, /var/log/apt/term.log"
+        what = apt.problem(done)
+        return f"apt could not finish, and Docker may be off: {what}; see `dpkg --audit`, /var/log/apt/term.log"
     return None
 
 
@@ -212,38 +240,9 @@ def mark(made):
     for verb, names in (("hold", made.hold), ("unhold", made.unhold)):
         if names:
             try:
-                done = _run("apt-mark", verb, *names)
-            except PackageError as error:
+                done = apt.run("apt-mark", verb, *names)
+            except apt.AptError as error:
                 return str(error)
             if done.returncode:
-                return f"`apt-mark {verb} {' '.join(names)}` failed: {_said(done)}"
+                return f"`apt-mark {verb} {' '.join(names)}` failed: {apt.problem(done)}"
     return None
-
-
-def words(text):
-    """Return the first thing that apt calls an error in its output, or its first line."""
-    lines = [line for line in text.splitlines() if line.startswith("E: ")] or text.splitlines()
-    return lines[0] if lines else ""
-
-
-def _said(done):
-    return words(done.stderr) or f"exit code {done.returncode}"
-
-
-def _apt(*options):
-    """Run apt-get once no other does: by itself it waits for dpkg's lock, and not for that of the downloads."""
-    end = time.monotonic() + LOCK_BOUND
-    while True:
-        done = _run(*APT, *options)
-        if LOCKED not in done.stderr or time.monotonic() > end:
-            return done
-        time.sleep(1)
-
-
-def _run(*command):
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C.UTF-8"}
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, env=environment)
-    except subprocess.TimeoutExpired:
-        cause = f"`{command[0]}` did not end within {BOUND} s"
-        raise PackageError(f"{cause}; see `pgrep -a apt`, `pgrep -a dpkg`") from None

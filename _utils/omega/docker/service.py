@@ -56,17 +56,21 @@ class Service:
         """Return the text of the unit's drop-in, or None."""
         return files.read(DROP_IN)
 
+    def last_error(self):
+        """Return the last line of the engine's log that names an error, or an empty text."""
+        log = _run("journalctl", "--unit", UNIT, "--lines", "40", "--output", "cat", "--no-pager").stdout.splitlines()
+        said = [line for line in log if re.search(r"failed|unable|invalid|error", line, re.IGNORECASE)]
+        # systemd's own lines say only that it failed.
+        said = [line for line in said if not line.startswith((UNIT, "Failed to start"))] or said
+        return said[-1] if said else ""
+
     def _do(self, verb, *more):
         done = _systemctl(verb, *more, UNIT)
         if not done.returncode:
             return None
         if done.returncode in (ABSENT, LATE):
             return done.stderr
-        log = _run("journalctl", "--unit", UNIT, "--lines", "40", "--output", "cat", "--no-pager").stdout.splitlines()
-        said = [line for line in log if re.search(r"failed|unable|invalid|error", line, re.IGNORECASE)]
-        # systemd's own lines say only that it failed.
-        said = [line for line in said if not line.startswith((UNIT, "Failed to start"))] or said
-        return f"`systemctl {verb} docker`: {said[-1] if said else done.stderr.strip()}"
+        return f"`systemctl {verb} docker`: {self.last_error() or done.stderr.strip()}"
 
 
 def _systemctl(*arguments):

@@ -17,7 +17,7 @@ from omega.consul import lock as consul_lock
 from omega.consul import restart
 from omega.consul.client import ConsulError
 from omega.consul.policies import SWARM
-from omega.docker import engine
+from omega.docker import engine, service
 
 LOCK = SWARM + "engine"
 TTL = 300
@@ -52,7 +52,7 @@ def in_turn(node, act, consul, base_url=engine.SOCKET, wait=WAIT):
     before = True
     try:
         if not active or not swarm.get("ControlAvailable") or (swarm.get("Managers") or 1) == 1:
-            return _among_servers(consul, node, act)
+            return _among_servers(consul, node, act, base_url)
         client = consul()
         client.wait_ready(SPARE_BOUND)
         with consul_lock.hold(client, LOCK, node, ttl=TTL, wait=wait, checks=[]) as lock:
@@ -61,19 +61,47 @@ def in_turn(node, act, consul, base_url=engine.SOCKET, wait=WAIT):
                 return problem
             lock.verify()
             before = False
-            problem = restart.in_turn(client, node, act)[0] or _back(node, base_url)
+            problem = _restarted(client, node, act, base_url) or _back(node, base_url)
             if problem is None:
                 client.wait_ready(BACK_BOUND)
             return problem
     except ConsulError as error:
         what = "was left alone, because it could not take its turn" if before else "restarted, and Consul is not back"
         cure = f"run `rpiomega bootstrap {node}`" if error.kind == "missing" else "see `docker logs rpiomega-consul`"
-        return f"the engine of {node} {what}: {error}; {cure}, then apply again"
+        problem = f"the engine of {node} {what}: {error}; {cure}, then apply again"
+        return problem if before else _with_engine(node, base_url, problem)
     except engine.SdkError as error:
         return f"the engine of {node} was left alone: {error}, then apply again"
 
 
-def _among_servers(consul, node, act):
+def _restarted(client, node, act, base_url):
+    """Call `act` in this node's turn among Consul's servers; return what went wrong, or None."""
+    results = []
+
+    def watched():
+        results.append(act())
+        return results[-1]
+
+    problem = restart.in_turn(client, node, watched)[0]
+    # Consul's server is a container of this engine: what it waits for in vain may be the engine.
+    return _with_engine(node, base_url, problem) if problem and results == [None] else problem
+
+
+def _with_engine(node, base_url, problem):
+    """Return a problem that was seen after a restart, with what the engine says is wrong with itself before it."""
+    try:
+        error = engine.info(base_url, timeout=30)["Swarm"].get("Error")
+        cause = f"says of its swarm: {error}" if error else ""
+    except engine.AbsentError:
+        cause = f"does not answer ({service.Service().last_error() or 'its log names no error'})"
+    except engine.EngineError as error:
+        cause = f"is not well: {error}"
+    if not cause:
+        return problem
+    return f"the Docker Engine of {node} {cause}; see `journalctl -u docker` on {node}. So {problem}"
+
+
+def _among_servers(consul, node, act, base_url):
     """Take a turn among Consul's servers only, if there is a Consul at all."""
     client = None
     try:
@@ -85,7 +113,7 @@ def _among_servers(consul, node, act):
             return act()
         if client is None or error.kind == "missing":
             raise
-    return restart.in_turn(client, node, act)[0]
+    return _restarted(client, node, act, base_url)
 
 
 def _agent_listens():
@@ -118,7 +146,8 @@ def _spared(node, base_url):
 
 def _back(node, base_url):
     """Wait until the swarm reaches this manager again; return what went wrong, or None."""
-    return _wait(BACK_BOUND, base_url, _is_back, f"{node} restarted its engine, and is no sound manager yet: {{}}")
+    problem = _wait(BACK_BOUND, base_url, _is_back, f"{node} restarted its engine, and is no sound manager yet: {{}}")
+    return problem and _with_engine(node, base_url, problem)
 
 
 def _can_be_spared(me, managers):

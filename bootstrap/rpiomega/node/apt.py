@@ -8,27 +8,12 @@ import os
 import re
 import time
 
+from omega.core import apt_rules
+
 from rpiomega.node.step import StepError
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 LOCK_BOUND = 180.0
-_OPTIONS = ["-o", "DPkg::Lock::Timeout=60", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2"]
-_QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
-# What apt says -> cause, cure. The first match counts.
-_CAUSES = [
-    (r"No space left on device|not have enough free space", "no space left", "free some space (`df -h`)"),
-    (r"not valid yet", "the package lists are from the future: the clock is wrong", "check `timedatectl`"),
-    (r"NO_PUBKEY|not signed|Missing key", "a package source is not signed by a known key", "check `apt-get update`"),
-    (r"Unable to locate package (\S+)", "no package source has {}", "check the sources with `apt-get update`"),
-    (r"has no installation candidate", "no package source has it", "check the sources with `apt-get update`"),
-    (
-        r"Failed to fetch (\S+)\s+([^\n]+)",
-        "the package source {} does not answer ({})",
-        "check the network, and sources.apt_proxy of the site file",
-    ),
-    (r"Could not (?:resolve|connect)[^\n]*", "a package source does not answer", "check DNS and network"),
-    (r"Read-only file system", "the file system is read-only", "look for card errors with `dmesg`"),
-]
 
 
 def missing(board, packages: list[str]) -> list[str]:
@@ -50,12 +35,22 @@ def install(board, packages: list[str], refresh: bool = False) -> None:
     _ready(board)
     if refresh or _stale():
         update(board)
+    _install(board, wanted)
+
+
+def change(board, packages: list[str]) -> None:
+    """Bring `packages` to the version that sources and pins name, an older one too; raise StepError as `install`."""
+    update(board)
+    _install(board, ["--allow-downgrades", "--allow-change-held-packages", *packages])
+
+
+def _install(board, wanted: list[str]) -> None:
     result = _apt(board, ["install", "--no-install-recommends", *wanted])
     if result.code and re.search("Unable to locate|404 +Not Found", result.output):
         update(board)  # the mirror has moved on since the lists were fetched
         result = _apt(board, ["install", "--no-install-recommends", *wanted])
     if result.code:
-        raise _error(f"installing {' '.join(wanted)}", result.output, result.last)
+        raise _error(f"installing {' '.join(word for word in wanted if word[0] != '-')}", result)
 
 
 def update(board) -> None:
@@ -63,12 +58,12 @@ def update(board) -> None:
     _ready(board)
     result = _apt(board, ["update"])
     if result.code:
-        raise _error("fetching package lists", result.output, result.last)
+        raise _error("fetching package lists", result)
 
 
 def _apt(board, arguments: list[str]):
-    # dpkg killed half-way needs a hand; so apt may end what it began, whatever the user does.
-    return board.shell.run(["apt-get", "-y", "-q", *_OPTIONS, *arguments], timeout=1800, env=_QUIET, finish=True)
+    # An interrupted dpkg has to be repaired; so apt may end what it began, whatever the user does.
+    return board.shell.run([*apt_rules.APT, *arguments], timeout=1800, env=apt_rules.ENVIRONMENT, finish=True)
 
 
 def _stale() -> bool:
@@ -77,7 +72,7 @@ def _stale() -> bool:
 
 
 def _ready(board) -> None:
-    """Wait for other package managers, then mend what an interrupted one left."""
+    """Wait for other package managers, then finish what an interrupted one left."""
 
     def free():
         for path in LOCKS:
@@ -87,9 +82,11 @@ def _ready(board) -> None:
         return True, ""
 
     board.wait("the package manager's lock", free, LOCK_BOUND, "wait for that process (first boot's updates?) to end")
-    if os.path.isdir("/var/lib/dpkg/updates") and os.listdir("/var/lib/dpkg/updates"):
-        cure = "run `dpkg --configure -a` on the board and see what it says"
-        board.shell.must(["dpkg", "--configure", "-a"], cure, timeout=900, env=_QUIET, finish=True)
+    if apt_rules.interrupted():
+        command = [*apt_rules.DPKG, "--configure", "-a"]
+        result = board.shell.run(command, timeout=900, env=apt_rules.ENVIRONMENT, finish=True)
+        if result.code:
+            raise _error("finishing an installation that was interrupted before", result)
 
 
 def _holder(path: str) -> str:
@@ -119,10 +116,6 @@ def _command(pid: str) -> str:
         return "gone"
 
 
-def _error(doing: str, output: str, last: str) -> StepError:
-    for pattern, cause, cure in _CAUSES:
-        found = re.search(pattern, output)
-        if found:
-            named = cause.format(*found.groups())
-            return StepError(f"{doing}: {named}", cure)
-    return StepError(f"{doing}: {last}", "see this node's log")
+def _error(doing: str, result) -> StepError:
+    cause, cure = apt_rules.explain(result.output) or (result.last, "see this node's log")
+    return StepError(f"{doing}: {cause}", cure)

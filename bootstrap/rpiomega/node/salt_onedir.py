@@ -9,10 +9,21 @@ import http.client
 import os
 import urllib.request
 
-from rpiomega.node import apt, files, pgp, salt_pip
+from omega.core import apt_sources, openpgp
+
+from rpiomega.node import apt, files, salt_pip
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, StepError
 
+SOURCES = f"{apt_sources.PARTS}/salt.sources"
+PREFERENCES = "/etc/apt/preferences.d/rpiomega-salt"
+# Where the project's packages were offered before, and where they are: their entries trust other keys.
+PLACES = (
+    "repo.saltproject.io",
+    "repo.saltstack.com",
+    "archive.repo.saltproject.io",
+    "packages.broadcom.com/artifactory/saltproject-deb",
+)
 KEYRING = "/etc/apt/keyrings/salt-archive-keyring.gpg"
 ARCHITECTURES = ("amd64", "arm64")
 PYTHON = "/opt/saltstack/salt/bin/python3"
@@ -66,13 +77,18 @@ class Onedir:
         self.uri, self.key_url = repository["uri"], repository["key_url"]
         self.fingerprint = repository["fingerprint"].upper()
         self.version = version
+        self.notes: list[str] = []
         self.packages = ["salt-minion", "salt-master"] if master else ["salt-minion"]
 
     def check(self) -> Diff:
         """Return what is missing."""
         diff = Diff()
-        for file in self._files():
-            diff += file.diff(self.board)
+        change = self._sources()
+        for path, text in change.files.items():
+            if not path.endswith(".save"):
+                diff += File(path, text).diff(self.board)
+        diff.lines += change.remarks
+        diff += self._pin().diff(self.board)
         if not self._has_key():
             diff.add(f"fetch the key {self.fingerprint} to {KEYRING}")
         for package in apt.missing(self.board, self.packages):
@@ -90,15 +106,11 @@ class Onedir:
         """Install what is missing."""
         self.board.need_space("/", 700, "Salt")
         apt.install(self.board, ["ca-certificates"])
-        refresh = self._key()
-        refresh = bool(files.apply_all(self.board, self._files())) or refresh
+        self._trust()
         have = installed(self.board)
         if have and not self._fits(have):
-            apt.update(self.board)
-            cure = "see `apt-cache policy salt-minion` on the board"
-            command = ["apt-get", "-y", "--allow-downgrades", "install", *self.packages]
-            self.board.shell.must(command, cure, timeout=1800, finish=True, env={"DEBIAN_FRONTEND": "noninteractive"})
-        apt.install(self.board, self.packages, refresh=refresh)
+            apt.change(self.board, self.packages)
+        apt.install(self.board, self.packages)
         # A new point release may bring a new Python and lose what was put beside it (salt#70513).
         wanted = sorted(set(LIBRARIES) - libraries(self.board))
         if wanted:
@@ -112,31 +124,63 @@ class Onedir:
             (f"{self.version}.", f"{self.version}-", f"{self.version}+")
         )
 
-    def _key(self) -> bool:
-        """Fetch the signing key if it is not there, or is another one; return whether it was fetched."""
-        if self._has_key():
-            return False
+    def _trust(self) -> None:
+        """Have key, source and pin; if apt refuses them, put every file back, so that it goes on working."""
+        have, key = self._present()
+        wanted = {KEYRING: self._fetched() if key is None else key, PREFERENCES: self._pin().text}
+        change = self._sources()
+        wanted.update(change.files)
+        before = {path: files.read(self.board.path(path)) for path in wanted}
+        before[KEYRING] = have
+        wanted = {path: text for path, text in wanted.items() if text != before[path]}
+        if not wanted:
+            return
+        try:
+            self._write(wanted)
+            apt.update(self.board)
+        except BaseException:
+            self._write({path: before[path] for path in wanted})
+            raise
+        self.notes += change.remarks
+
+    def _write(self, texts: dict) -> None:
+        for path, text in texts.items():
+            if text is None:
+                File(path, None).apply(self.board)
+            else:
+                files.write(self.board.path(path), text, 0o644)
+
+    def _fetched(self) -> bytes:
         try:
             with urllib.request.urlopen(self.key_url, timeout=30) as answer:
-                key = answer.read(1_000_000)
-            found = pgp.fingerprints(key)
+                data = answer.read(1_000_000)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise StepError(f"Salt's signing key cannot be fetched: {error}", _NETWORK) from None
-        if found != [self.fingerprint]:
-            cure = "do not go on: somebody may be in the way; compare with Salt's install guide"
-            raise StepError(f"Salt's signing key is {' '.join(found) or 'empty'}, expected {self.fingerprint}", cure)
-        files.write(self.board.path(KEYRING), pgp.dearmor(key), 0o644)
-        return True
+            raise StepError(f"Salt's signing key cannot be fetched from {self.key_url}: {error}", _NETWORK) from None
+        try:
+            return openpgp.pinned(data, self.fingerprint)
+        except openpgp.KeyFileError as error:
+            cure = "do not go on: a proxy, portal or attacker may have answered; compare with Salt's install guide"
+            raise StepError(f"{self.key_url} is not Salt's signing key: {error}", cure) from None
 
     def _has_key(self) -> bool:
+        have, key = self._present()
+        return key is not None and have == key
+
+    def _present(self) -> tuple[bytes | None, bytes | None]:
+        """Return the keyring as it is, and as it should be if the pinned key is in it."""
         try:
             with open(self.board.path(KEYRING), "rb") as handle:
-                return pgp.fingerprints(handle.read()) == [self.fingerprint]
-        except (OSError, ValueError):
-            return False
+                have = handle.read()
+        except OSError:
+            return None, None
+        try:
+            return have, openpgp.pinned(have, self.fingerprint)
+        except openpgp.KeyFileError:
+            return have, None
 
-    def _files(self) -> list[File]:
-        sources = (
+    def _sources(self) -> apt_sources.Change:
+        """Return what has to change in apt's sources: ours is the only entry for Salt's packages."""
+        stanza = (
             "Types: deb\n"
             f"URIs: {self.uri}\n"
             "Suites: stable\n"
@@ -144,8 +188,16 @@ class Onedir:
             f"Architectures: {' '.join(ARCHITECTURES)}\n"
             f"Signed-By: {KEYRING}\n"
         )
-        pin = f"Package: salt-*\nPin: version {self.version}{'' if '.' in self.version else '.'}*\nPin-Priority: 1001\n"
-        return [
-            File("/etc/apt/sources.list.d/salt.sources", sources),
-            File("/etc/apt/preferences.d/rpiomega-salt", pin),
-        ]
+        try:
+            found = apt_sources.read(self.board.root)
+        except OSError as error:
+            raise StepError(
+                f"{error.filename} cannot be read: {error.strerror}", "check the file and the card"
+            ) from None
+        return apt_sources.replace(found, SOURCES, stanza, [self.uri], KEYRING, PLACES, self.board.exists)
+
+    def _pin(self) -> File:
+        text = (
+            f"Package: salt-*\nPin: version {self.version}{'' if '.' in self.version else '.'}*\nPin-Priority: 1001\n"
+        )
+        return File(PREFERENCES, text)

@@ -18,7 +18,7 @@ _JINJA = re.compile(r"\{\{|\{%|\{#")
 def reading(node: yaml.ScalarNode) -> object:
     """Return what YAML makes of a value without quotes, if it is a date or another number; None if it is as it seems.
 
-    `omega_site_file` decides the same on the master. Source: yaml.org/type/int.html, float.html, timestamp.html.
+    `omega.site.file` decides the same on the master. Source: yaml.org/type/int.html, float.html, timestamp.html.
     """
     kind = node.tag.rpartition(":")[2]
     if node.style is not None or kind not in ("int", "float", "timestamp"):

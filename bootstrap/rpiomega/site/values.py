@@ -32,7 +32,7 @@ class Shape:
     ipv6: bool = False
 
     def fits(self, value: str) -> bool:
-        """Return whether a text is of this shape; `omega_site_check` decides the same on the master."""
+        """Return whether a text is of this shape; `omega.site.check` decides the same on the master."""
         if not re.fullmatch(self.pattern, value):
             return False
         if self.max_bytes and len(value.encode("utf-8", "surrogatepass")) > self.max_bytes:

@@ -10,7 +10,8 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     echo force-unsafe-io > /etc/dpkg/dpkg.cfg.d/provision
     apt-get update -q
-    apt-get install -q -y --no-install-recommends $missing
+    apt-get install -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+        --no-install-recommends $missing </dev/null
     rm -f /etc/dpkg/dpkg.cfg.d/provision
 }
 

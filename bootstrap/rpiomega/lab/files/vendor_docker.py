@@ -9,14 +9,17 @@ import tempfile
 import vendor_apt as apt
 
 # As Docker numbers its packages. The programs inside are Debian's and say so.
-VERSIONS = ("28.5.1", "28.5.2")
-CONTAINERD = "1.7.28-1"
+VERSIONS = ("28.5.1", "28.5.2", "29.7.2")
+CONTAINERD = ("1.7.28-1", "1.7.29-1", "2.2.1-1")
 NUMBERS = {"bookworm": "12", "trixie": "13"}
-# What Docker's packages say of themselves (control of docker-ce, docker-ce-cli and containerd.io 28).
+# What docker-ce depends on, by its major version (deb/common/control of docker-ce-packaging, branches 28.x and master).
+NEEDS = {
+    "28": "containerd.io (>= 1.7.27), docker-ce-cli, iptables, libseccomp2",
+    "29": "containerd.io (>= 2.1.5), docker-ce-cli, iptables, nftables, libseccomp2",
+}
 OLD = "docker.io, docker-engine, docker-cli"
 RELATIONS = {
     "docker-ce": {
-        "Depends": "containerd.io, docker-ce-cli, iptables, libseccomp2",
         "Conflicts": "docker.io, docker-engine",
         "Replaces": OLD,
     },
@@ -52,10 +55,12 @@ def main(release, root):
         restart_on_upgrade(engine / "DEBIAN/postinst")
         for package, tree in trees.items():
             for version in VERSIONS:
-                control = {"Package": package, "Version": f"5:{version}-1{vendor}", **described(package, needs)}
-                apt.build(tree, control, pool)
-        control = {"Package": "containerd.io", "Version": CONTAINERD + vendor, **described("containerd.io", needs)}
-        apt.build(containerd, control, pool)
+                depends = NEEDS[version.split(".")[0]] if package == "docker-ce" else ""
+                control = {"Package": package, "Version": f"5:{version}-1{vendor}"}
+                apt.build(tree, {**control, **described(package, needs, depends)}, pool)
+        for version in CONTAINERD:
+            control = {"Package": "containerd.io", "Version": version + vendor, **described("containerd.io", needs)}
+            apt.build(containerd, control, pool)
     versions = [f"5:{version}-1{vendor}" for version in VERSIONS]
     apt.publish(linux, release, "stable", linux / "gpg", {"versions": versions})
 
@@ -79,14 +84,13 @@ def split_client(engine, client):
     (engine / "usr/bin/docker").rename(client / "usr/bin/docker")
 
 
-def described(package, needs):
+def described(package, needs, depends=""):
     """Return the relations of a package: Docker's, with the libraries that Debian's build of the program needs."""
-    relations = dict(RELATIONS[package])
     libraries = [
         need for line in needs.get(package, []) for need in line.split(", ") if need.startswith(("lib", "adduser"))
     ]
-    depends = ", ".join(filter(None, [relations.pop("Depends", ""), *libraries]))
-    relations |= {"Depends": depends} if depends else {}
+    depends = ", ".join(filter(None, [depends, *libraries]))
+    relations = {**RELATIONS[package], **({"Depends": depends} if depends else {})}
     return {**relations, "Description": f"{package}, repacked from Debian's"}
 
 

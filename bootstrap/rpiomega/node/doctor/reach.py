@@ -14,6 +14,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+from omega.core import apt_sources as reader
 from omega.core import dropin
 
 from rpiomega.node import files
@@ -21,7 +22,6 @@ from rpiomega.node import files
 BOUND = 5.0
 # Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix).
 NTP_EPOCH = 2208988800
-_DEB = re.compile(r"^[ \t]*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", re.MULTILINE)
 
 
 def clock(board, args: dict) -> dict:
@@ -112,16 +112,18 @@ def sources(board, args: dict) -> dict:
 
 def apt_sources(board) -> list[str]:
     """Return the address of the release file of each enabled package source."""
-    found = []
-    lists = [board.path("/etc/apt/sources.list"), *sorted(glob.glob(board.path("/etc/apt/sources.list.d/*.list")))]
-    for path in lists:
-        found += _DEB.findall(_text(path))
-    for path in sorted(glob.glob(board.path("/etc/apt/sources.list.d/*.sources"))):
-        for stanza in re.split(r"\n\s*\n", _text(path)):
-            fields = dict(re.findall(r"^(Types|URIs|Suites|Enabled):\s*(.+)$", stanza, re.MULTILINE))
-            if "deb" not in fields.get("Types", "").split() or fields.get("Enabled", "yes").strip() == "no":
-                continue
-            found += [(uri, suite) for uri in fields.get("URIs", "").split() for suite in fields["Suites"].split()[:1]]
+    try:
+        files = reader.read(board.root)
+    except OSError:
+        files = {}
+    found = [
+        (uri, suite)
+        for path, text in files.items()
+        for entry in reader.entries(path, text)
+        if entry.enabled and "deb" in entry.types
+        for uri in entry.uris
+        for suite in entry.suites[:1]
+    ]
     return [_release(uri, suite) for uri, suite in found if uri.startswith(("http://", "https://"))]
 
 
@@ -129,14 +131,6 @@ def _release(uri: str, suite: str) -> str:
     # A suite that ends with a slash is a path of its own (sources.list(5)).
     base = uri.rstrip("/")
     return f"{base}/{suite}InRelease" if suite.endswith("/") else f"{base}/dists/{suite}/InRelease"
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            return handle.read()
-    except OSError:
-        return ""
 
 
 def _proxy(board) -> str:

@@ -35,5 +35,6 @@ class Salt(Step):
         for unit in (MINION, MASTER) if self.args.get("master") else (MINION,):
             service.owe_restart(self.board, unit)
         self.kind.apply()
+        self.notes += getattr(self.kind, "notes", [])
         if getattr(self.kind, "packed", None):
             self.data["packed"] = self.kind.packed

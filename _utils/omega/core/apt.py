@@ -1,0 +1,84 @@
+"""apt and dpkg as the states call them: without questions, and once no other program holds their locks."""
+
+import os
+import subprocess
+import time
+
+from omega.core import apt_rules as rules
+
+BOUND = 1800  # seconds: packages of some hundred MB on a slow card
+LOCK_BOUND = 120
+
+
+class AptError(Exception):
+    """A package manager did not end, or cannot be repaired; the text says what to do next."""
+
+
+def get(*arguments):
+    """Run apt-get once no other does; before it installs or downloads, what an interrupted dpkg left is finished.
+
+    :param arguments: what follows the common options
+    :return: the finished process, output as text
+    :raises AptError: it did not end in time, or dpkg cannot be repaired
+    """
+    if "install" in arguments and "--simulate" not in arguments:
+        repair()
+    # By itself apt-get waits for dpkg's lock, and not for those of the lists and the downloads.
+    end = time.monotonic() + LOCK_BOUND
+    while True:
+        done = run(*rules.APT, *arguments)
+        if rules.LOCKED not in done.stderr or time.monotonic() > end:
+            return done
+        time.sleep(1)
+
+
+def update():
+    """Fetch the package lists; return what apt printed if it refuses a source or does not reach it, else "".
+
+    :raises AptError: it did not end in time
+    """
+    done = get("update")
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def repair():
+    """Finish what an interrupted dpkg has left; return True if there was anything.
+
+    :raises AptError: a package does not let itself be configured
+    """
+    if not rules.interrupted():
+        return False
+    done = run(*rules.DPKG, "--configure", "-a")
+    if done.returncode:
+        raise AptError(f"dpkg was interrupted before, and cannot finish: {problem(done)}")
+    return True
+
+
+def problem(done):
+    """Return in one line what a finished process says is wrong, and the next step if it is known."""
+    known = rules.explain(done.stdout + done.stderr)
+    if known:
+        return "; ".join(known)
+    lines = rules.errors(done.stderr) or rules.errors(done.stdout)
+    return lines[0] if lines else f"exit code {done.returncode}"
+
+
+def run(*command):
+    """Run a program of apt's or dpkg's without a terminal; return the finished process, output as text.
+
+    :raises AptError: it did not end within BOUND seconds
+    """
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=BOUND,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **rules.ENVIRONMENT},
+        )
+    except subprocess.TimeoutExpired:
+        cause = f"`{command[0]}` did not end within {BOUND} s"
+        raise AptError(f"{cause}; see `pgrep -a apt`, `pgrep -a dpkg`") from None

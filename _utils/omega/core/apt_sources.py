@@ -1,0 +1,211 @@
+"""The package sources of a system, in both formats of sources.list(5): read, and one repository's entries replaced.
+
+apt refuses to read any source as soon as two entries of a repository name different keys (`Signed-By`). So an entry of
+this project takes the place of all others for the same packages; a file that loses one is kept as a copy.
+Standard library only: states and the bootstrap's part on the board share it.
+"""
+
+import glob
+import os
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+MAIN = "/etc/apt/sources.list"
+PARTS = "/etc/apt/sources.list.d"
+# A name that apt passes over without a notice (`apt-config dump Dir::Ignore-Files-Silently`).
+COPY = ".before-rpiomega{}.save"
+_PORTS = {"http": 80, "https": 443}
+_OFF = ("no", "false", "without", "off", "disable", "0")
+_LINE = re.compile(r'\s*(deb|deb-src)\s+(?:\[([^\]]*)\]\s*)?("[^"]*"|[^\s"#]+)\s+("[^"]*"|[^\s"#]+)(.*)')
+_FIELD = re.compile(r"([^\s:#]+)[ \t]*:(.*)")
+
+
+@dataclass
+class Entry:
+    """A line, or a stanza, of a file: `first` and `end` are its lines; `fields` have lower-case names."""
+
+    first: int
+    end: int
+    types: list
+    uris: list
+    suites: list
+    fields: dict = field(default_factory=dict)
+    enabled: bool = True
+
+
+@dataclass
+class Change:
+    """What has to be written: ``{path: text, or None where the file goes}``, and a remark on each entry that goes."""
+
+    files: dict = field(default_factory=dict)
+    remarks: list = field(default_factory=list)
+
+
+def read(root="/"):
+    """Return ``{path: text}`` of the files that apt reads below `root`; bytes that are no text survive a round trip.
+
+    :raises OSError: one of them cannot be read
+    """
+    found = {}
+    for path in (MAIN, *(f"{PARTS}/{name}" for name in _names(f"{root.rstrip('/')}{PARTS}"))):
+        if os.path.isfile(f"{root.rstrip('/')}{path}"):
+            with open(f"{root.rstrip('/')}{path}", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                found[path] = file.read()
+    return found
+
+
+def _names(folder):
+    """Return the files of a folder that apt reads (apt.conf(5), sources.list(5))."""
+    names = sorted(os.path.basename(path) for path in glob.glob(f"{folder}/*"))
+    return [name for name in names if re.fullmatch(r"[A-Za-z0-9_.-]+\.(list|sources)", name)]
+
+
+def entries(path, text):
+    """Return the Entry of each line or stanza of a file, the disabled ones too; what is no entry is left out."""
+    return _stanzas(text) if path.endswith(".sources") else _lines(text)
+
+
+def key_files(path, text, uri):
+    """Return the values of `Signed-By` in the enabled entries of a file for this repository."""
+    found = [entry for entry in entries(path, text) if entry.enabled and any(same(each, uri) for each in entry.uris)]
+    return [entry.fields.get("signed-by", "") for entry in found]
+
+
+def _lines(text):
+    found = []
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        match = _LINE.match(line)
+        if match:
+            kind, options, uri, suite, _ = match.groups()
+            pairs = (word.partition("=") for word in (options or "").split())
+            fields = {name.rstrip("+-").lower(): value for name, _, value in pairs}
+            found.append(Entry(number, number + 1, [kind], [_bare(uri)], [_bare(suite)], fields))
+    return found
+
+
+def _bare(word):
+    return unquote(word.strip('"')) if word.startswith('"') else word
+
+
+def _stanzas(text):
+    found, fields, name, first = [], {}, None, 0
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate([*lines, "\n"]):
+        if not line.strip("\r\n"):
+            if fields:
+                found.append(_stanza(first, number, fields))
+            fields, name, first = {}, None, number + 1
+        elif not line.startswith("#"):
+            match = _FIELD.match(line)
+            if line[0] in " \t" and name:
+                fields[name] = f"{fields.get(name, '')} {line.strip()}"
+            elif match:
+                name = match[1].lower()
+                fields[name] = match[2].strip()
+    return found
+
+
+def _stanza(first, end, fields):
+    split = {name: fields.get(name, "").split() for name in ("types", "uris", "suites")}
+    enabled = fields.get("enabled", "yes").lower() not in _OFF
+    return Entry(first, end, split["types"], split["uris"], split["suites"], fields, enabled)
+
+
+def normal(uri):
+    """Return what all addresses of one repository have in common: ``host/path``, the path alone for ``file:``."""
+    try:
+        parts = urlsplit(re.sub(r"^(?:mirror\+|tor\+)+", "", uri.strip(), flags=re.IGNORECASE))
+        port = parts.port
+    except ValueError:
+        return uri.strip()  # apt refuses it as well
+    path = re.sub(r"/+", "/", unquote(parts.path)).rstrip("/")
+    host = (parts.hostname or "").rstrip(".")
+    return f"{host}{f':{port}' if port not in (None, _PORTS.get(parts.scheme)) else ''}{path}"
+
+
+def same(uri, other):
+    """Tell whether two addresses lead to one repository, whatever the scheme, the case of the host, the last slash."""
+    return normal(uri) == normal(other)
+
+
+def replace(files, path, stanza, uris, key_file, also=(), exists=os.path.exists):
+    """Return the Change that makes `stanza` the only enabled entry for its packages.
+
+    :param files: ``{path: text}`` of all sources, as `read` gives them
+    :param path: the file of this project's entry, a ``*.sources``
+    :param stanza: its text, or None: the entry goes as well, those of others stay
+    :param uris: addresses of the repository
+    :param key_file: what the project's entry names as `Signed-By`
+    :param also: ``host/path`` below which the same packages are offered, such as a vendor's former address
+    :param exists: tells whether there is a file at a path, so that no earlier copy is overwritten
+    """
+    change = Change()
+    below = tuple(f"{normal(f'https://{place}')}/" for place in also)
+    known = {normal(uri) for uri in uris}
+
+    def theirs(uri):
+        return normal(uri) in known or f"{normal(uri)}/".startswith(below)
+
+    for name, text in sorted(files.items()):
+        own = name == path
+        if own or stanza is not None:
+            _edit(change, name, text, theirs if stanza is not None else None, key_file if own else None, stanza, exists)
+    if stanza is not None:
+        have = change.files.get(path, files.get(path)) or ""
+        change.files[path] = f"{have.rstrip()}\n\n{stanza}" if have.strip() else stanza
+    change.files = {name: text for name, text in change.files.items() if text != files.get(name)}
+    return change
+
+
+def _edit(change, name, text, theirs, own_key, stanza, exists):
+    """Take the entries that `theirs` matches, or that are this project's, out of one file."""
+    lines, gone, foreign = text.splitlines(keepends=True), False, []
+    for entry in entries(name, text):
+        ours = own_key is not None and entry.fields.get("signed-by") == own_key
+        match = [uri for uri in entry.uris if theirs is not None and theirs(uri)] if entry.enabled else []
+        if ours or (match and len(match) == len(entry.uris)):
+            lines[entry.first : entry.end] = [None] * (entry.end - entry.first)
+        elif match:
+            lines[entry.first : entry.end] = _without(lines[entry.first : entry.end], match)
+        else:
+            continue
+        gone = True
+        if not (ours and _as_written(entry, stanza)):
+            foreign.append((entry, match or entry.uris))
+    if not gone:
+        return
+    rest = "".join(line for line in lines if line is not None)
+    # Comments alone are not worth a file; the copy has them.
+    keep = name == MAIN or any(line.strip() and not line.startswith("#") for line in rest.splitlines())
+    change.files[name] = re.sub(r"\n{3,}", "\n\n", rest) if keep else None
+    if foreign:
+        copy = next(
+            name + COPY.format(number) for number in ("", *range(2, 1000)) if not exists(name + COPY.format(number))
+        )
+        change.files[copy] = text
+        for entry, uris in foreign:
+            what = f"{' '.join(uris)} {' '.join(entry.suites)}".strip()
+            change.remarks.append(f"the entry of {name} for {what} is retired, a copy of the file is {copy}")
+
+
+def _as_written(entry, stanza):
+    """Tell whether an entry has the fields of this project's, and nothing that the owner has added."""
+    (wanted,) = _stanzas(stanza) if stanza else [None]
+    if wanted is None:
+        return True
+    return set(entry.fields) == set(wanted.fields) and entry.fields.get("components") == wanted.fields.get("components")
+
+
+def _without(lines, uris):
+    """Return the lines of a stanza without these addresses in its field URIs; None for a line that goes."""
+    inside, made = False, []
+    for line in lines:
+        match = _FIELD.match(line) if line[0] not in " \t#" else None
+        inside = match[1].lower() == "uris" if match else inside
+        if inside and not line.startswith("#"):
+            head, value = (f"{match[1]}:", match[2]) if match else ("", line)
+            words = [word for word in value.split() if word not in uris]
+            line = f"{head} {' '.join(words)}".rstrip() + "\n" if match or words else None
+        made.append(line)
+    return made
