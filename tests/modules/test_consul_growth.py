@@ -139,12 +139,35 @@ def test_peers_are_written_beside_real_data_only(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def survivor(load_modules, tmp_path, monkeypatch):
+LOGS = ("raft/raft.db", "raft/wal/wal-meta.db")  # where a server keeps its log, in older releases and today
+
+
+def server_data(folder, *logs):
+    """What tells a Consul server's data from a client's or a mere folder."""
+    for file, text in (("consul.json", '{"bind_addr": "10.0.0.1"}'), ("node-id", "abc"), *((log, "") for log in logs)):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+
+
+@pytest.mark.parametrize("logs", [LOGS[:1], LOGS[1:], LOGS])
+def test_peers_are_written_whichever_log_the_server_has(tmp_path, logs):
+    server_data(tmp_path, *logs)
+    path = omega_consul_recover.write(str(tmp_path), "10.0.0.1")
+    assert json.loads(Path(path).read_text()) == [{"id": "abc", "address": "10.0.0.1:8300", "non_voter": False}]
+
+
+def test_a_log_that_was_never_begun_is_no_data(tmp_path):
+    server_data(tmp_path)
+    (tmp_path / "raft/wal").mkdir(parents=True)
+    with pytest.raises(omega_consul.ConsulError, match="wal-meta.db"):
+        omega_consul_recover.write(str(tmp_path), "10.0.0.1")
+    assert not (tmp_path / "raft/peers.json").exists()
+
+
+@pytest.fixture(params=LOGS)
+def survivor(request, load_modules, tmp_path, monkeypatch):
     """recover(): `consul.recover_peers` beside a server without a leader; its data and configuration: tmp_path."""
-    (tmp_path / "raft").mkdir()
-    for file, text in (("consul.json", '{"bind_addr": "10.0.0.1"}'), ("node-id", "abc"), ("raft/raft.db", "")):
-        (tmp_path / file).write_text(text)
+    server_data(tmp_path, request.param)
     monkeypatch.setattr(omega_consul_recover, "PAUSE", 0)
     with ConsulServer(servers=3).leaderless() as server:
         modules = load_modules(**{"consul.url": server.url})
