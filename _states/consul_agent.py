@@ -66,7 +66,8 @@ def configured(name, image, marker, raft_multiplier=5):
         return {**ret, "result": False, "comment": f"{name}: {error}"}
     wanted = omega_consul_agent.files(config, secrets["consul"], bootstrap)
     stale = [file for file, text in wanted.items() if not _is(os.path.join(name, file), text)]
-    if not stale:
+    retired = [file for file in omega_consul_agent.RETIRED if os.path.exists(os.path.join(name, file))]
+    if not stale and not retired:
         return ret
     shrinks = not config["server"] and omega_consul_retire.is_server(_text(name))
     if shrinks:
@@ -76,16 +77,22 @@ def configured(name, image, marker, raft_multiplier=5):
             problem = str(error)
         if problem:
             return {**ret, "result": False, "comment": f"{name}: {problem}"}
-    ret["changes"] = {"files": sorted(stale)}
+    ret["changes"] = {what: sorted(files) for what, files in (("files", stale), ("removed", retired)) if files}
+    said = "; ".join(
+        f"{verb} {', '.join(sorted(files))}" for verb, files in (("write", stale), ("remove", retired)) if files
+    )
     if __opts__["test"]:
-        __context__[STALE] = True
-        return {**ret, "result": None, "comment": f"{name}: would write {', '.join(sorted(stale))}"}
+        __context__[STALE] = bool(stale)
+        return {**ret, "result": None, "comment": f"{name}: would {said}"}
 
     def write():
-        os.makedirs(name, mode=0o700, exist_ok=True)
-        os.chmod(name, 0o700)
+        for folder in sorted({os.path.dirname(os.path.join(name, file)) for file in wanted}):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            os.chmod(folder, 0o700)
         for file in stale:
             omega_files.write(os.path.join(name, file), wanted[file], 0o600)
+        for file in retired:
+            omega_files.remove(os.path.join(name, file))
 
     if shrinks and __pillar__.get(omega_consul_retire.FLAG) == node:
         try:
@@ -94,7 +101,7 @@ def configured(name, image, marker, raft_multiplier=5):
             return {**ret, "result": False, "changes": {}, "comment": str(error)}
         return {**ret, "comment": f"{name}: {node} has left Consul's servers and is a client now"}
     write()
-    return {**ret, "comment": f"{name}: wrote {', '.join(sorted(stale))}"}
+    return {**ret, "comment": f"{name}: did {said}"}
 
 
 def running(name, image, config_dir, volume, timeout=300):

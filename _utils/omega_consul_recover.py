@@ -17,8 +17,8 @@ import omega_files
 from omega_consul import ConsulError
 
 PORT = 8300
-# A server's log below its data folder. Consul opens raft.db where there is one, else raft/wal, with which newer releases
-# begin (hashicorp/consul, agent/consul/server.go: setupRaft); a log there has wal-meta.db (hashicorp/raft-wal, metadb).
+# A server's log below its data folder. Consul opens raft.db where there is one, else raft/wal, with which new servers
+# begin today (hashicorp/consul, agent/consul/server.go: setupRaft); a log there has wal-meta.db (hashicorp/raft-wal).
 LOGS = ("raft/raft.db", "raft/wal/wal-meta.db")
 LEADER_CHECKS = 3
 PAUSE = 5.0

@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import msgpack
+import omega_consul_agent
 import omega_files
 import omega_site
 from omega_consul import ConsulError
@@ -63,7 +64,9 @@ def other_cluster(folder, secrets):
 
     Consul's CA and gossip key are made once in a cluster's life.
     """
-    old = {"certificate authority": omega_files.read(os.path.join(folder, "ca.pem"))}
+    places = (omega_consul_agent.CA, omega_consul_agent.RETIRED[0])
+    known = [omega_files.read(os.path.join(folder, place)) for place in places]
+    old = {"certificate authority": known[0] or known[1]}
     with contextlib.suppress(ValueError):  # half a file is no reason to keep it
         old["gossip key"] = json.loads(omega_files.read(os.path.join(folder, "consul.json")) or "{}").get("encrypt")
     new = {"certificate authority": secrets["ca"], "gossip key": secrets["gossip_key"]}

@@ -87,7 +87,8 @@ class Agent:
 
     def start(self):
         """Have it started; the process is there when this returns, no more."""
-        paths = {f"{kind}_file": str(self.config / f"{kind}.pem") for kind in ("ca", "cert", "key")}
+        files = {"ca": omega_consul_agent.CA, "cert": omega_consul_agent.CERT, "key": omega_consul_agent.KEY}
+        paths = {f"{kind}_file": str(self.config / file) for kind, file in files.items()}
         own = {"data_dir": str(self.data), "addresses": {"http": f"127.0.0.1 {self.address}"}}
         # New servers vote after 1 s, not 10: what is tested does not hang on that time.
         own["autopilot"] = {"server_stabilization_time": "1s"}

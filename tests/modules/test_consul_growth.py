@@ -56,7 +56,7 @@ def test_one_server_grows_to_three_and_nothing_is_lost_then_shrinks_only_when_to
 
 def grown(agent):
     """The files that change when a site of one server gets three: new servers need another certificate, too."""
-    return ["consul.json"] if agent.name == "pi1" else ["cert.pem", "consul.json", "key.pem"]
+    return ["consul.json"] if agent.name == "pi1" else ["consul.json", "tls/cert.pem", "tls/key.pem"]
 
 
 def shrink(site, states):

@@ -109,6 +109,13 @@ def test_without_a_token_a_node_learns_on_which_nodes_docker_works(site):
     until(lambda: wanted.items() <= status_of(site["pi4"], "docker", anonymous).items(), "both are told")
 
 
+def test_an_agent_reads_every_file_of_its_configuration_folder(site):
+    """Consul's log of its start names files that it skips."""
+    starts = {agent.name: (agent.folder / "log").read_text() for agent in site}
+    assert [name for name, log in starts.items() if "agent running" not in log] == []
+    assert [line for log in starts.values() for line in log.splitlines() if "skipping" in line] == []
+
+
 TOLD = ("/v1/catalog/nodes", "/v1/catalog/services", "/v1/health/node/pi1", "/v1/agent/members")
 NOT_TOLD = (
     "/v1/kv/rpiomega/?recurse", "/v1/kv/rpiomega/?keys", "/v1/session/list", "/v1/agent/self", "/v1/agent/metrics",
