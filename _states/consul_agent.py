@@ -11,6 +11,7 @@ import omega_consul_agent
 import omega_consul_restart
 import omega_consul_retire
 import omega_consul_start
+import omega_consul_versions
 import omega_containers
 import omega_docker
 import omega_files
@@ -18,6 +19,70 @@ import omega_site
 
 # Set under test=True by `configured`, for `running`: the files it would find are not there yet.
 STALE = "rpiomega.consul_agent.stale"
+
+
+def upgradable(name, image, allow=False):
+    """Fail where the agent that runs here must not become the image's release: an older one, or one too far ahead.
+
+    It changes nothing, and comes before the configuration, whose syntax follows the release. The rules are in
+    ``_utils/omega_consul_versions.py``.
+
+    :param name: the container's name
+    :param image: the image that it shall run
+    :param allow: go on all the same
+    :return: Salt's state return
+
+    .. code-block:: yaml
+
+        consul.version:
+          consul_agent.upgradable:
+            - name: rpiomega-consul
+            - image: hashicorp/consul:1.22.7
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name}: no agent runs here yet"}
+    try:
+        engine = omega_docker.connect()
+    except omega_docker.EngineError as error:
+        return omega_containers.no_engine(name, error, {}, __opts__["test"])
+    try:
+        present, found = omega_containers.container(engine, name), omega_containers.image(engine, image)
+        if present is None or omega_containers.LABEL not in present.labels:
+            return ret
+        now = present.attrs["Config"]["Image"]
+        if found and found.id == present.attrs["Image"]:
+            return {**ret, "comment": f"{name} runs {image}"}
+        look_inside = not __opts__["test"]
+        labels = found.labels if found else None
+        wanted = omega_consul_versions.of_image(engine, image, found and found.id, labels, look_inside)
+        running = omega_consul_versions.of_image(engine, now, present.attrs["Image"], present.labels, look_inside)
+    except omega_docker.EngineError as error:
+        return {**ret, "result": False, "comment": str(error)}
+    unknown = [of for of, release in ((now, running), (image, wanted)) if release is None]
+    if unknown:
+        later = "" if look_inside else "; without test=True the image itself is asked"
+        why = f"{' and '.join(unknown)} does not tell its release{later}"
+        return {**ret, "comment": f"{name}: not checked whether {now} may become {image}: {why}"}
+    shown = f"{name}: Consul {omega_consul_versions.text(running)} may become {omega_consul_versions.text(wanted)}"
+    problem = omega_consul_versions.refusal(running, wanted)
+    if not problem or _servers_have(wanted):
+        return {**ret, "comment": shown}
+    if allow:
+        return {**ret, "comment": f"{shown}, by allow_unsupported_upgrade of the site file: {problem}"}
+    cure = f"or take a snapshot and write {omega_consul_versions.ALLOW} in the site file"
+    return {**ret, "result": False, "comment": f"{name}: {problem}; {cure}"}
+
+
+def _servers_have(wanted):
+    """Whether this node is no server and the servers are as new already, by gossip: a client has no data to lose. Such
+    a node was off during the steps between."""
+    site = __pillar__.get("rpiomega") or {}
+    if __opts__["id"] in omega_site.consul_servers(site):
+        return False
+    try:
+        servers = omega_consul_versions.of_servers(_client())
+    except omega_consul.ConsulError:
+        return False
+    return bool(servers) and all(release[:2] >= wanted[:2] for release in servers)
 
 
 @omega_files.told
@@ -39,7 +104,7 @@ def configured(name, image, marker, raft_multiplier=5):
         consul.config:
           consul_agent.configured:
             - name: /etc/rpiomega/consul
-            - image: hashicorp/consul:1.21.5
+            - image: hashicorp/consul:1.22.7
             - marker: /etc/rpiomega/secrets/consul/bootstrapped
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is as it should be"}
@@ -122,7 +187,7 @@ def running(name, image, config_dir, volume, timeout=300):
         consul.agent:
           consul_agent.running:
             - name: rpiomega-consul
-            - image: hashicorp/consul:1.21.5
+            - image: hashicorp/consul:1.22.7
             - config_dir: /etc/rpiomega/consul
             - volume: rpiomega-consul
     """

@@ -1,8 +1,8 @@
 """The configuration of a Consul agent, as data. Pure: site and secrets in, a dict out."""
 
 import json
-import re
 
+import omega_consul_versions
 import omega_site
 
 CONFIG_DIR = "/etc/consul"  # inside the container
@@ -21,8 +21,7 @@ CHECK_TTL = "30s"
 
 def version_of(image):
     """Return the ``(major, minor)`` an image's tag names; a tag without a version counts as current."""
-    found = re.search(r":v?(\d+)\.(\d+)", image)
-    return (int(found[1]), int(found[2])) if found else (1, 99)
+    return (omega_consul_versions.of_name(image) or (1, 99))[:2]
 
 
 def build(site, name, image, secrets, management_token=None, raft_multiplier=5, checked=CHECKED):

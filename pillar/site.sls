@@ -46,7 +46,7 @@ rpiomega:
     version: ""
 
   consul:
-    image: hashicorp/consul:1.21.5
+    image: hashicorp/consul:1.22.7
     archive: ""
 
   # The Backblaze B2 command on every node; accounts, buckets and keys: docs/b2.md

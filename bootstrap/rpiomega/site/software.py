@@ -110,9 +110,14 @@ class Snapshots(Section):
 class Consul(Section):
     """Consul's agent, a container on every node."""
 
-    image: Image = Field("hashicorp/consul:1.21.5", description="The image, pinned.")
+    image: Image = Field("hashicorp/consul:1.22.7", description="The image, pinned.")
     archive: str = Field(
         "", description="A `docker save` file of it, relative to the site file, for sites without a registry."
+    )
+    allow_unsupported_upgrade: bool = Field(
+        False,
+        description="Whether the image may be older than the Consul that runs, or more releases ahead than HashiCorp "
+        "supports in one step.",
     )
     dns: bool = Field(
         False, description="Whether the node's own resolver (systemd-resolved) answers `*.consul` too."
