@@ -34,6 +34,7 @@ import omega_consul_exec_servers
 import omega_consul_exec_session
 import omega_consul_exec_snapshot
 import omega_consul_recover
+import omega_consul_trouble
 import omega_containers
 import omega_docker
 import omega_secrets
@@ -144,7 +145,10 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
         finally:
             with omega_docker.asking(f"container {container} does not start", f"run {start}"):
                 found.start()
-        omega_consul_recover.wait_leader(client, node, bound)
+        try:
+            omega_consul_recover.wait_leader(client, node, bound)
+        except omega_consul.ConsulError as error:
+            raise omega_consul.ConsulError(error.kind, omega_consul_trouble.explained(error, container)) from None
     except omega_docker.EngineError as error:
         return _no(str(error))
     except OSError as error:

@@ -10,18 +10,20 @@ import os
 import omega_consul
 import omega_consul_agent
 import omega_consul_cluster
+import omega_consul_trouble
 import omega_files
 import omega_site
 
 
 @omega_files.told
-def cluster_tokens(name, marker, config_dir, timeout=120):
+def cluster_tokens(name, marker, config_dir, timeout=120, container="rpiomega-consul"):
     """Have a policy and a token for every node of the site, and one policy for who has none. Only on the master.
 
     :param name: a label
     :param marker: path of the file that will say from now on that the cluster exists: no other may be started
     :param config_dir: path of the agent's configuration folder, of ``consul_agent.configured``
     :param timeout: seconds to wait for Consul to have a leader
+    :param container: the agent's, whose last error is named where the wait fails
     :return: Salt's state return; ``changes`` maps a node's name to what changed for it, never a token
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -46,7 +48,7 @@ def cluster_tokens(name, marker, config_dir, timeout=120):
         if test and error.kind in ("unreachable", "no_leader"):
             ret["changes"] = {node: ["policy", "token"] for node in omega_site.nodes(site)}
             return {**ret, "result": None, "comment": f"would make them once Consul runs ({error})"}
-        return {**ret, "result": False, "comment": str(error)}
+        return {**ret, "result": False, "comment": omega_consul_trouble.explained(error, container)}
     if not ret["changes"]:
         return {**ret, "comment": f"{len(tokens)} nodes have their policy and token"}
     done = ", ".join(ret["changes"])

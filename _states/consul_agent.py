@@ -11,6 +11,7 @@ import omega_consul_agent
 import omega_consul_restart
 import omega_consul_retire
 import omega_consul_start
+import omega_consul_trouble
 import omega_consul_versions
 import omega_containers
 import omega_docker
@@ -212,7 +213,13 @@ def running(name, image, config_dir, volume, timeout=300):
             client = _client()
         except omega_consul.ConsulError as error:
             return f"{name} was not replaced: {error}", ""
-        return omega_consul_restart.in_turn(client, __opts__["id"], restart, timeout)
+        return omega_consul_restart.in_turn(
+            client,
+            __opts__["id"],
+            restart,
+            timeout,
+            ails=lambda: omega_consul_trouble.last_error(name, engine),
+        )
 
     files = [os.path.join(config_dir, file) for file in omega_consul_agent.FILES]
     ret = omega_containers.running(engine, name, spec, files, test=test, around=in_turn)
@@ -226,7 +233,7 @@ def ready(name, timeout=300):
 
     Changes nothing, so it runs the same way under ``test=True`` but does not wait there.
 
-    :param name: a label; by habit the container's name
+    :param name: the agent's container, whose last error is named where the wait fails
     :param timeout: seconds to wait at the most
     :return: Salt's state return; on failure the comment holds the last thing seen
     """
@@ -236,7 +243,7 @@ def ready(name, timeout=300):
     except omega_consul.ConsulError as error:
         if __opts__["test"] and error.kind != "missing":
             return {**ret, "result": None, "comment": f"would wait for Consul: {error}"}
-        return {**ret, "result": False, "comment": str(error)}
+        return {**ret, "result": False, "comment": omega_consul_trouble.explained(error, name)}
     return ret
 
 

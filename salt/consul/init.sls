@@ -53,6 +53,7 @@ consul.tokens:
     - marker: {{ omega.consul.marker }}
     - config_dir: {{ omega.consul.config_dir }}
     - timeout: {{ omega.consul.ready_timeout }}
+    - container: {{ omega.consul.container }}
     - require:
       - consul_agent: consul.agent
     - require_in:

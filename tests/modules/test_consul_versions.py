@@ -1,9 +1,5 @@
 """`consul_agent.upgradable` on a real Docker Engine: which release runs, which one an image has, what is refused."""
 
-import io
-import re
-import subprocess
-import tarfile
 import uuid
 
 import consul_server
@@ -28,7 +24,7 @@ def place(engine):
     """place(tag, **labels): an image of this test's own repository; all of them and their containers are removed."""
     repository = f"rpiomega/test-{uuid.uuid4().hex[:12]}"
 
-    def make(tag, root=tiny_image._root, **labels):
+    def make(tag, root=tiny_image.root, **labels):
         changes = [f"LABEL org.opencontainers.image.{key}={value}" for key, value in labels.items()]
         # Another image for each tag: of the same one there is nothing to upgrade.
         changes.append(f"LABEL test={uuid.uuid4().hex}")
@@ -91,13 +87,7 @@ def test_hashicorps_labels_say_the_release_where_the_tag_does_not(place, judge):
 
 def consul_root():
     """An image with this machine's Consul program."""
-    buffer, program = io.BytesIO(), consul_server.binary()
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
-    with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
-        for path in ["/bin/sleep", *re.findall(r"(/\S+) \(", listed)]:
-            tar.add(path)
-        tar.add(program, "usr/bin/consul")
-    return buffer.getvalue()
+    return tiny_image.root(usr_bin_consul=consul_server.binary())
 
 
 def test_the_program_is_asked_where_nothing_else_tells(engine, place, judge):
