@@ -52,7 +52,7 @@ rpiomega:
   # The Backblaze B2 command on every node; accounts, buckets and keys: docs/b2.md
   b2:
     enabled: true
-    version: "5.0.0"
+    version: "5.0.2"
 
   packages:
     extra: []

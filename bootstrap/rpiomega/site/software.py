@@ -162,7 +162,7 @@ class B2(Section):
     enabled: bool = Field(
         True, description="Whether the nodes get the command; false takes the account away and leaves the command."
     )
-    version: Release = Field("5.0.0", description="Its release; empty: the newest when it is installed.")
+    version: Release = Field("5.0.2", description="Its release; empty: the newest when it is installed.")
     endpoint: Url = Field("", description="Another service's address; empty: Backblaze.")
     credentials: dict[str, AccountFile] = Field(
         {},
