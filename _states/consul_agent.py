@@ -171,7 +171,7 @@ def configured(name, image, marker, raft_multiplier=5):
 
 
 def running(name, image, config_dir, volume, timeout=300):
-    """Have the agent's container running with this image and configuration, made anew when either changed.
+    """Have the agent's container running with this image and configuration, re-created when either changed.
 
     Of Consul's servers one at a time is replaced, whenever and wherever states are applied: see
     ``_utils/omega_consul_restart.py``. A server that cannot be spared is left running, with the reason.

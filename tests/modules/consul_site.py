@@ -254,3 +254,22 @@ def until(condition, what, bound=60.0):
             last = error
         time.sleep(0.1)
     raise AssertionError(f"not within {bound:g} s: {what}; last seen: {last}")
+
+
+def refusal(call, bound=60.0):
+    """Return the ConsulError with which `call()` fails for good; AssertionError if it succeeds.
+
+    A client's agent passes each call to one of the servers, also to one that is just starting (autopilot calls that one
+    healthy for some seconds yet): "rpc error ... connection refused", which is no verdict on the caller's token.
+    """
+
+    def verdict():
+        try:
+            call()
+        except omega_consul.ConsulError as error:
+            if error.transient:
+                raise
+            return error
+        raise AssertionError("it was allowed")
+
+    return until(verdict, "Consul's verdict", bound)

@@ -47,7 +47,7 @@ def test_one_server_grows_to_three_and_nothing_is_lost_then_shrinks_only_when_to
         consul_servers.wait_good(management, SERVERS, 60)
         assert {agent.name: agent.secrets()["consul"]["token"] for agent in site} == tokens
         for agent in site:
-            assert agent.client().get(RECORD).json() == VALUE
+            until(lambda agent=agent: agent.client().get(RECORD).json() == VALUE, f"{agent.name} reads the record")
             assert agent.configure(states)["changes"] == {}
         assert consul_servers.to_spare(consul_servers.read(management)) == 1
 
@@ -129,7 +129,7 @@ def test_two_servers_lost_for_good_and_the_third_goes_on_with_all_it_has():
             site[name].start()
         consul_servers.wait_good(site["pi2"].client(), SERVERS, 90)
         for agent in site:
-            assert agent.client().get(RECORD).json() == VALUE
+            until(lambda agent=agent: agent.client().get(RECORD).json() == VALUE, f"{agent.name} reads the record")
 
 
 def test_peers_are_written_beside_real_data_only(tmp_path):
@@ -230,7 +230,7 @@ def test_everything_lost_but_a_snapshot_and_record_and_tokens_are_back():
         until(lambda: management.get(RECORD).json() == VALUE, "the record is back")
         for agent in site:
             agent.client().wait_ready(30)
-            assert agent.client().get(RECORD).json() == VALUE
+            until(lambda agent=agent: agent.client().get(RECORD).json() == VALUE, f"{agent.name} reads the record")
 
 
 def test_only_whole_snapshots_push_old_ones_out(consul_server, tmp_path, monkeypatch):
