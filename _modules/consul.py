@@ -24,7 +24,7 @@ Requires py-consul.
 import time
 
 from omega.consul import client as consul_client
-from omega.consul import recover, tokens
+from omega.consul import recover, tokens, trouble
 from omega.consul.exec import acl, agent, catalog, common, kv, servers, session, snapshot
 from omega.docker import containers, engine
 from omega.secrets import store
@@ -135,7 +135,10 @@ def recover_peers(confirm=None, container="rpiomega-consul", timeout=60):
         finally:
             with engine.asking(f"container {container} does not start", f"run {start}"):
                 found.start()
-        recover.wait_leader(client, node, bound)
+        try:
+            recover.wait_leader(client, node, bound)
+        except consul_client.ConsulError as error:
+            raise consul_client.ConsulError(error.kind, trouble.explained(error, container)) from None
     except engine.EngineError as error:
         return _no(str(error))
     except OSError as error:

@@ -7,7 +7,7 @@ token before the cluster knows it, and no token ever travels back from Consul.
 import contextlib
 import os
 
-from omega.consul import agent
+from omega.consul import agent, trouble
 from omega.consul import client as consul_client
 from omega.consul import tokens as consul_tokens
 from omega.core import files
@@ -15,13 +15,14 @@ from omega.site import nodes as site_nodes
 
 
 @files.told
-def cluster_tokens(name, marker, config_dir, timeout=120):
+def cluster_tokens(name, marker, config_dir, timeout=120, container="rpiomega-consul"):
     """Have a policy and a token for every node of the site, and one policy for who has none. Only on the master.
 
     :param name: a label
     :param marker: path of the file that will say from now on that the cluster exists: no other may be started
     :param config_dir: path of the agent's configuration folder, of ``consul_agent.configured``
     :param timeout: seconds to wait for Consul to have a leader
+    :param container: the agent's, whose last error is named where the wait fails
     :return: Salt's state return; ``changes`` maps a node's name to what changed for it, never a token
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
@@ -46,7 +47,7 @@ def cluster_tokens(name, marker, config_dir, timeout=120):
         if test and error.kind in ("unreachable", "no_leader"):
             ret["changes"] = {node: ["policy", "token"] for node in site_nodes.nodes(site)}
             return {**ret, "result": None, "comment": f"would make them once Consul runs ({error})"}
-        return {**ret, "result": False, "comment": str(error)}
+        return {**ret, "result": False, "comment": trouble.explained(error, container)}
     if not ret["changes"]:
         return {**ret, "comment": f"{len(tokens)} nodes have their policy and token"}
     done = ", ".join(ret["changes"])

@@ -6,7 +6,7 @@ rendered SLS, a file diff or a return.
 
 import os
 
-from omega.consul import agent, start
+from omega.consul import agent, start, trouble, versions
 from omega.consul import client as consul_client
 from omega.consul import restart as consul_restart
 from omega.consul import retire as consul_retire
@@ -17,6 +17,70 @@ from omega.site import nodes as site_nodes
 
 # Set under test=True by `configured`, for `running`: the files it would find are not there yet.
 STALE = "rpiomega.consul_agent.stale"
+
+
+def upgradable(name, image, allow=False):
+    """Fail where the agent that runs here must not become the image's release: an older one, or one too far ahead.
+
+    It changes nothing, and comes before the configuration, whose syntax follows the release. The rules are in
+    ``_utils/omega/consul/versions.py``.
+
+    :param name: the container's name
+    :param image: the image that it shall run
+    :param allow: go on all the same
+    :return: Salt's state return
+
+    .. code-block:: yaml
+
+        consul.version:
+          consul_agent.upgradable:
+            - name: rpiomega-consul
+            - image: hashicorp/consul:1.22.7
+    """
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name}: no agent runs here yet"}
+    try:
+        engine = docker_engine.connect()
+    except docker_engine.EngineError as error:
+        return containers.no_engine(name, error, {}, __opts__["test"])
+    try:
+        present, found = containers.container(engine, name), containers.image(engine, image)
+        if present is None or containers.LABEL not in present.labels:
+            return ret
+        now = present.attrs["Config"]["Image"]
+        if found and found.id == present.attrs["Image"]:
+            return {**ret, "comment": f"{name} runs {image}"}
+        look_inside = not __opts__["test"]
+        labels = found.labels if found else None
+        wanted = versions.of_image(engine, image, found and found.id, labels, look_inside)
+        running = versions.of_image(engine, now, present.attrs["Image"], present.labels, look_inside)
+    except docker_engine.EngineError as error:
+        return {**ret, "result": False, "comment": str(error)}
+    unknown = [of for of, release in ((now, running), (image, wanted)) if release is None]
+    if unknown:
+        later = "" if look_inside else "; without test=True the image itself is asked"
+        why = f"{' and '.join(unknown)} does not tell its release{later}"
+        return {**ret, "comment": f"{name}: not checked whether {now} may become {image}: {why}"}
+    shown = f"{name}: Consul {versions.text(running)} may become {versions.text(wanted)}"
+    problem = versions.refusal(running, wanted)
+    if not problem or _servers_have(wanted):
+        return {**ret, "comment": shown}
+    if allow:
+        return {**ret, "comment": f"{shown}, by allow_unsupported_upgrade of the site file: {problem}"}
+    cure = f"or take a snapshot and write {versions.ALLOW} in the site file"
+    return {**ret, "result": False, "comment": f"{name}: {problem}; {cure}"}
+
+
+def _servers_have(wanted):
+    """Whether this node is no server and the servers are as new already, by gossip: a client has no data to lose. Such
+    a node was off during the steps between."""
+    site = __pillar__.get("rpiomega") or {}
+    if __opts__["id"] in site_nodes.consul_servers(site):
+        return False
+    try:
+        servers = versions.of_servers(_client())
+    except consul_client.ConsulError:
+        return False
+    return bool(servers) and all(release[:2] >= wanted[:2] for release in servers)
 
 
 @core_files.told
@@ -38,7 +102,7 @@ def configured(name, image, marker, raft_multiplier=5):
         consul.config:
           consul_agent.configured:
             - name: /etc/rpiomega/consul
-            - image: hashicorp/consul:1.21.5
+            - image: hashicorp/consul:1.22.7
             - marker: /etc/rpiomega/secrets/consul/bootstrapped
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is as it should be"}
@@ -65,7 +129,8 @@ def configured(name, image, marker, raft_multiplier=5):
         return {**ret, "result": False, "comment": f"{name}: {error}"}
     wanted = agent.files(config, secrets["consul"], bootstrap)
     stale = [file for file, text in wanted.items() if not _is(os.path.join(name, file), text)]
-    if not stale:
+    retired = [file for file in agent.RETIRED if os.path.exists(os.path.join(name, file))]
+    if not stale and not retired:
         return ret
     shrinks = not config["server"] and consul_retire.is_server(_text(name))
     if shrinks:
@@ -75,16 +140,22 @@ def configured(name, image, marker, raft_multiplier=5):
             problem = str(error)
         if problem:
             return {**ret, "result": False, "comment": f"{name}: {problem}"}
-    ret["changes"] = {"files": sorted(stale)}
+    ret["changes"] = {what: sorted(files) for what, files in (("files", stale), ("removed", retired)) if files}
+    said = "; ".join(
+        f"{verb} {', '.join(sorted(files))}" for verb, files in (("write", stale), ("remove", retired)) if files
+    )
     if __opts__["test"]:
-        __context__[STALE] = True
-        return {**ret, "result": None, "comment": f"{name}: would write {', '.join(sorted(stale))}"}
+        __context__[STALE] = bool(stale)
+        return {**ret, "result": None, "comment": f"{name}: would {said}"}
 
     def write():
-        os.makedirs(name, mode=0o700, exist_ok=True)
-        os.chmod(name, 0o700)
+        for folder in sorted({os.path.dirname(os.path.join(name, file)) for file in wanted}):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            os.chmod(folder, 0o700)
         for file in stale:
             core_files.write(os.path.join(name, file), wanted[file], 0o600)
+        for file in retired:
+            core_files.remove(os.path.join(name, file))
 
     if shrinks and __pillar__.get(consul_retire.FLAG) == node:
         try:
@@ -93,11 +164,11 @@ def configured(name, image, marker, raft_multiplier=5):
             return {**ret, "result": False, "changes": {}, "comment": str(error)}
         return {**ret, "comment": f"{name}: {node} has left Consul's servers and is a client now"}
     write()
-    return {**ret, "comment": f"{name}: wrote {', '.join(sorted(stale))}"}
+    return {**ret, "comment": f"{name}: did {said}"}
 
 
 def running(name, image, config_dir, volume, timeout=300):
-    """Have the agent's container running with this image and configuration, made anew when either changed.
+    """Have the agent's container running with this image and configuration, re-created when either changed.
 
     Of Consul's servers one at a time is replaced, whenever and wherever states are applied: see
     ``_utils/omega/consul/restart.py``. A server that cannot be spared is left running, with the reason.
@@ -114,7 +185,7 @@ def running(name, image, config_dir, volume, timeout=300):
         consul.agent:
           consul_agent.running:
             - name: rpiomega-consul
-            - image: hashicorp/consul:1.21.5
+            - image: hashicorp/consul:1.22.7
             - config_dir: /etc/rpiomega/consul
             - volume: rpiomega-consul
     """
@@ -139,7 +210,13 @@ def running(name, image, config_dir, volume, timeout=300):
             client = _client()
         except consul_client.ConsulError as error:
             return f"{name} was not replaced: {error}", ""
-        return consul_restart.in_turn(client, __opts__["id"], restart, timeout)
+        return consul_restart.in_turn(
+            client,
+            __opts__["id"],
+            restart,
+            timeout,
+            ails=lambda: trouble.last_error(name, engine),
+        )
 
     files = [os.path.join(config_dir, file) for file in agent.FILES]
     ret = containers.running(engine, name, spec, files, test=test, around=in_turn)
@@ -153,7 +230,7 @@ def ready(name, timeout=300):
 
     Changes nothing, so it runs the same way under ``test=True`` but does not wait there.
 
-    :param name: a label; by habit the container's name
+    :param name: the agent's container, whose last error is named where the wait fails
     :param timeout: seconds to wait at the most
     :return: Salt's state return; on failure the comment holds the last thing seen
     """
@@ -163,7 +240,7 @@ def ready(name, timeout=300):
     except consul_client.ConsulError as error:
         if __opts__["test"] and error.kind != "missing":
             return {**ret, "result": None, "comment": f"would wait for Consul: {error}"}
-        return {**ret, "result": False, "comment": str(error)}
+        return {**ret, "result": False, "comment": trouble.explained(error, name)}
     return ret
 
 

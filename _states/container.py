@@ -19,7 +19,7 @@ def image_present(name, archive=None):
 
         consul.image:
           container.image_present:
-            - name: hashicorp/consul:1.21.5
+            - name: hashicorp/consul:1.22.7
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is present"}
     try:

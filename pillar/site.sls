@@ -46,13 +46,13 @@ rpiomega:
     version: ""
 
   consul:
-    image: hashicorp/consul:1.21.5
+    image: hashicorp/consul:1.22.7
     archive: ""
 
   # The Backblaze B2 command on every node; accounts, buckets and keys: docs/b2.md
   b2:
     enabled: true
-    version: "5.0.0"
+    version: "5.0.2"
 
   packages:
     extra: []

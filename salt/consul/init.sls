@@ -18,12 +18,22 @@ consul.image:
     - require:
       - service: docker.service
 
+consul.version:
+  consul_agent.upgradable:
+    - name: {{ omega.consul.container }}
+    - image: {{ omega.consul.image | json }}
+    - allow: {{ omega.consul.allow_unsupported_upgrade }}
+    - require:
+      - container: consul.image
+
 consul.config:
   consul_agent.configured:
     - name: {{ omega.consul.config_dir }}
     - image: {{ omega.consul.image | json }}
     - marker: {{ omega.consul.marker }}
     - raft_multiplier: {{ omega.consul.raft_multiplier }}
+    - require:
+      - consul_agent: consul.version
 
 consul.agent:
   consul_agent.running:
@@ -43,6 +53,7 @@ consul.tokens:
     - marker: {{ omega.consul.marker }}
     - config_dir: {{ omega.consul.config_dir }}
     - timeout: {{ omega.consul.ready_timeout }}
+    - container: {{ omega.consul.container }}
     - require:
       - consul_agent: consul.agent
     - require_in:

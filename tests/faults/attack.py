@@ -338,7 +338,7 @@ def rogue_server():
     """Consul: a second agent that claims to be a server, with the gossip key and certificate that the worker has"""
     top = "/tmp/rogue"
     script = f"""
-rm -rf {top}; mkdir -p {top}/etc {top}/data; cp /etc/rpiomega/consul/* {top}/etc/
+rm -rf {top}; mkdir -p {top}/etc {top}/data; cp -r /etc/rpiomega/consul/* {top}/etc/
 python3 - <<'PY'
 import json
 path = "{top}/etc/consul.json"

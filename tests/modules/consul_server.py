@@ -34,8 +34,6 @@ MEMORY, ROOM = "/dev/shm", 1 << 30
 @functools.cache
 def binary():
     """Path of a Consul program: RPIOMEGA_CONSUL, or the one the lab keeps."""
-    if os.environ.get("RPIOMEGA_CONSUL"):
-        return os.environ["RPIOMEGA_CONSUL"]
     environment = {**os.environ, "PYTHONPATH": str(BOOTSTRAP)}
     command = [sys.executable, "-m", "rpiomega.lab.consul", "binary"]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
@@ -47,7 +45,7 @@ def binary():
 def version():
     """Version of the program as a tuple, (1, 8, 7)."""
     line = subprocess.run([binary(), "version"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return tuple(int(part) for part in line.split()[1].lstrip("v").split("+")[0].split("."))
+    return tuple(int(part) for part in line.split()[1].lstrip("v").split("+")[0].split("-")[0].split("."))
 
 
 def new_folder(prefix):

@@ -87,7 +87,8 @@ class Agent:
 
     def start(self):
         """Have it started; the process is there when this returns, no more."""
-        paths = {f"{kind}_file": str(self.config / f"{kind}.pem") for kind in ("ca", "cert", "key")}
+        files = {"ca": consul_agent.CA, "cert": consul_agent.CERT, "key": consul_agent.KEY}
+        paths = {f"{kind}_file": str(self.config / file) for kind, file in files.items()}
         own = {"data_dir": str(self.data), "addresses": {"http": f"127.0.0.1 {self.address}"}}
         # New servers vote after 1 s, not 10: what is tested does not hang on that time.
         own["autopilot"] = {"server_stabilization_time": "1s"}
@@ -253,3 +254,22 @@ def until(condition, what, bound=60.0):
             last = error
         time.sleep(0.1)
     raise AssertionError(f"not within {bound:g} s: {what}; last seen: {last}")
+
+
+def refusal(call, bound=60.0):
+    """Return the ConsulError with which `call()` fails for good; AssertionError if it succeeds.
+
+    A client's agent passes each call to one of the servers, also to one that is just starting (autopilot calls that one
+    healthy for some seconds yet): "rpc error ... connection refused", which is no verdict on the caller's token.
+    """
+
+    def verdict():
+        try:
+            call()
+        except consul_client.ConsulError as error:
+            if error.transient:
+                raise
+            return error
+        raise AssertionError("it was allowed")
+
+    return until(verdict, "Consul's verdict", bound)

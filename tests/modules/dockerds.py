@@ -28,6 +28,15 @@ PREPARE = "mount -t tmpfs tmpfs /run && hostname {name} && echo ready && while :
 _WRITE = re.compile(r'Calling (POST|PUT|DELETE) (\S+?)"')
 
 
+# Another engine than this machine's: containerd, runc and docker-proxy are taken from its folder where they are there.
+DOCKERD = os.environ.get("RPIOMEGA_DOCKERD") or "dockerd"
+
+
+def _dockerd() -> list[str]:
+    folder = os.path.dirname(DOCKERD)
+    return ["env", f"PATH={os.path.abspath(folder)}:{os.environ['PATH']}", DOCKERD] if folder else [DOCKERD]
+
+
 class Unsupported(RuntimeError):
     """This machine cannot run such daemons; the text says what is missing."""
 
@@ -36,7 +45,7 @@ def missing() -> str:
     """What this machine lacks to run the daemons, empty if nothing does."""
     if os.geteuid() != 0:
         return "root is needed for network namespaces"
-    absent = [tool for tool in ("dockerd", "ip", "nsenter", "unshare") if not shutil.which(tool)]
+    absent = [tool for tool in (DOCKERD, "ip", "nsenter", "unshare") if not shutil.which(tool)]
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
@@ -125,7 +134,7 @@ class Daemon:
         (self.root / "dockerd.pid").unlink(missing_ok=True)
         argv = [
             *self.keeper.enter("net", "mount", "uts", "pid"),
-            *("dockerd", "--debug", "--host", self.base_url, "--data-root", str(self.root / "data")),
+            *(*_dockerd(), "--debug", "--host", self.base_url, "--data-root", str(self.root / "data")),
             *("--exec-root", "/run/docker", "--pidfile", str(self.root / "dockerd.pid")),
             *("--config-file", str(self.root / "daemon.json"), "--bridge", "none", "--iptables=true"),
         ]

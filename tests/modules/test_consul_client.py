@@ -13,6 +13,7 @@ import time
 import uuid
 
 import pytest
+from consul_server import version
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError
 
@@ -223,6 +224,37 @@ def test_an_agent_at_an_ipv6_address_is_asked_there():
 
 def test_too_many_requests_at_once_are_worth_another_try(client):
     assert client.failure("reading", 429, "Your IP is issuing too many concurrent connections").transient
+
+
+@pytest.mark.parametrize("key", ["test/a/../b", "test/a//b", "test/./b", "test/..", "../agent/leave", "../kv/test/x"])
+def test_a_key_that_is_another_address_reaches_nobody(client, key):
+    """What requests and Consul make of it is another key, or none: it was written as `test/b`."""
+    before = [entry.key for entry in client.list("")]
+    for call in (client.get, client.delete, client.list, lambda key: client.put(key, b"1")):
+        error = error_of(call, key)
+        assert error.kind == "bad_request"
+        assert key in str(error)
+    assert [entry.key for entry in client.list("")] == before
+
+
+def test_a_name_in_an_address_stays_in_its_place(client):
+    error = error_of(client.request, "put", "/v1/agent/service/deregister/../../leave")
+    assert error.kind == "bad_request"
+    client.wait_ready(10)
+
+
+@pytest.mark.parametrize("key", ["test/a b ", "test/a%20b", "test/%2e%2e/b"])
+def test_a_key_that_newer_releases_refuse_is_named_with_the_rule(client, key):
+    if version() < (1, 22):
+        assert client.put(key, b"1")
+        assert client.get(key).text() == "1"
+        assert client.delete(key)
+        error = client.failure(f"writing key {key}", 500, "invalid key name, path traversal is not allowed")
+    else:
+        error = error_of(client.put, key, b"1")
+    assert (error.kind, error.transient) == ("bad_request", False)
+    for told in (f"writing key {key}", "invalid key name", "`..`, a space at an end, or an escape"):
+        assert told in str(error)
 
 
 @pytest.mark.parametrize("timeout", ["3s", -1, "nan", [3]])

@@ -46,7 +46,7 @@ def test_one_server_grows_to_three_and_nothing_is_lost_then_shrinks_only_when_to
         consul_servers.wait_good(management, SERVERS, 60)
         assert {agent.name: agent.secrets()["consul"]["token"] for agent in site} == tokens
         for agent in site:
-            assert agent.client().get(RECORD).json() == VALUE
+            until(lambda agent=agent: agent.client().get(RECORD).json() == VALUE, f"{agent.name} reads the record")
             assert agent.configure(states)["changes"] == {}
         assert consul_servers.to_spare(consul_servers.read(management)) == 1
 
@@ -55,7 +55,7 @@ def test_one_server_grows_to_three_and_nothing_is_lost_then_shrinks_only_when_to
 
 def grown(agent):
     """The files that change when a site of one server gets three: new servers need another certificate, too."""
-    return ["consul.json"] if agent.name == "pi1" else ["cert.pem", "consul.json", "key.pem"]
+    return ["consul.json"] if agent.name == "pi1" else ["consul.json", "tls/cert.pem", "tls/key.pem"]
 
 
 def shrink(site, states):
@@ -128,7 +128,7 @@ def test_two_servers_lost_for_good_and_the_third_goes_on_with_all_it_has():
             site[name].start()
         consul_servers.wait_good(site["pi2"].client(), SERVERS, 90)
         for agent in site:
-            assert agent.client().get(RECORD).json() == VALUE
+            until(lambda agent=agent: agent.client().get(RECORD).json() == VALUE, f"{agent.name} reads the record")
 
 
 def test_peers_are_written_beside_real_data_only(tmp_path):
@@ -138,12 +138,35 @@ def test_peers_are_written_beside_real_data_only(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def survivor(load_modules, tmp_path, monkeypatch):
+LOGS = ("raft/raft.db", "raft/wal/wal-meta.db")  # where a server keeps its log, in older releases and today
+
+
+def server_data(folder, *logs):
+    """What tells a Consul server's data from a client's or a mere folder."""
+    for file, text in (("consul.json", '{"bind_addr": "10.0.0.1"}'), ("node-id", "abc"), *((log, "") for log in logs)):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text)
+
+
+@pytest.mark.parametrize("logs", [LOGS[:1], LOGS[1:], LOGS])
+def test_peers_are_written_whichever_log_the_server_has(tmp_path, logs):
+    server_data(tmp_path, *logs)
+    path = recover.write(str(tmp_path), "10.0.0.1")
+    assert json.loads(Path(path).read_text()) == [{"id": "abc", "address": "10.0.0.1:8300", "non_voter": False}]
+
+
+def test_a_log_that_was_never_begun_is_no_data(tmp_path):
+    server_data(tmp_path)
+    (tmp_path / "raft/wal").mkdir(parents=True)
+    with pytest.raises(consul_client.ConsulError, match="wal-meta.db"):
+        recover.write(str(tmp_path), "10.0.0.1")
+    assert not (tmp_path / "raft/peers.json").exists()
+
+
+@pytest.fixture(params=LOGS)
+def survivor(request, load_modules, tmp_path, monkeypatch):
     """recover(): `consul.recover_peers` beside a server without a leader; its data and configuration: tmp_path."""
-    (tmp_path / "raft").mkdir()
-    for file, text in (("consul.json", '{"bind_addr": "10.0.0.1"}'), ("node-id", "abc"), ("raft/raft.db", "")):
-        (tmp_path / file).write_text(text)
+    server_data(tmp_path, request.param)
     monkeypatch.setattr(recover, "PAUSE", 0)
     with ConsulServer(servers=3).leaderless() as server:
         modules = load_modules(**{"consul.url": server.url})
@@ -206,7 +229,7 @@ def test_everything_lost_but_a_snapshot_and_record_and_tokens_are_back():
         until(lambda: management.get(RECORD).json() == VALUE, "the record is back")
         for agent in site:
             agent.client().wait_ready(30)
-            assert agent.client().get(RECORD).json() == VALUE
+            until(lambda agent=agent: agent.client().get(RECORD).json() == VALUE, f"{agent.name} reads the record")
 
 
 def test_only_whole_snapshots_push_old_ones_out(consul_server, tmp_path, monkeypatch):

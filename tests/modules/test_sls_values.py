@@ -48,6 +48,7 @@ def arguments(tmp_path_factory):
         ("b2/init", "b2.key.1", "name", "1"),
         ("docker/config", "docker.group", "addusers", ["no"]),
         ("consul/init", "consul.image", "name", "1:30"),
+        ("consul/init", "consul.version", "image", "1:30"),
         ("consul/init", "consul.config", "image", "1:30"),
         ("consul/init", "consul.agent", "image", "1:30"),
         ("registry/init", "registry.image", "name", "1:30"),
@@ -59,3 +60,11 @@ def arguments(tmp_path_factory):
 )
 def test_a_name_stays_text(arguments, sls, state, argument, value):
     assert arguments(sls, state)[argument] == value
+
+
+def test_a_refused_release_of_consul_leaves_configuration_and_agent_alone(arguments):
+    """Its syntax follows the release: written before a refusal, it would end the agent at its next start."""
+    before = {"consul.version": "consul.image", "consul.config": "consul.version", "consul.agent": "consul.config"}
+    for state, wanted in before.items():
+        required = [name for one in arguments("consul/init", state)["require"] for name in one.values()]
+        assert wanted in required, state

@@ -12,7 +12,7 @@ TAG = "rpiomega/tiny:1"
 
 def build(client, tag=TAG):
     """Import an image that holds `sleep` and the libraries it needs; return its tag."""
-    client.api.import_image_from_data(_root(), repository=tag.split(":")[0], tag=tag.split(":")[1])
+    client.api.import_image_from_data(root(), repository=tag.split(":")[0], tag=tag.split(":")[1])
     return tag
 
 
@@ -26,10 +26,21 @@ def on_host(client):
         client.images.remove(tag, force=True)
 
 
-def _root():
-    listed = subprocess.run(["ldd", "/bin/sleep"], capture_output=True, text=True, check=True).stdout
+def root(**more):
+    """Return the image's files as a tar archive.
+
+    :param more: {path in the image, with _ for /: path of a program here, which comes with its libraries}
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
-        for path in ["/bin/sleep", *re.findall(r"(/\S+) \(", listed)]:
+        for path in ["/bin/sleep", *libraries("/bin/sleep", *more.values())]:
             tar.add(path)
+        for target, path in more.items():
+            tar.add(path, target.replace("_", "/"))
     return buffer.getvalue()
+
+
+def libraries(*programs):
+    """Return the paths of the shared libraries that programs need; none for a static one."""
+    listed = [subprocess.run(["ldd", one], capture_output=True, text=True, check=False).stdout for one in programs]
+    return sorted(set(re.findall(r"(/\S+) \(", "".join(listed))))

@@ -34,6 +34,14 @@ def test_what_is_made_from_the_schema_is_up_to_date(name):
     assert (ROOT / name).read_text() == reference.files()[name], f"{name} is out of date: {reference.AGAIN}"
 
 
+def test_the_site_file_that_is_shipped_names_the_releases_that_are_the_default():
+    shipped = yaml.safe_load((ROOT / "pillar/site.sls").read_text())["rpiomega"]
+    defaults = reference.describe(Site)["keys"]
+    releases = {("consul", "image"), ("b2", "version"), ("salt", "version"), ("docker", "version")}
+    written = {path: shipped[path[0]][path[1]] for path in releases}
+    assert written == {path: defaults[path[0]]["keys"][path[1]]["default"] for path in releases}
+
+
 def test_every_key_has_a_meaning_that_is_a_sentence():
     def mute(item, path):
         if item["type"] == "section":

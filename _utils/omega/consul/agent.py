@@ -1,13 +1,18 @@
 """The configuration of a Consul agent, as data. Pure: site and secrets in, a dict out."""
 
 import json
-import re
 
+from omega.consul import versions
 from omega.site import nodes
 
 CONFIG_DIR = "/etc/consul"  # inside the container
 DATA_DIR = "/var/lib/consul"
-FILES = ("consul.json", "ca.pem", "cert.pem", "key.pem")
+# Consul reads the .json files of its configuration folder, reports any other as skipped at each start, and leaves
+# sub-folders alone (hashicorp/consul, agent/config/builder.go: sourcesFromPath).
+CA, CERT, KEY = "tls/ca.pem", "tls/cert.pem", "tls/key.pem"
+FILES = ("consul.json", CA, CERT, KEY)
+# Where the PEM files were before. Nobody reads them once consul.json names the new places.
+RETIRED = ("ca.pem", "cert.pem", "key.pem")
 BOOTSTRAP = "bootstrap.json"
 # Units that every node has a check for, fed every 10 s by salt/consul/files/consul_health.py.
 CHECKED = ("docker", "salt-minion")
@@ -16,8 +21,7 @@ CHECK_TTL = "30s"
 
 def version_of(image):
     """Return the ``(major, minor)`` an image's tag names; a tag without a version counts as current."""
-    found = re.search(r":v?(\d+)\.(\d+)", image)
-    return (int(found[1]), int(found[2])) if found else (1, 99)
+    return (versions.of_name(image) or (1, 99))[:2]
 
 
 def build(site, name, image, secrets, management_token=None, raft_multiplier=5, checked=CHECKED):
@@ -79,9 +83,9 @@ def _acl(version, token, management_token):
 
 def _tls(version):
     files = {
-        "ca_file": f"{CONFIG_DIR}/ca.pem",
-        "cert_file": f"{CONFIG_DIR}/cert.pem",
-        "key_file": f"{CONFIG_DIR}/key.pem",
+        "ca_file": f"{CONFIG_DIR}/{CA}",
+        "cert_file": f"{CONFIG_DIR}/{CERT}",
+        "key_file": f"{CONFIG_DIR}/{KEY}",
         "verify_incoming": True,
         "verify_outgoing": True,
     }
@@ -92,15 +96,16 @@ def _tls(version):
 
 
 def files(config, secrets, bootstrap=False):
-    """Return ``{file name: text}`` of the agent's configuration folder.
+    """Return ``{path in the agent's configuration folder: text}``, in the order in which they are written: consul.json
+    names the others, and Docker may start the agent again at any moment.
 
     :param bootstrap: let this server start a cluster by itself. That stands in a file of its own, taken away once
         there is a cluster: a server that lost its data would start a second one
     """
     texts = {
+        CA: secrets["ca"],
+        CERT: secrets["cert"],
+        KEY: secrets["key"],
         "consul.json": json.dumps(config, indent=2, sort_keys=True) + "\n",
-        "ca.pem": secrets["ca"],
-        "cert.pem": secrets["cert"],
-        "key.pem": secrets["key"],
     }
     return {**texts, BOOTSTRAP: '{"bootstrap_expect": 1}\n'} if bootstrap else texts

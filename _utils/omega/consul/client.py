@@ -24,7 +24,7 @@ import json as jsonlib
 import sys
 import time
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 DEFAULT_URL = "http://127.0.0.1:8500"
 DEFAULT_TIMEOUT = 3.0
@@ -43,6 +43,9 @@ MISTAKES = (
     "already in use",
     "Scripts are",
 )
+# Since 1.22 (hashicorp/consul, agent/kvs_endpoint.go: validateKVKey); the setting disable_kv_key_validation ends it.
+KEY_REFUSED = "invalid key name"
+KEY_RULE = "Consul 1.22 and newer take no key with a part `..`, a space at an end, or an escape (%20, %2e) of them"
 ANONYMOUS = "anonymous (no token was given)"
 
 
@@ -186,6 +189,15 @@ def _address(url):
     return scheme, f"[{host}]" if ":" in host else host, port
 
 
+def _check_path(url):
+    """Refuse an address that would arrive as another one: urllib3 resolves `.` and `..` before it sends a request
+    (RFC 3986, 5.2.4), and Consul merges slashes. The key `a/../b` would be `b`, `../agent/leave` no key at all."""
+    path = unquote(urlsplit(url).path)
+    if any(part in ("", ".", "..") for part in path.split("/")[1:-1]) or path.endswith(("/.", "/..")):
+        name = path.partition("/v1/")[2]
+        raise ConsulError("bad_request", f"Consul {name}: no part between slashes may be empty, `.` or `..`: rename it")
+
+
 def _bound_of(timeout):
     try:
         seconds = float(timeout)
@@ -224,6 +236,7 @@ class Client:
 
         class Session(self._requests.Session):
             def request(self, method, url, **kwargs):
+                _check_path(url)
                 kwargs["timeout"] = (min(CONNECT_TIMEOUT, timeout), max(timeout - PROBE_TIMEOUT, timeout / 2))
                 return super().request(method, url, **kwargs)
 
@@ -302,6 +315,8 @@ class Client:
             return self._error("not_found", what, body or "not found")
         if code == 409:
             return self._error("conflict", what, body)
+        if KEY_REFUSED in body:
+            return self._error("bad_request", what, f"{body}; {KEY_RULE}: choose another key")
         # 429: too many requests at once (developer.hashicorp.com/consul/docs/agent/limits)
         if (code < 500 and code != 429) or any(text in body for text in MISTAKES):
             return self._error("bad_request", what, f"HTTP {code}: {body}")

@@ -17,6 +17,9 @@ from omega.consul.client import ConsulError
 from omega.core import files
 
 PORT = 8300
+# A server's log below its data folder. Consul opens raft.db where there is one, else raft/wal, with which new servers
+# begin today (hashicorp/consul, agent/consul/server.go: setupRaft); a log there has wal-meta.db (hashicorp/raft-wal).
+LOGS = ("raft/raft.db", "raft/wal/wal-meta.db")
 LEADER_CHECKS = 3
 PAUSE = 5.0
 
@@ -61,8 +64,12 @@ def peers(data_dir, address):
     :raises ConsulError: the folder is not that of a server with data
     """
     identity = (files.read(os.path.join(data_dir, "node-id")) or "").strip()
-    if not identity or not os.path.exists(os.path.join(data_dir, "raft", "raft.db")):
-        raise ConsulError("bad_request", f"{data_dir} is not the data of a Consul server (node-id and raft/raft.db)")
+    if not identity or not any(os.path.exists(os.path.join(data_dir, log)) for log in LOGS):
+        raise ConsulError(
+            "bad_request",
+            f"{data_dir} is not the data of a Consul server: node-id, and {' or '.join(LOGS)} must be there; "
+            "recover on a node that was a server",
+        )
     return [{"id": identity, "address": f"{address}:{PORT}", "non_voter": False}]
 
 

@@ -22,7 +22,7 @@ LEADER_BOUND = 45.0  # an election after a leader's restart takes up to 18 s (me
 AGENT_BOUND = 10.0
 
 
-def in_turn(client, node, restart, bound=300.0):
+def in_turn(client, node, restart, bound=300.0, ails=None):
     """
     Call `restart` when the cluster can do without this server for a moment, and wait until it is back.
 
@@ -30,6 +30,7 @@ def in_turn(client, node, restart, bound=300.0):
     :param node: this node's name
     :param restart: called without arguments; returns what went wrong in words, or None
     :param bound: seconds to wait for the turn, and again for the return
+    :param ails: returns what the restarted program says of its trouble, or ""
     :return: (what went wrong or None, a remark worth showing or "")
     """
     try:
@@ -44,7 +45,7 @@ def in_turn(client, node, restart, bound=300.0):
             seen = _spared(client, node, bound)
             problem = restart()
             if problem is None:
-                _returned(client, node, max(server.last_index for server in seen), bound)
+                _returned(client, node, max(server.last_index for server in seen), bound, ails)
             return problem, f"restarted while {len(seen) - 1} other servers kept the quorum"
     except ConsulError as error:
         return str(error), ""
@@ -110,7 +111,7 @@ def _spared(client, node, bound):
         time.sleep(consul_servers.POLL)
 
 
-def _returned(client, node, index, bound):
+def _returned(client, node, index, bound, ails):
     """Wait until this server votes, is healthy and has applied what the cluster had when it left."""
     end = time.monotonic() + bound
     while True:
@@ -126,9 +127,11 @@ def _returned(client, node, index, bound):
                 raise
             last = str(error)
         if time.monotonic() >= end:
+            said = ails() if ails else ""
             raise ConsulError(
                 "timeout",
-                f"{node} was restarted and is not back as a healthy voter after {bound:g} s ({last}); "
-                "no other server restarts until it is: see `docker logs rpiomega-consul` on it",
+                f"{node} was restarted and is not back as a healthy voter after {bound:g} s "
+                f"({last}{'; ' if said else ''}{said}); no other server restarts until it is: see "
+                "`docker logs rpiomega-consul` on it",
             )
         time.sleep(consul_servers.POLL)

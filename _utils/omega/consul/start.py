@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgpack
 
+from omega.consul import agent
 from omega.consul.client import ConsulError
 from omega.core import files
 from omega.site import nodes as site_nodes
@@ -64,7 +65,9 @@ def other_cluster(folder, secrets):
 
     Consul's CA and gossip key are made once in a cluster's life.
     """
-    old = {"certificate authority": files.read(os.path.join(folder, "ca.pem"))}
+    places = (agent.CA, agent.RETIRED[0])
+    known = [files.read(os.path.join(folder, place)) for place in places]
+    old = {"certificate authority": known[0] or known[1]}
     with contextlib.suppress(ValueError):  # half a file is no reason to keep it
         old["gossip key"] = json.loads(files.read(os.path.join(folder, "consul.json")) or "{}").get("encrypt")
     new = {"certificate authority": secrets["ca"], "gossip key": secrets["gossip_key"]}

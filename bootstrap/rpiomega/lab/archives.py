@@ -6,6 +6,8 @@ An archive is a gzipped `docker save` tarball in the cache folder.
 from __future__ import annotations
 
 import gzip
+import hashlib
+import os
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -51,18 +53,21 @@ class Archive:
 
 
 def consul(client: docker.DockerClient, release: str, report: image.Report) -> Archive:
-    """Return the archive of the Consul image, made on first use: the registry's, else of `binary`'s program."""
-    wanted = Consul().image
+    """Return the archive of the Consul image, made on first use: of a program that is given with RPIOMEGA_CONSUL, else
+    the registry's, else of `binary`'s program."""
+    wanted, given = Consul().image, bool(os.environ.get("RPIOMEGA_CONSUL"))
     path = _path(wanted)
-    if path.exists():
+    if path.exists() and not given:
         return Archive(wanted, path)
-    if _pulled(client, wanted):
+    if not given and _pulled(client, wanted):
         report(f"{wanted} from the registry")
         return _save(client, wanted)
     found = binary.ensure()
     name = f"rpiomega/consul:{found.version}"
+    if given:  # another build of the same release may have been given before
+        name = f"rpiomega/consul:{found.version}-{hashlib.sha256(found.path.read_bytes()).hexdigest()[:12]}"
     if not _path(name).exists():
-        report(f"no image registry answers: making {name}")
+        report(f"making {name}" if given else f"no image registry answers: making {name}")
         program = "/usr/bin/consul"
         _assemble(client, release, name, _GATHER.format(program=program), {program: found.path}, ["consul"])
     return _save(client, name)

@@ -110,9 +110,14 @@ class Snapshots(Section):
 class Consul(Section):
     """Consul's agent, a container on every node."""
 
-    image: Image = Field("hashicorp/consul:1.21.5", description="The image, pinned.")
+    image: Image = Field("hashicorp/consul:1.22.7", description="The image, pinned.")
     archive: str = Field(
         "", description="A `docker save` file of it, relative to the site file, for sites without a registry."
+    )
+    allow_unsupported_upgrade: bool = Field(
+        False,
+        description="Whether the image may be older than the Consul that runs, or more releases ahead than HashiCorp "
+        "supports in one step.",
     )
     dns: bool = Field(
         False, description="Whether the node's own resolver (systemd-resolved) answers `*.consul` too."
@@ -157,7 +162,7 @@ class B2(Section):
     enabled: bool = Field(
         True, description="Whether the nodes get the command; false takes the account away and leaves the command."
     )
-    version: Release = Field("5.0.0", description="Its release; empty: the newest when it is installed.")
+    version: Release = Field("5.0.2", description="Its release; empty: the newest when it is installed.")
     endpoint: Url = Field("", description="Another service's address; empty: Backblaze.")
     credentials: dict[str, AccountFile] = Field(
         {},

@@ -82,7 +82,7 @@ Package = _text(r"[a-z0-9][a-z0-9+.-]+", "a Debian package name", "small letters
 PackagePattern = _text(
     r"[a-z0-9][a-z0-9+.-]+\*?", "a Debian package", "write its name, or its beginning and a star, as linux-image-*"
 )
-Release = _text(r"|\d+(\.\d+)*", "a release", "write numbers and dots, as 5.0.0")
+Release = _text(r"|\d+(\.\d+)*", "a release", "write numbers and dots, as 5.0.2")
 SaltVersion = _text(r"\d{4}(\.\d+)?", "a Salt release", 'write "3008" for its newest, or "3008.3" for one')
 DockerVersion = _text(
     r"|(\d+:)?\d+(\.\d+)*(-[A-Za-z0-9.+~-]+)?", "a Docker release", "write 28.5.1, or the whole version as apt shows it"

@@ -1,8 +1,8 @@
 """A Consul binary, kept in the cache folder.
 
-By default Debian's last packaged release: every Debian mirror has it, and it needs no build. With
-RPIOMEGA_CONSUL_FROM_SOURCE=1 and a Go toolchain, a release with today's configuration syntax, built from the Go
-module proxy.
+By default Debian's last packaged release: every Debian mirror has it, and it needs no build. RPIOMEGA_CONSUL names
+another program, which stays where it is. With RPIOMEGA_CONSUL_FROM_SOURCE=1 and a Go toolchain, a release with today's
+configuration syntax, built from the Go module proxy.
 """
 
 from __future__ import annotations
@@ -50,13 +50,26 @@ class Binary:
 
 
 def ensure() -> Binary:
-    """Return a Consul binary for this machine, fetching or building it the first time.
+    """Return a Consul binary for this machine: the given one, or one that is fetched or built the first time.
 
-    Raises LabError if neither is possible.
+    Raises LabError if that is not possible.
     """
+    if given := os.environ.get("RPIOMEGA_CONSUL"):
+        return _given(Path(given))
     if os.environ.get("RPIOMEGA_CONSUL_FROM_SOURCE", "") not in ("", "0"):
         return _built(SOURCE)
     return _packaged(architecture())
+
+
+def _given(path: Path) -> Binary:
+    try:
+        said = subprocess.run([path, "version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise LabError(f"RPIOMEGA_CONSUL={path} does not run: {err}") from err
+    found = re.match(r"Consul v([\w.+-]+)", said)
+    if not found:
+        raise LabError(f"RPIOMEGA_CONSUL={path} is not Consul: `{path} version` says {said.strip()[:80]!r}")
+    return Binary(path.resolve(), found[1].partition("+")[0])
 
 
 def architecture() -> str:
