@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 import omega_docker
+import omega_docker_fit as fit
 from omega_swarm_cert import certificate, started_with
 
 SOCKET = omega_docker.SOCKET
@@ -62,7 +63,7 @@ class Local:
     managers: tuple = ()
     joined: bool = False  # a node certificate exists
     warnings: tuple = ()
-    firewall: str = ""
+    engine: dict = field(default_factory=dict, hash=False)  # what omega_docker_fit judges of its /info
     data_root: str = ""
     certified: str = ""  # role in the node certificate
     begins: Optional[datetime.datetime] = None  # of the node certificate
@@ -164,7 +165,6 @@ def local_of(info, cert):
     swarm = info.get("Swarm") or {}
     state = swarm.get("LocalNodeState") or "inactive"
     cluster_id = (swarm.get("Cluster") or {}).get("ID") or cert.get("cluster_id", "")
-    firewall = info.get("FirewallBackend") or {}
     return Local(
         state,
         swarm.get("NodeID") or cert.get("node_id", ""),
@@ -176,7 +176,7 @@ def local_of(info, cert):
         tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
         bool(cert) and state != "inactive",
         ("memory",) if info.get("MemoryLimit") is False else (),
-        firewall.get("Driver", "") if isinstance(firewall, dict) else str(firewall),
+        {key: info[key] for key in fit.INFO if key in info},
         info.get("DockerRootDir") or "",
         cert.get("role", ""),
         cert.get("begins"),
