@@ -12,6 +12,11 @@ _REQUEST = re.compile(
     r'(?:msg=")?Calling (?P<verb>[A-Z]+) (?P<path>[^ "\\]+)'
     r'|msg="handling (?P<later>[A-Z]+) request".*? request-url="?(?P<url>[^ "\n]+)'
 )
+# A request that forces something: the docker command writes force=1, the SDK force=True. What a request carries is in a
+# line of its own up to release 28.
+_FORCED = re.compile(
+    r"(swarm/leave\?[^ ]*force=(1|true)|/nodes/[^ ]*force=(1|true)|ForceNewCluster\W{1,4}true)", re.IGNORECASE
+)
 # Either way as a text that a log of any release contains once a request has come.
 ANY_REQUEST = ["Calling GET", "handling GET request"]
 
@@ -51,3 +56,12 @@ def writes(text: str) -> list[Request]:
     :raises NoRequests: there is no request at all
     """
     return [request for request in requests(text) if request.verb not in ("GET", "HEAD", "OPTIONS")]
+
+
+def forced(text: str) -> list[str]:
+    """Return the lines of a log by which a swarm, or the removal of a node, was forced.
+
+    :raises NoRequests: there is no request at all
+    """
+    requests(text)
+    return [line for line in text.splitlines() if _FORCED.search(line)]

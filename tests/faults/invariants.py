@@ -17,8 +17,6 @@ from cluster import Cluster, changes, failures
 from comments import unclear
 from nodes import FOLDER, Failed
 
-# The words by which a request to an engine forces something.
-FORCED = re.compile(r"(swarm/leave\?[^ ]*force=(1|true)|/nodes/[^ ]*force=(1|true)|ForceNewCluster\W{1,4}true)")
 # POST requests that change nothing.
 HARMLESS = re.compile(r"/(auth|build/prune-preview)$")
 # An agent's own request log; sessions and keys are written by PUT and DELETE. The health service reports all the time.
@@ -87,9 +85,8 @@ def nothing_forced(cluster: Cluster, before: Baseline) -> list[str]:
     found = []
     for node in cluster.on():
         text = logged(cluster, node, before.since)
-        found += [f"I4: {node}: {line[:200]}" for line in text.splitlines() if FORCED.search(line)]
         try:
-            engine_log.requests(text)
+            found += [f"I4: {node}: {line[:200]}" for line in engine_log.forced(text)]
         except engine_log.NoRequests as error:
             found.append(f"I4: {node}: {error}")
     return found

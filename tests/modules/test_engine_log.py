@@ -23,12 +23,18 @@ def test_the_writes_of_todays_engines_are_seen():
     ]
     assert [one.path for one in engine_log.requests(LATER)][0] == "/v1.44/info"
     assert any(control in LATER for control in engine_log.ANY_REQUEST)
+    assert [line.partition(" msg")[0][5:28] for line in engine_log.forced(LATER)] == [
+        '"2026-08-30T10:00:01.2Z',
+        '"2026-08-30T10:00:02.4Z',
+    ]
 
 
 @pytest.mark.parametrize("text", ["", 'time="2026" level=info msg="API listen on /run/docker.sock"\n'])
 def test_a_log_without_requests_proves_nothing(text):
     with pytest.raises(engine_log.NoRequests):
         engine_log.writes(text)
+    with pytest.raises(engine_log.NoRequests):
+        engine_log.forced(text)
     assert engine_log.so_far(text) == []
 
 
@@ -42,9 +48,15 @@ def test_the_writes_of_the_engine_of_this_machine_are_seen():
             assert daemon.writes() == []
             client.volumes.create("seen").remove()
             client.swarm.init(advertise_addr=daemon.address)
+            assert engine_log.forced(daemon.log.read_text()) == []
+            client.swarm.leave(force=True)
+            assert len(engine_log.forced(daemon.log.read_text())) == 1
+            client.swarm.init(advertise_addr=daemon.address, force_new_cluster=True)
+            assert len(engine_log.forced(daemon.log.read_text())) == 2
             client.swarm.leave(force=True)
         finally:
             client.close()
         verbs = [(one.partition(" ")[0], one.rpartition("/")[2]) for one in daemon.writes()]
-        assert verbs == [("POST", "create"), ("DELETE", "seen"), ("POST", "init"), ("POST", "leave?force=True")]
+        swarm = [("POST", "init"), ("POST", "leave?force=True")]
+        assert verbs == [("POST", "create"), ("DELETE", "seen"), *swarm, *swarm]
         assert any(control in daemon.log.read_text() for control in engine_log.ANY_REQUEST)
