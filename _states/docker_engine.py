@@ -119,7 +119,10 @@ def configured(
     ours.update({"insecure-registries": insecure_registries} if insecure_registries else {})
     ours.update({"data-root": data_root} if data_root else {})
     try:
-        wanted = omega_docker_settings.Settings(name, ours, Service(), move_data, defaults=defaults, swarm=swarm)
+        info = _info(base_url) if data_root else None
+        wanted = omega_docker_settings.Settings(
+            name, ours, Service(), move_data, defaults=defaults, swarm=swarm, info=info
+        )
         if __opts__["test"] and wanted.program is None:
             return {**ret, "result": None, "changes": wanted.changes, "comment": "once Docker is installed"}
         due = wanted.check()
@@ -132,7 +135,7 @@ def configured(
     if __opts__["test"]:
         return {**ret, "result": None, "comment": "the settings would change"} if ret["changes"] else ret
     try:
-        if wanted.owed == "restart" and (wanted.service.active() or wanted.moves):
+        if wanted.owed == "restart" and (wanted.service.active() or wanted.copies):
             problem = _stopping(lambda: wanted.write() and wanted.restart(), base_url)
         else:
             problem = wanted.reload(base_url) if wanted.write() else None
@@ -141,6 +144,14 @@ def configured(
     if problem:
         return {**ret, "result": False, "changes": {}, "comment": problem}
     return {**ret, "comment": f"the engine runs with the new settings{wanted.remark}"} if ret["changes"] else ret
+
+
+def _info(base_url):
+    """Return what the engine says of itself, or None if none answers."""
+    try:
+        return omega_docker.info(base_url)
+    except omega_docker.EngineError:
+        return None
 
 
 def _hoped(packages, conflicting, version, installed):

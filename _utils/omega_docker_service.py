@@ -6,6 +6,7 @@ import subprocess
 import omega_files
 
 UNIT = "docker.service"
+CONTAINERD = "containerd.service"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/rpiomega-data-root.conf"
 BOUND = 180
 ABSENT = 127  # what a shell says of a program that is not there
@@ -43,14 +44,22 @@ class Service:
 
     def depend_on(self, text):
         """Have the unit's drop-in hold `text`; None: have none. Return whether anything changed."""
-        if omega_files.read(DROP_IN) == text:
-            return False
-        if text is None:
-            omega_files.remove(DROP_IN)
-        else:
-            omega_files.write(DROP_IN, text)
-        _systemctl("daemon-reload")
-        return True
+        return _drop_in(DROP_IN, text)
+
+    def containerd_depends_on(self, text):
+        """As `depend_on`, of containerd's unit."""
+        return _drop_in(DROP_IN.replace(UNIT, CONTAINERD), text)
+
+    def stop_containerd(self):
+        """Stop containerd, which no engine uses at the moment; return what went wrong, or None."""
+        done = _systemctl("stop", CONTAINERD)
+        return done.stderr.strip() if done.returncode else None
+
+    def start_containerd(self):
+        """Start containerd; return what went wrong, or None."""
+        done = _systemctl("restart", CONTAINERD)
+        said = f"`systemctl restart containerd`: {done.stderr.strip()}; see `journalctl -u containerd`"
+        return said if done.returncode else None
 
     def dependence(self):
         """Return the text of the unit's drop-in, or None."""
@@ -67,6 +76,17 @@ class Service:
         # systemd's own lines say only that it failed.
         said = [line for line in said if not line.startswith((UNIT, "Failed to start"))] or said
         return f"`systemctl {verb} docker`: {said[-1] if said else done.stderr.strip()}"
+
+
+def _drop_in(path, text):
+    if omega_files.read(path) == text:
+        return False
+    if text is None:
+        omega_files.remove(path)
+    else:
+        omega_files.write(path, text)
+    _systemctl("daemon-reload")
+    return True
 
 
 def _systemctl(*arguments):

@@ -11,6 +11,7 @@ import omega_docker_data as data
 import omega_docker_fit as fit
 import omega_docker_flags as flags
 import omega_docker_logs as logs
+import omega_docker_store as store
 import omega_files
 
 # What the site wanted last time ("ours"), and what the engine has still to do ("owed": restart or reload).
@@ -34,10 +35,11 @@ class Settings:
     :param move_data: whether the data may follow a changed data root
     :param defaults: settings for what neither site nor owner decides
     :param swarm: whether this node is to be in a swarm, which not all settings allow; None: nothing is judged
+    :param info: decoded /info of the engine as it runs; None: none answers
     :raises omega_docker_config.ConfigError: daemon.json cannot be read, or does not fit the site's settings
     """
 
-    def __init__(self, path, site, service, move_data=False, record=None, defaults=None, swarm=None):
+    def __init__(self, path, site, service, move_data=False, record=None, defaults=None, swarm=None, info=None):
         self.path, self.service, self.move_data, self.record = path, service, move_data, record or RECORD
         self.swarm = swarm
         self.program, self.arguments = service.program() if service else (None, [])
@@ -49,7 +51,9 @@ class Settings:
         self.theirs = choice.merge(self.found, {}, self.before)
         if site.get("data-root") == data.DEFAULT and "data-root" not in self.theirs:
             site = {key: value for key, value in site.items() if key != "data-root"}
-        site = config.image_store(site, self.found, self.before, data.in_containerd())
+        if "data-root" in site:
+            in_use = store.used(info) if info is not None else True
+            site = config.image_store(site, self.found, self.before, in_use and store.holds_images(store.root()))
         try:
             self.ours, self.wanted = choice.settle(self.found, site, defaults or {}, self.before, self.flags, path)
         except choice.ChoiceError as error:
@@ -58,18 +62,13 @@ class Settings:
         # The site's: a data root that the owner chose, on whatever disk, is used as it is.
         self.root = self.ours.get("data-root", data.DEFAULT)
         self.moves, self.kept = False, ""
+        self.old_root = self.found.get("data-root", data.DEFAULT)
+        self.images, self.info = None, info
 
     @property
     def remark(self):
         """What the reader should know besides, to end a comment with; mostly nothing."""
-        kept = f"; {self.path} as its owner wrote it is kept in {self.kept}" if self.kept else ""
-        features = self.wanted.get("features")
-        below = isinstance(features, dict) and features.get(config.IMAGE_STORE) is False
-        if self.root == data.DEFAULT or below or not data.in_containerd():
-            return kept
-        return (
-            f"{kept}; the images in /var/lib/containerd are not on the disk of data_root: see docs/docker.md, Data root"
-        )
+        return f"; {self.path} as its owner wrote it is kept in {self.kept}" if self.kept else ""
 
     def check(self):
         """Judge the settings, before anything is touched; return whether there is anything to do.
@@ -85,10 +84,21 @@ class Settings:
             self.changes["start only with its disk"] = data.mount_of(self.root) if self.root != data.DEFAULT else None
         if self.changes:
             self._judge()
+        new_root = self.wanted.get("data-root", data.DEFAULT)
         if "data-root" in self.changes:
-            new = self.wanted.get("data-root", data.DEFAULT)
-            self.moves = data.plan(self.found.get("data-root", data.DEFAULT), new, self.move_data)
-        return bool(self.changes or self.owed or self.known.get("ours") != self.ours)
+            self.moves = data.plan(self.old_root, new_root, self.move_data)
+        self._plan_images(new_root)
+        unfinished = data.incomplete(self.old_root) and not self.moves
+        return bool(self.changes or self.owed or self.known.get("ours") != self.ours or unfinished)
+
+    def _plan_images(self, new_root):
+        features = self.wanted.get("features")
+        if isinstance(features, dict) and features.get(config.IMAGE_STORE) is False:
+            return
+        self.images = store.move(self.old_root, new_root, self.root != data.DEFAULT, self.info)
+        if self.images:
+            self.images.plan(self.move_data, data.megabytes(self.old_root) if self.moves else 0)
+            self.changes["images"] = {"old": self.images.old, "new": self.images.new}
 
     def _fit(self):
         """Refuse what the cluster cannot run with: said here, it costs no node that is half in it."""
@@ -122,7 +132,7 @@ class Settings:
     def owed(self):
         """What the engine has still to do for these settings: "restart", "reload", or an empty text."""
         changes = config.difference(self.found, self.wanted)
-        if config.needs_restart(changes) or self.known.get("owed") == "restart":
+        if self.images or config.needs_restart(changes) or self.known.get("owed") == "restart":
             return "restart"
         return "reload" if changes else self.known.get("owed", "")
 
@@ -131,9 +141,9 @@ class Settings:
 
         Where data moves, `restart` does that once it is there: after a power cut no engine starts on half of it.
         """
-        owed = self.owed if self.moves or self.service.active() else ""
+        owed = self.owed if self.copies or self.service.active() else ""
         self._remember(owed)
-        problem = None if self.moves else self._place()
+        problem = None if self.copies else self._place()
         if problem:
             omega_files.write(self.record, json.dumps(self.known) + "\n")
             raise config.ConfigError(problem)
@@ -143,9 +153,14 @@ class Settings:
         """Write drop-in and daemon.json; return what went wrong, or None."""
         try:
             self.service.depend_on(data.dependence(self.root))
+            if self.images:
+                self.service.containerd_depends_on(data.dependence(self.root))
+                self.images.place()
             if self.wanted != self.found:
                 self._keep()
                 self._put(json.dumps(self.wanted, indent=2) + "\n")
+            for folder in (self.wanted.get("data-root", data.DEFAULT), self.images and self.images.new):
+                data.complete(folder or self.root)
         except OSError as error:
             return f"{self.path} cannot be written: {error.strerror or error}"
         return None
@@ -166,8 +181,10 @@ class Settings:
         If the engine does not start with them, it gets the old ones back.
         """
         problem = None
-        if self.moves:
-            problem = self.service.stop() or self._copy() or self._place()
+        if self.copies:
+            problem = self.service.stop() or (self.service.stop_containerd() if self.images else None)
+            problem = problem or self._copy() or self._place()
+            problem = problem or (self.service.start_containerd() if self.images else None)
         problem = problem or self.service.restart()
         if problem is None:
             self._remember("")
@@ -184,7 +201,10 @@ class Settings:
 
     def _copy(self):
         try:
-            data.copy(self.found.get("data-root", data.DEFAULT), self.root)
+            if self.moves:
+                data.copy(self.old_root, self.wanted.get("data-root", data.DEFAULT))
+            if self.images:
+                self.images.copy()
         except data.DataError as error:
             return str(error)
         return None
@@ -193,13 +213,25 @@ class Settings:
         try:
             if omega_files.read(self.path) != self.text:
                 self._put(self.text)
-            self.service.depend_on(data.dependence(self.before.get("data-root", data.DEFAULT)))
+            if self.images:
+                self.images.back()
+                self.service.containerd_depends_on(self._former())
+                problem += "; " + said if (said := self.service.start_containerd()) else ""
+            self.service.depend_on(self._former())
             omega_files.write(self.record, json.dumps(self.known) + "\n")
         except OSError as error:
             problem = f"{problem}; {self.path} cannot be written back: {error.strerror or error}"
         worse = again()
         now = f"and it does not run with the former ones either: {worse}" if worse else "the former ones are back"
         return f"the engine does not run with the new settings ({problem}); {now}"
+
+    def _former(self):
+        return data.dependence(self.before.get("data-root", data.DEFAULT))
+
+    @property
+    def copies(self):
+        """Whether data is copied, for which the engine stands still."""
+        return bool(self.moves or self.images)
 
     def _untold(self, base_url):
         """Return which reloaded setting the engine does not tell of, or None."""

@@ -121,7 +121,8 @@ def host_problems(local, min_free_mb=0, root="/"):
     for key, why, cure in fit.problems(settings, local.engine):
         where = f"{key} in {SETTINGS}" if key in settings else f"{key} of the engine (`docker info`)"
         problems.append(f"{where}: {why}; {cure}, and restart Docker")
-    problems += filter(None, [space_problem(local.data_root, min_free_mb)])
+    folders = [local.data_root, *([local.image_root] if local.image_root else [])]
+    problems += filter(None, [space_problem(folder, min_free_mb) for folder in folders])
     if not _has_vxlan(root):
         problems.append(
             "the kernel has no vxlan module, so overlay networks cannot work: install the package with the "

@@ -21,6 +21,7 @@ from typing import Optional
 
 import omega_docker
 import omega_docker_fit as fit
+import omega_docker_store as store
 from omega_swarm_cert import certificate, started_with
 
 SOCKET = omega_docker.SOCKET
@@ -65,6 +66,7 @@ class Local:
     warnings: tuple = ()
     engine: dict = field(default_factory=dict, hash=False)  # what omega_docker_fit judges of its /info
     data_root: str = ""
+    image_root: str = ""  # where it keeps images apart from that
     certified: str = ""  # role in the node certificate
     begins: Optional[datetime.datetime] = None  # of the node certificate
     expires: Optional[datetime.datetime] = None
@@ -178,6 +180,7 @@ def local_of(info, cert):
         ("memory",) if info.get("MemoryLimit") is False else (),
         {key: info[key] for key in fit.INFO if key in info},
         info.get("DockerRootDir") or "",
+        store.image_root(info),
         cert.get("role", ""),
         cert.get("begins"),
         cert.get("expires"),

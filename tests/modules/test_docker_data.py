@@ -34,6 +34,8 @@ def roots(tmp_path):
 def test_a_data_root_is_copied_whole(roots):
     old, new = roots
     omega_docker_data.copy(old, new)
+    assert omega_docker_data.incomplete(new), "nothing names it yet: a power cut now must not leave two roots"
+    assert omega_docker_data.complete(new) is True
     assert sorted(os.listdir(new)) == ["volumes"]
     assert omega_docker_data.holds(new) == ["volumes"]
 
