@@ -1,6 +1,8 @@
 """Docker's systemd unit: its program and flags, and how it starts, stops and rereads its settings."""
 
+import contextlib
 import re
+import shlex
 import subprocess
 
 import omega_files
@@ -22,8 +24,8 @@ class Service:
         found = re.search(r"path=(\S+) ; argv\[\]=\S+ ?(.*?) ; ignore_errors", shown)
         if not found:
             return None, []
-        # A variable is empty unless somebody filled it in, and then systemd alone knows with what.
-        return found[1], [flag for flag in found[2].split() if not flag.startswith("$")]
+        words = found[2].split()
+        return found[1], expanded(words, _variables()) if any(word.startswith("$") for word in words) else words
 
     def active(self):
         """Tell whether the engine runs."""
@@ -76,6 +78,38 @@ class Service:
         # systemd's own lines say only that it failed.
         said = [line for line in said if not line.startswith((UNIT, "Failed to start"))] or said
         return f"`systemctl {verb} docker`: {said[-1] if said else done.stderr.strip()}"
+
+
+def expanded(words, variables):
+    """Return a unit's arguments with their variables replaced: $NAME by its words, ${NAME} by one (systemd.service)."""
+    made = []
+    for word in words:
+        name = word.strip("${}")
+        if not word.startswith("$"):
+            made.append(word)
+        elif word.startswith("${"):
+            made.append(variables.get(name, ""))
+        else:
+            made += variables.get(name, "").split()
+    return made
+
+
+def _variables():
+    """Return the variables that the unit's command may use, such as DOCKER_OPTS of Debian's /etc/default/docker."""
+    shown = _systemctl("show", UNIT, "--property=EnvironmentFiles", "--property=Environment").stdout
+    files = re.findall(r"^EnvironmentFiles=(\S+)", shown, re.MULTILINE)
+    lines = [line for path in files for line in (omega_files.read(path) or "").splitlines()]
+    return assigned(lines + re.findall(r"^Environment=(.*)$", shown, re.MULTILINE))
+
+
+def assigned(lines):
+    """Return ``{name: value}`` of the assignments in lines of an environment file; comments are none."""
+    found = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a quote that is not closed: systemd skips such a line
+            pairs = (word.partition("=") for word in shlex.split(line, comments=True))
+            found.update({name: value for name, equals, value in pairs if equals})
+    return found
 
 
 def _drop_in(path, text):

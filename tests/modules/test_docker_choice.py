@@ -7,6 +7,7 @@ from omega_docker_choice import ChoiceError, lost, settle
 from omega_docker_config import ConfigError, parse
 from omega_docker_fit import problems
 from omega_docker_flags import settings as of_flags
+from omega_docker_service import assigned, expanded
 
 DEFAULTS = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}
 LOKI = {"log-driver": "loki", "log-opts": {"loki-url": "http://nas:3100/loki/api/v1/push"}}
@@ -166,6 +167,19 @@ def test_a_command_line_is_read_in_the_terms_of_the_file():
         "labels": ["a=b"],
         "storage-driver": "overlay2",
     }
+
+
+def test_what_debians_defaults_file_adds_to_the_command_line_is_read_too():
+    text = """# DOCKER_OPTS="--dns 8.8.8.8"
+DOCKER_OPTS="--log-driver=journald --live-restore"
+#export http_proxy="http://127.0.0.1:3128/"
+BROKEN="x
+"""
+    words = ["-H", "fd://", "--containerd=/run/containerd/containerd.sock", "$DOCKER_OPTS", "$NONE"]
+    flags = of_flags(expanded(words, assigned(text.splitlines())))
+    assert (flags["log-driver"], flags["live-restore"], flags["hosts"]) == ("journald", True, ["fd://"])
+    assert settle({}, {}, DEFAULTS, {}, flags, PATH)[1] == {}
+    assert [key for key, _, _ in problems(flags)] == ["live-restore"]
 
 
 @pytest.mark.parametrize(

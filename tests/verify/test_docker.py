@@ -109,12 +109,22 @@ def test_the_running_engine_has_read_its_settings(docker_info, docker, settings)
     assert docker_info["LoggingDriver"] == wanted, f"it logs to {docker_info['LoggingDriver']}, not to {wanted}"
 
 
+def images_of(host, docker_info):
+    """Return the folder with the engine's images: containerd's where it keeps them there (Docker 29), else its own."""
+    if ["driver-type", "io.containerd.snapshotter.v1"] not in docker_info.get("DriverStatus", []):
+        return docker_info["DockerRootDir"]
+    shown = host.check_output("containerd config dump")
+    return re.search(r"""^root = ["'](.+)["']$""", shown, re.MULTILINE)[1]
+
+
 def test_the_data_is_on_the_sites_disk(host, docker, docker_info):
     wanted, drop_in = docker["data_root"], host.file(DROP_IN)
     if wanted in ("", "/var/lib/docker"):
         assert not drop_in.exists, f"{DROP_IN} is there, which waits for a disk that the site does not name"
         return
     assert docker_info["DockerRootDir"] == wanted, f"it is in {docker_info['DockerRootDir']}"
+    images = images_of(host, docker_info)
+    assert images.startswith(wanted), f"images are in {images}, not below {wanted}"
     # Without it the engine starts without the disk, and fills the card.
     assert drop_in.exists, f"{DROP_IN} is not there"
     lines = drop_in.content_string.splitlines()
