@@ -84,6 +84,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False, ru
     return {**ret, "comment": "Docker's packages are as the site wants them"}
 
 
+@files.told
 def configured(
     name,
     settings=None,
@@ -91,19 +92,25 @@ def configured(
     insecure_registries=None,
     data_root="",
     move_data=False,
+    defaults=None,
+    swarm=None,
     base_url=docker_engine.SOCKET,
 ):
-    """Have the engine run with these settings, beside those that others put in its file.
+    """Have the engine run with these settings, beside those that its owner wrote into its file.
 
-    The engine itself judges the merged settings first; nothing is replaced or restarted if it refuses them. It is
+    The site's settings come first, then the owner's in that file and in the unit's command line, then the defaults.
+    Settings that depend on each other, such as log driver and log options, are decided together. The engine itself
+    judges the merged settings first; nothing is replaced or restarted if it refuses them. It is
     restarted only for settings that it cannot reload, and gets the former ones back if it does not start.
 
     :param name: path of daemon.json
-    :param settings: mapping; mappings in it join those in the file, everything else replaces
+    :param settings: mapping; mappings in it join those in the file, everything else replaces; null: the owner's choice
     :param mirrors: list of registry mirrors
     :param insecure_registries: list of registries without a trusted certificate
     :param data_root: folder on a disk of its own; empty: as the file says, or /var/lib/docker
     :param move_data: whether the data of a former data root is copied there; without it that is an error
+    :param defaults: mapping; settings for where neither site nor owner names a key or one that it depends on
+    :param swarm: whether this node is to be in a swarm: settings that exclude it are refused. None: nothing is refused
     :param base_url: the engine's socket
     :return: Salt's state return
     """
@@ -111,10 +118,13 @@ def configured(
     ours = dict(settings or {})
     ours.update({"registry-mirrors": mirrors} if mirrors else {})
     ours.update({"insecure-registries": insecure_registries} if insecure_registries else {})
-    ours.update({"data-root": data_root} if data_root and data_root != data.DEFAULT else {})
+    ours.update({"data-root": data_root} if data_root else {})
     try:
-        wanted = docker_settings.Settings(name, ours, Service(), move_data)
-        if __opts__["test"] and wanted.service.program()[0] is None:
+        info = _info(base_url) if data_root else None
+        wanted = docker_settings.Settings(
+            name, ours, Service(), move_data, defaults=defaults, swarm=swarm, info=info
+        )
+        if __opts__["test"] and wanted.program is None:
             return {**ret, "result": None, "changes": wanted.changes, "comment": "once Docker is installed"}
         due = wanted.check()
     except (config.ConfigError, data.DataError) as error:
@@ -125,13 +135,24 @@ def configured(
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "comment": "the settings would change"} if ret["changes"] else ret
-    if wanted.owed == "restart" and (wanted.service.active() or wanted.moves):
-        problem = _stopping(lambda: wanted.write() and wanted.restart(), base_url)
-    else:
-        problem = wanted.reload(base_url) if wanted.write() else None
+    try:
+        if wanted.owed == "restart" and (wanted.service.active() or wanted.copies):
+            problem = _stopping(lambda: wanted.write() and wanted.restart(), base_url)
+        else:
+            problem = wanted.reload(base_url) if wanted.write() else None
+    except config.ConfigError as error:
+        problem = str(error)
     if problem:
         return {**ret, "result": False, "changes": {}, "comment": problem}
     return {**ret, "comment": f"the engine runs with the new settings{wanted.remark}"} if ret["changes"] else ret
+
+
+def _info(base_url):
+    """Return what the engine says of itself, or None if none answers."""
+    try:
+        return docker_engine.info(base_url)
+    except docker_engine.EngineError:
+        return None
 
 
 def _hoped(packages, conflicting, version, installed):

@@ -8,6 +8,8 @@ docker.config:
     - insecure_registries: {{ docker.insecure_registries | json }}
     - data_root: '{{ docker.data_root }}'
     - move_data: {{ docker.move_data }}
+    - defaults: {{ docker.daemon_defaults | json }}
+    - swarm: {{ omega.swarm.enabled }}
     - require:
       - docker_engine: docker.install
 

@@ -11,14 +11,12 @@ import re
 import time
 from dataclasses import dataclass, field
 
+import engine_log
 import leaks
 from cluster import Cluster, changes, failures
 from comments import unclear
 from nodes import FOLDER, Failed
 
-# What dockerd logs of each request at debug level, and the words by which a request forces something.
-CALL = re.compile(r'Calling (POST|PUT|DELETE) ([^ "]+)')
-FORCED = re.compile(r"(swarm/leave\?[^ ]*force=(1|true)|/nodes/[^ ]*force=(1|true)|ForceNewCluster\W{1,4}true)")
 # POST requests that change nothing.
 HARMLESS = re.compile(r"/(auth|build/prune-preview)$")
 # An agent's own request log; sessions and keys are written by PUT and DELETE. The health service reports all the time.
@@ -76,20 +74,21 @@ def nothing_left_to_do(cluster: Cluster) -> list[str]:
     return found
 
 
-def requests(cluster: Cluster, node: str, since: float) -> list[str]:
-    """Lines of the engine's log since a moment; its daemon.json has `debug`."""
+def logged(cluster: Cluster, node: str, since: float) -> str:
+    """The engine's log since a moment; its daemon.json has `debug`."""
     command = f"journalctl -u docker --no-pager -o cat --since @{since:.0f}"
-    return cluster.run(node, command, 60, check=False).out.splitlines()
+    return cluster.run(node, command, 60, check=False).out
 
 
 def nothing_forced(cluster: Cluster, before: Baseline) -> list[str]:
     """I4: no engine got a request that forces something, by its own request log."""
     found = []
     for node in cluster.on():
-        lines = requests(cluster, node, before.since)
-        found += [f"I4: {node}: {line[:200]}" for line in lines if FORCED.search(line)]
-        if not any("Calling GET" in line for line in lines):
-            found.append(f"I4: {node}: the engine's log shows no request at all, so it proves nothing")
+        text = logged(cluster, node, before.since)
+        try:
+            found += [f"I4: {node}: {line[:200]}" for line in engine_log.forced(text)]
+        except engine_log.NoRequests as error:
+            found.append(f"I4: {node}: {error}")
     return found
 
 
@@ -101,9 +100,11 @@ def test_writes_nothing(cluster: Cluster) -> list[str]:
     returned = cluster.apply(test=True)
     found = [f"I5: {node}: {text}" for node, text in failures(returned, (True, None)).items()]
     for node, job in monitors.items():
-        wrote = [line for line in requests(cluster, node, since) if CALL.search(line)]
-        calls = [CALL.search(line).groups() for line in wrote]
-        found += [f"I5: {node}: dockerd got {verb} {path}" for verb, path in calls if not HARMLESS.search(path)]
+        try:
+            wrote = engine_log.writes(logged(cluster, node, since))
+            found += [f"I5: {node}: dockerd got {o.verb} {o.path}" for o in wrote if not HARMLESS.search(o.path)]
+        except engine_log.NoRequests as error:
+            found.append(f"I5: {node}: {error}")
         text = job.read()
         job.signal("TERM")
         if "method=GET" not in text:

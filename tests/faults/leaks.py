@@ -6,6 +6,7 @@ import json
 import threading
 import time
 
+import engine_log
 from cluster import MEMBER, Cluster
 from nodes import FOLDER, HERE
 
@@ -27,7 +28,8 @@ UNLOCK = "/etc/rpiomega/secrets/swarm/"  # managers keep the unlock key
 MADE = ("/etc/rpiomega/secrets/consul/", "/var/cache/salt/master/pillar/", AGENT)
 
 # Without these where they belong a search has not looked: a state's return, a request to the engine, a process.
-CONTROLS = {"a return": [MEMBER], "a request": ["Calling GET"], "a process": ["PATH="], "an event": ["salt/job/"]}
+REQUEST = engine_log.ANY_REQUEST
+CONTROLS = {"a return": [MEMBER], "a request": REQUEST, "a process": ["PATH="], "an event": ["salt/job/"]}
 
 
 def current(cluster: Cluster, bound: float = 60) -> dict[str, str]:

@@ -4,12 +4,13 @@ import json
 import re
 import time
 
-from invariants import requests
+import engine_log
+from invariants import logged
 from test_host import back_home
 from test_swarm import leave
 
 KEY = "rpiomega/swarm/faults/lock"
-WRITE = re.compile(r"Calling (POST|PUT|DELETE) \S*/(swarm|nodes)\b")
+OF_SWARM = re.compile(r"/(swarm|nodes)\b")
 
 
 def tidy(fault, cluster):
@@ -85,8 +86,8 @@ def test_f09_without_quorum_everything_that_decides_fails_closed(fault, cluster)
         assert "no leader" in alone["comment"], alone["comment"]
     assert cluster.look([worker])[worker]["state"] == "inactive", "it made or joined a swarm by itself"
     assert cluster.docker(survivor, "GET", "/swarm") == before
-    wrote = [line for node in cluster.managers for line in requests(cluster, node, began) if WRITE.search(line)]
-    assert wrote == []
+    wrote = engine_log.writes("\n".join(logged(cluster, node, began) for node in cluster.managers))
+    assert [one for one in wrote if OF_SWARM.search(one.path)] == []
     fault.begins(f"Consul of {' and '.join(lost)} killed, then of {lost[0]} started")
     fault.start_consul(lost[0])
     fault.recovers("a leader", cluster.consul_leader)

@@ -1,11 +1,11 @@
 """Faults of Salt: its master away, a minion killed in the middle."""
 
-import re
 import subprocess
 import time
 
+import engine_log
 from cluster import MEMBER, returned_by
-from invariants import requests
+from invariants import logged
 from nodes import FOLDER
 from results import ROOT
 from test_host import ready
@@ -33,8 +33,8 @@ def test_f35_the_master_goes_away_during_an_apply(fault, cluster):
     leave(fault, cluster, node)
     began = time.time()
     cluster.run(cluster.master, f"salt --async --out=json {node} state.apply swarm", 60)
-    info = re.compile(r"Calling GET \S*/info")
-    cluster.wait("the job's states to run", 60, lambda: any(map(info.search, requests(cluster, node, began))))
+    asked = lambda: [one.path for one in engine_log.so_far(logged(cluster, node, began))]  # noqa: E731
+    cluster.wait("the job's states to run", 60, lambda: any(path.endswith("/info") for path in asked()))
     fault.begins(f"salt-master stopped while an apply lets {node} join the swarm")
     fault.stop_unit(cluster.master, "salt-master")
     fault.recovers("the job to do its work", lambda: ready(cluster, node) == 1)

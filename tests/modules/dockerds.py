@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -22,10 +21,10 @@ from pathlib import Path
 
 import claims
 import docker
+import engine_log
 
 START_BOUND = 120.0  # seconds until a daemon answers; an unloaded machine needs about two
 PREPARE = "mount -t tmpfs tmpfs /run && hostname {name} && echo ready && while :; do sleep 3600; done"
-_WRITE = re.compile(r'Calling (POST|PUT|DELETE) (\S+?)"')
 
 
 # Another engine than this machine's: containerd, runc and docker-proxy are taken from its folder where they are there.
@@ -200,7 +199,7 @@ class Daemon:
 
     def writes(self) -> list[str]:
         """Every request that asked this daemon to change something, from its own debug log."""
-        return [f"{m[1]} {m[2]}" for m in _WRITE.finditer(self.log.read_text(errors="replace"))]
+        return [f"{one.verb} {one.path}" for one in engine_log.writes(self.log.read_text(errors="replace"))]
 
     def _tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])

@@ -33,6 +33,8 @@ def roots(tmp_path):
 def test_a_data_root_is_copied_whole(roots):
     old, new = roots
     data.copy(old, new)
+    assert data.incomplete(new), "nothing names it yet: a power cut now must not leave two roots"
+    assert data.complete(new) is True
     assert sorted(os.listdir(new)) == ["volumes"]
     assert data.holds(new) == ["volumes"]
 

@@ -1,13 +1,19 @@
 """`docker_engine.configured` on a real engine: merged, judged, reloaded or restarted, and taken back if need be."""
 
 import json
+import pathlib
+import shutil
 import signal
+import subprocess
+import tempfile
 
 import ailing_engine
+import docker
 import pytest
 from dockerds import Dockerds, Unsupported, missing
-from omega.docker import data, service
+from omega.docker import data, logs, service
 from omega.docker import settings as docker_settings
+from omega.docker import store as docker_store
 
 
 class Service(service.Service):
@@ -51,13 +57,13 @@ def daemon():
 def configured(daemon, states, tmp_path, monkeypatch):
     """Run the state; what others wrote into the file is one key."""
     monkeypatch.setattr(Service, "daemon", daemon)
+    monkeypatch.setattr(service, "Service", Service)
     monkeypatch.setattr(docker_settings, "RECORD", str(tmp_path / "record"))
     path = daemon.root / "daemon.json"
     path.write_text(json.dumps({"shutdown-timeout": 20}))
 
     def run(test=False, **settings):
         with states(test=test) as loaded:
-            loaded["docker_engine.configured"].__globals__["Service"] = Service
             return loaded["docker_engine.configured"](str(path), base_url=daemon.base_url, **settings)
 
     return run
@@ -111,16 +117,252 @@ def test_where_images_are_is_taken_over_by_a_restart_and_other_features_by_a_rel
     assert configured(settings=more)["changes"]["engine"] == "reload"
 
 
+ROTATED = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}
+
+
+def test_a_default_never_stops_an_engine_from_starting(configured, daemon):
+    answer = configured(settings={"log-driver": "journald"}, defaults=ROTATED)
+    assert answer["result"] is True, answer
+    assert info(daemon)["LoggingDriver"] == "journald"
+    assert on_file(daemon) == {"shutdown-timeout": 20, "log-driver": "journald"}
+    assert configured(settings={"log-driver": "journald"}, defaults=ROTATED)["changes"] == {}
+
+    answer = configured(defaults=ROTATED)
+    assert answer["result"] is True, answer
+    assert on_file(daemon) == {"shutdown-timeout": 20, **ROTATED}
+    assert info(daemon)["LoggingDriver"] == "json-file"
+
+
+def test_the_owners_log_driver_stays_with_its_options(configured, daemon):
+    own = {"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514", "tag": "pi"}}
+    (daemon.root / "daemon.json").write_text(json.dumps(own))
+    answer = configured(settings={"max-concurrent-downloads": 2}, defaults=ROTATED)
+    assert answer["result"] is True, answer
+    assert on_file(daemon) == {**own, "max-concurrent-downloads": 2}
+    daemon.restart()
+    assert info(daemon)["LoggingDriver"] == "syslog"
+
+
+def test_numbers_in_log_options_reach_the_engine_as_it_takes_them(configured, daemon):
+    answer = configured(settings={"log-opts": {"max-file": 5, "compress": True}}, defaults=ROTATED)
+    assert answer["result"] is True, answer
+    assert on_file(daemon)["log-opts"] == {"max-size": "10m", "max-file": "5", "compress": "true"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"log-driver": "journald", "log-opts": {"max-size": "5m"}},
+        {"log-driver": "local", "log-opts": {"tag": "x"}},
+        {"log-opts": {"loki-url": "http://nas:3100"}},
+    ],
+    ids=json.dumps,
+)
+def test_log_options_of_another_driver_are_refused_before_the_engine_stops(configured, daemon, settings):
+    process = daemon.dockerd.pid
+    answer = configured(settings=settings, defaults=ROTATED)
+    assert answer["result"] is False
+    assert "docker.daemon of the site file: the engine refuses it: log-opts: " in answer["comment"]
+    assert daemon.dockerd.pid == process
+    assert on_file(daemon) == {"shutdown-timeout": 20}
+
+
+# What an engine wants of a value; and what releases after Debian's, or before them, do not know.
+VALUES = {
+    "fluentd-address": "127.0.0.1:24224",
+    "fluentd-buffer-limit": "1m",
+    "fluentd-retry-wait": "1s",
+    "fluentd-max-retries": "2",
+    "gelf-compression-level": "1",
+    "gelf-compression-type": "gzip",
+    "syslog-address": "udp://192.0.2.1:514",
+    "syslog-facility": "daemon",
+    "syslog-format": "rfc5424",
+    "awslogs-force-flush-interval-seconds": "5",
+    "awslogs-max-buffered-events": "5",
+}
+FLAGS = ("fluentd-async", "fluentd-request-ack", "fluentd-sub-second-precision", "awslogs-create-group", "compress")
+OTHER_RELEASES = {
+    *("fluentd-async-connect", "fluentd-async-reconnect-interval", "fluentd-write-timeout", "fluentd-read-timeout"),
+    *("awslogs-create-stream", "awslogs-format", "awslogs-multiline-pattern"),
+}
+BUILT_IN = [
+    *[(driver, {}) for driver in logs.OPTIONS if driver not in ("gelf", "logentries")],
+    ("gelf", {"gelf-address": "udp://192.0.2.1:12201"}),
+    ("gelf", {"gelf-address": "tcp://192.0.2.1:12201", "gelf-tcp-max-reconnect": "1", "gelf-tcp-reconnect-delay": "1"}),
+]
+
+
+@pytest.mark.parametrize(("driver", "given"), BUILT_IN, ids=str)
+def test_an_engine_takes_every_option_of_the_table_and_no_other(daemon, driver, given):
+    """By the engine's own judgement, which it makes as it starts."""
+    options = logs.OPTIONS[driver] - OTHER_RELEASES
+    options = {one for one in options if ("compression" not in one if "tcp" in str(given) else "gelf-tcp" not in one)}
+    values = {one: "true" if one in FLAGS else VALUES.get(one, "x") for one in options} | given
+    assert "storage-driver" in start_with(daemon, {"log-driver": driver, "log-opts": values})
+    refused = start_with(daemon, {"log-driver": driver, "log-opts": {**values, "none-of-it": "1"}})
+    assert "failed to set log opts" in refused
+    assert "none-of-it" in refused
+    assert logs.unknown(driver, {**values, "none-of-it": "1"}) == ["none-of-it"]
+
+
+def start_with(daemon, settings):
+    """What another engine says of these settings as it starts, if only that its storage driver is none."""
+    folder = tempfile.mkdtemp(dir=daemon.root)
+    path = pathlib.Path(folder) / "daemon.json"
+    path.write_text(json.dumps(settings))
+    command = [*daemon.keeper.enter("net", "mount", "uts", "pid"), "timeout", "--signal=KILL", "15", "dockerd"]
+    command += ["--config-file", str(path), "--data-root", f"{folder}/data", "--exec-root", f"{folder}/run"]
+    command += ["--host", f"unix://{folder}/s", "--pidfile", f"{folder}/p", "--storage-driver", "storage-driver"]
+    command += ["--containerd", "/run/docker/containerd/containerd.sock"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stderr
+    shutil.rmtree(folder)
+    return said
+
+
+def test_a_refusal_that_only_a_start_shows_leaves_the_engine_running_as_it_was(configured, daemon):
+    answer = configured(settings={"log-driver": "syslog", "log-opts": {"syslog-format": "none-such"}})
+    assert answer["result"] is False
+    assert "the former ones are back" in answer["comment"]
+    assert "none-such" in answer["comment"] or "syslog" in answer["comment"], answer
+    assert on_file(daemon) == {"shutdown-timeout": 20}
+    assert info(daemon)["LoggingDriver"] == "json-file"
+
+
+def test_what_the_engine_refuses_of_the_owners_is_not_said_of_the_site_file(configured, daemon):
+    (daemon.root / "daemon.json").write_text('{"labels": ["no-value"]}')
+    answer = configured(settings={"debug": True}, defaults=ROTATED)
+    (daemon.root / "daemon.json").write_text("{}")
+    assert answer["result"] is False
+    assert answer["comment"].startswith(f"{daemon.root}/daemon.json: the engine refuses it: ")
+    assert "site file" not in answer["comment"]
+
+
+def test_a_copy_is_kept_of_what_the_site_takes_out_of_the_owners_file(configured, daemon):
+    own = '{"log-driver": "local", "mtu": 1400}'
+    (daemon.root / "daemon.json").write_text(own)
+    answer = configured(settings={"log-driver": "journald"})
+    assert answer["result"] is True, answer
+    copy = daemon.root / "daemon.json.before-rpiomega"
+    assert str(copy) in answer["comment"]
+    assert copy.read_text() == own
+    copy.unlink()
+    assert "kept" not in configured(settings={"log-driver": "local"})["comment"], "it was the site's"
+    assert not copy.exists()
+
+
+def test_a_link_to_the_owners_file_stays_one(configured, daemon, tmp_path):
+    path, real = daemon.root / "daemon.json", tmp_path / "own.json"
+    real.write_text('{"shutdown-timeout": 20}')
+    path.unlink()
+    path.symlink_to(real)
+    try:
+        assert configured(settings={"debug": True})["result"] is True
+        assert path.is_symlink()
+        assert json.loads(real.read_text()) == {"shutdown-timeout": 20, "debug": True}
+    finally:
+        path.unlink()
+        path.write_text("{}")
+
+
+def test_a_folder_in_place_of_the_file_is_one_line(configured, daemon):
+    path = daemon.root / "daemon.json"
+    path.unlink()
+    path.mkdir()
+    try:
+        answer = configured(settings={"debug": True})
+        assert answer["result"] is False
+        assert str(path) in answer["comment"]
+        assert "Is a directory" in answer["comment"]
+    finally:
+        path.rmdir()
+        path.write_text("{}")
+
+
+def test_a_file_that_cannot_be_written_leaves_the_engine_and_the_record_as_they_were(configured, daemon, tmp_path):
+    path = daemon.root / "daemon.json"
+    process = daemon.dockerd.pid
+    if subprocess.run(["mount", "--bind", path, path], check=False).returncode:
+        pytest.skip("no mount here")
+    try:
+        answer = configured(settings={"log-driver": "local"})
+    finally:
+        subprocess.run(["umount", path], check=True)
+    assert answer["result"] is False
+    assert f"{path} cannot be written: " in answer["comment"]
+    assert daemon.dockerd.pid == process
+    assert json.loads((tmp_path / "record").read_text() or "{}").get("owed", "") == ""
+
+
+# -- what a swarm excludes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"live-restore": True}, "refuses to join a swarm; set it to false"),
+        ({"iptables": False}, "published ports and overlay networks do not work"),
+        ({"userns-remap": "default"}, "Consul's container"),
+    ],
+    ids=json.dumps,
+)
+def test_the_owners_settings_that_exclude_a_swarm_are_named_before_anything_is_written(configured, daemon, own, said):
+    text = json.dumps(own)
+    (daemon.root / "daemon.json").write_text(text)
+    answer = configured(settings={"debug": True}, defaults=ROTATED, swarm=True)
+    assert answer["result"] is False
+    assert f"{next(iter(own))} in {daemon.root}/daemon.json: " in answer["comment"]
+    assert said in answer["comment"]
+    assert (daemon.root / "daemon.json").read_text() == text
+    assert configured(settings={"debug": True}, swarm=None)["result"] is True or "userns-remap" in own
+
+
+def test_the_sites_word_against_the_owners_live_restore_lets_the_engine_join(configured, daemon):
+    (daemon.root / "daemon.json").write_text('{"live-restore": true}')
+    daemon.restart()
+    assert info(daemon)["LiveRestoreEnabled"] is True
+    client = daemon.client()
+    try:
+        with pytest.raises(docker.errors.APIError, match="live-restore"):
+            client.swarm.init(advertise_addr=daemon.address)
+        answer = configured(settings={"live-restore": False}, swarm=True)
+        assert (answer["result"], answer["changes"]["engine"]) == (True, "reload"), answer
+        client.swarm.init(advertise_addr=daemon.address)
+        client.swarm.leave(force=True)
+    finally:
+        client.close()
+
+
+def test_a_flag_of_the_unit_is_named_as_one(configured, daemon, monkeypatch):
+    monkeypatch.setattr(Service, "program", lambda self: ("/usr/sbin/dockerd", ["-H", "fd://", "--live-restore"]))
+    answer = configured(settings={}, swarm=True)
+    assert answer["result"] is False
+    assert "live-restore in the unit of Docker (`systemctl cat docker`)" in answer["comment"]
+
+
+def test_the_owners_data_root_may_be_anywhere(configured, daemon, monkeypatch):
+    # The daemon of these tests has its data root on the command line.
+    (daemon.root / "daemon.json").write_text('{"data-root": "/nvme/docker"}')
+    monkeypatch.setattr(data, "mount_of", lambda path: "/")
+    monkeypatch.setattr(Service, "restart", lambda self: None)
+    answer = configured(settings={"debug": True, "log-driver": "local"})
+    assert answer["result"] is True, answer
+    assert on_file(daemon) == {"data-root": "/nvme/docker", "debug": True, "log-driver": "local"}
+    assert Service.text is None, "the engine waits for a disk that the site does not name"
+
+
 @pytest.fixture
 def with_data_root(tmp_path, monkeypatch):
     """What the file would become with a data root and these settings, of the site, of the file, of containerd."""
-    monkeypatch.setattr(data, "CONTAINERD", str(tmp_path / "blobs"))
+    blobs = tmp_path / "containerd" / docker_store._BLOBS
+    (tmp_path / "config.toml").write_text(f'version = 2\nroot = "{tmp_path}/containerd"\n')
+    monkeypatch.setattr(docker_store, "CONFIG", str(tmp_path / "config.toml"))
 
     def wanted(ours=None, found=None, images=(), known=None, root="/mnt/ssd/docker"):
         (tmp_path / "daemon.json").write_text(json.dumps(found or {}))
         (tmp_path / "record").write_text(json.dumps(known or {}))
         for image in images:
-            (tmp_path / "blobs" / image).mkdir(parents=True)
+            (blobs / image).mkdir(parents=True)
         ours = {**(ours or {}), **({"data-root": root} if root else {})}
         record = str(tmp_path / "record")
         return docker_settings.Settings(str(tmp_path / "daemon.json"), ours, None, record=record)
@@ -134,7 +376,6 @@ def test_with_a_data_root_images_are_below_it(with_data_root):
     # Once so it stays so, whatever containerd is used for besides.
     again = with_data_root({}, first.wanted, ["0f"], {"ours": first.ours})
     assert again.wanted["features"] == {"containerd-snapshotter": False}
-    assert again.remark == ""
     assert with_data_root(None, first.wanted, known={"ours": first.ours}, root="").wanted == {}
 
 
@@ -147,9 +388,7 @@ def test_where_images_are_stays_as_somebody_chose_and_where_there_are_some(with_
     assert "features" not in with_data_root({"storage-driver": "overlayfs"}).wanted
     assert "features" not in with_data_root(root="").wanted
     assert with_data_root({"features": ["buildkit"]}).wanted["features"] == ["buildkit"], "for the engine to refuse"
-    used = with_data_root(images=["0f"])
-    assert "features" not in used.wanted
-    assert "/var/lib/containerd are not on the disk of data_root" in used.remark
+    assert "features" not in with_data_root(images=["0f"]).wanted
 
 
 @pytest.mark.parametrize(

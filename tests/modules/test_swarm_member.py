@@ -2,10 +2,10 @@
 
 import contextlib
 import json
-import re
 import signal
 import time
 
+import engine_log
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
@@ -110,8 +110,8 @@ def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(s
     again = site.apply()
     assert [(result["result"], result["changes"]) for result in again.values()] == [(True, {})] * 4, comments(again)
     assert (state_of(kv)[0], writes(site)) == before
-    asked = re.findall(r"Calling (\S+ \S+?)\"", site.dockerds["pi2"].log.read_text()[logged:])
-    assert [request.rpartition("/")[2] for request in asked] == ["_ping", "info"], asked
+    asked = [one.path for one in engine_log.requests(site.dockerds["pi2"].log.read_text()[logged:])]
+    assert [path.rpartition("/")[2] for path in asked] == ["_ping", "info"], asked
 
     client = Engine(site.dockerds["pi1"].base_url)
     tokens = client.api.inspect_swarm()["JoinTokens"]

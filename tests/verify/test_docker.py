@@ -8,6 +8,7 @@ import sys
 import pytest
 from wanted import ROOT
 
+RECORD = "/var/lib/rpiomega/docker.json"
 SOURCE, KEY = "/etc/apt/sources.list.d/docker.sources", "/etc/apt/keyrings/docker.asc"
 DROP_IN = "/etc/systemd/system/docker.service.d/rpiomega-data-root.conf"
 
@@ -20,10 +21,24 @@ def settings(host):
     return json.loads(file.content_string)
 
 
+@pytest.fixture
+def written(host):
+    """What the last apply put into daemon.json: the site's settings, and the defaults for what nobody decided."""
+    file = host.file(RECORD)
+    return json.loads(file.content_string).get("ours") or {} if file.exists else {}
+
+
 def missing(wanted, found, where=""):
-    """Return the first of the wanted settings that is not among those found, in words; others may stand beside them."""
+    """Return the first of the wanted settings that is not among those found, in words; others may stand beside them.
+
+    What is null in the site file is the owner's, and log options are texts however the site file has them.
+    """
     for key, value in wanted.items():
         path, there = f"{where}{key}", found.get(key)
+        if where == "log-opts.":
+            value = str(value).lower() if isinstance(value, bool) else str(value)
+        if value is None:
+            continue
         if isinstance(value, dict) and isinstance(there, dict):
             if words := missing(value, there, f"{path}."):
                 return words
@@ -78,15 +93,28 @@ def test_docker_runs_at_every_boot(host):
     assert service.is_enabled, "docker is not enabled"
 
 
-def test_the_engines_settings_are_the_sites_with_rotated_logs(settings, docker):
-    words = missing(docker["daemon"], settings)
+def test_the_engines_settings_are_the_sites_with_rotated_logs(host, settings, docker, written):
+    words = missing(docker["daemon"], settings) or missing(written, settings)
     assert not words, f"in /etc/docker/daemon.json {words}"
-    assert settings.get("log-opts", {}).get("max-size"), "logs grow without bound: no max-size in daemon.json"
+    # Somebody decides how logs are kept: the site, the owner's file, the unit's command line, or our default.
+    decided = {"log-driver", "log-opts"} & {*settings, *docker["daemon"]}
+    command = host.check_output("systemctl show docker --property=ExecStart")
+    assert decided or "--log-" in command, "logs grow without bound: neither log-driver nor log-opts in daemon.json"
 
 
-def test_the_running_engine_has_read_its_settings(docker_info, docker):
-    wanted = docker["daemon"]["log-driver"]
+def test_the_running_engine_has_read_its_settings(docker_info, docker, settings):
+    wanted = docker["daemon"].get("log-driver") or settings.get("log-driver")
+    if not wanted:
+        pytest.skip("neither the site nor daemon.json names a log driver")
     assert docker_info["LoggingDriver"] == wanted, f"it logs to {docker_info['LoggingDriver']}, not to {wanted}"
+
+
+def images_of(host, docker_info):
+    """Return the folder with the engine's images: containerd's where it keeps them there (Docker 29), else its own."""
+    if ["driver-type", "io.containerd.snapshotter.v1"] not in docker_info.get("DriverStatus", []):
+        return docker_info["DockerRootDir"]
+    shown = host.check_output("containerd config dump")
+    return re.search(r"""^root = ["'](.+)["']$""", shown, re.MULTILINE)[1]
 
 
 def test_the_data_is_on_the_sites_disk(host, docker, docker_info):
@@ -95,6 +123,8 @@ def test_the_data_is_on_the_sites_disk(host, docker, docker_info):
         assert not drop_in.exists, f"{DROP_IN} is there, which waits for a disk that the site does not name"
         return
     assert docker_info["DockerRootDir"] == wanted, f"it is in {docker_info['DockerRootDir']}"
+    images = images_of(host, docker_info)
+    assert images.startswith(wanted), f"images are in {images}, not below {wanted}"
     # Without it the engine starts without the disk, and fills the card.
     assert drop_in.exists, f"{DROP_IN} is not there"
     lines = drop_in.content_string.splitlines()

@@ -1,5 +1,6 @@
-"""The settings of a Docker Engine: merged with what others wrote, judged by the engine itself. No file is written."""
+"""The settings of a Docker Engine: read, compared, and judged by its own program. No file of the system is written."""
 
+import codecs
 import json
 import os
 import re
@@ -31,42 +32,43 @@ class ConfigError(Exception):
 
 
 def parse(path, text):
-    """Return the mapping that a daemon.json holds; `text` None or empty: an empty one.
+    """Return the mapping that a daemon.json contains; `text` None or empty: an empty one.
 
+    As an engine reads it: a byte order mark is skipped, of a name that is there twice the last value counts, and two
+    mappings of one name join (moby daemon/config/config.go, getConflictFreeConfiguration).
+
+    :param text: of omega.core.files.read
     :raises ConfigError: no JSON, or no mapping
     """
-    if not (text or "").strip():
+    text = _decoded(text or "").strip()
+    if not text:
         return {}
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_joined, parse_constant=_no_json)
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON ({error}): mend it or move it away, then apply again") from error
+        raise ConfigError(f"{path} is no JSON ({error}): correct it or move it away, then apply again") from error
     if not isinstance(found, dict):
-        raise ConfigError(f"{path} holds no mapping: mend it or move it away, then apply again")
+        raise ConfigError(f"{path} contains no mapping: correct it or move it away, then apply again")
     return found
 
 
-def merge(found, ours, before):
-    """Return the settings as they should be.
+def _decoded(text):
+    raw = text.encode("utf-8", "surrogateescape")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", "replace")
+    return text[1:] if text.startswith("\ufeff") else text
 
-    :param found: what the file holds now
-    :param ours: what the site wants; mappings join what is there, everything else replaces it
-    :param before: what the site wanted last time: what it no longer wants goes, unless somebody changed it
-    """
-    merged = dict(found)
-    for key, value in before.items():
-        if key in ours and not (isinstance(ours[key], dict) and isinstance(value, dict)):
-            continue
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = merge(merged[key], ours.get(key, {}), value)
-            if not merged[key]:
-                del merged[key]
-        elif merged.get(key) == value:
-            del merged[key]
-    for key, value in ours.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value, {}) if both else value
-    return merged
+
+def _joined(pairs):
+    found = {}
+    for key, value in pairs:
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = {**found[key], **value} if both else value
+    return found
+
+
+def _no_json(constant):
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def difference(old, new):

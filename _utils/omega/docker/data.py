@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 
+from omega.core import files
+
 DEFAULT = "/var/lib/docker"
 # Below the data root, what there is only once somebody has used the engine.
 _SIGNS = {
@@ -12,8 +14,6 @@ _SIGNS = {
     "images": ("image/overlay2/imagedb/content/sha256", "image/vfs/imagedb/content/sha256"),
     "a swarm": ("swarm",),
 }
-# Containerd keeps what it has pulled here, unless somebody configured it otherwise.
-CONTAINERD = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
 # Stands in a data root until it is complete.
 COPYING = ".rpiomega-copying"
 COPY_BOUND = 6 * 3600  # seconds; 100 GB at 5 MB/s
@@ -63,11 +63,6 @@ def holds(path):
     return [what for what, folders in _SIGNS.items() if any(_used(os.path.join(path, name)) for name in folders)]
 
 
-def in_containerd():
-    """Tell whether containerd's own folder holds images."""
-    return _used(CONTAINERD)
-
-
 def _used(folder):
     try:
         return bool(set(os.listdir(folder)) - _OWN)
@@ -99,15 +94,26 @@ def plan(old, new, move):
         )
     if _entries(new) and not interrupted:
         raise DataError(f"docker.data_root: {new} is not empty, so nothing is copied there; choose a folder of its own")
-    # What an interrupted copy left goes before the next one.
-    need, free = _megabytes(old), _free(new) + (_megabytes(new) if interrupted else 0)
-    if need > free:
-        raise DataError(f"docker.data_root: {old} needs {need} MB and {mount_of(new)} has {free} MB free")
+    fits(old, new)
     return True
 
 
+def fits(old, new, besides=0):
+    """Return if what `old` contains has room where `new` is.
+
+    :param besides: MB that are needed there as well
+    :raises DataError: it has not
+    """
+    # What an interrupted copy left goes before the next one.
+    need, free = megabytes(old) + besides, _free(new) + (megabytes(new) if COPYING in _entries(new) else 0)
+    if need > free:
+        raise DataError(f"docker.data_root: {old} needs {need} MB and {mount_of(new)} has {free} MB free")
+
+
 def copy(old, new):
-    """Copy a data root whole, while no engine uses it; the old one stays.
+    """Copy a folder of data whole, while no engine uses it; the old one stays.
+
+    The copy counts as incomplete until `complete` is called: after a power cut the next one begins again.
 
     :raises DataError: it could not be copied within COPY_BOUND, and `new` is empty again
     """
@@ -123,7 +129,20 @@ def copy(old, new):
         _clear(new)
         raise DataError(f"docker.data_root: {old} was not copied to {new}: {error}") from None
     os.sync()
-    os.unlink(os.path.join(new, COPYING))
+
+
+def complete(folder):
+    """Have a copy count as whole: the engine's settings name it now. Return whether it did not before."""
+    if COPYING not in _entries(folder):
+        return False
+    os.unlink(os.path.join(folder, COPYING))
+    files.sync_folder(folder)
+    return True
+
+
+def incomplete(folder):
+    """Whether a copy into this folder has begun and not been completed."""
+    return COPYING in _entries(folder)
 
 
 def _entries(folder):
@@ -143,7 +162,8 @@ def _clear(folder):
     os.unlink(os.path.join(folder, COPYING))
 
 
-def _megabytes(path):
+def megabytes(path):
+    """Return how many MB a folder takes, without what is mounted below it."""
     try:
         # Its exit code says only that a file went meanwhile: the engine still runs.
         shown = _run(MEASURE_BOUND, "du", "-smx", path).stdout

@@ -1,11 +1,14 @@
 """Docker's systemd unit: its program and flags, and how it starts, stops and rereads its settings."""
 
+import contextlib
 import re
+import shlex
 import subprocess
 
-from omega.core import files
+from omega.core import files as core_files
 
 UNIT = "docker.service"
+CONTAINERD = "containerd.service"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/rpiomega-data-root.conf"
 BOUND = 180
 ABSENT = 127  # what a shell says of a program that is not there
@@ -21,8 +24,8 @@ class Service:
         found = re.search(r"path=(\S+) ; argv\[\]=\S+ ?(.*?) ; ignore_errors", shown)
         if not found:
             return None, []
-        # A variable is empty unless somebody filled it in, and then systemd alone knows with what.
-        return found[1], [flag for flag in found[2].split() if not flag.startswith("$")]
+        words = found[2].split()
+        return found[1], expanded(words, _variables()) if any(word.startswith("$") for word in words) else words
 
     def active(self):
         """Tell whether the engine runs."""
@@ -43,18 +46,26 @@ class Service:
 
     def depend_on(self, text):
         """Have the unit's drop-in hold `text`; None: have none. Return whether anything changed."""
-        if files.read(DROP_IN) == text:
-            return False
-        if text is None:
-            files.remove(DROP_IN)
-        else:
-            files.write(DROP_IN, text)
-        _systemctl("daemon-reload")
-        return True
+        return _drop_in(DROP_IN, text)
+
+    def containerd_depends_on(self, text):
+        """As `depend_on`, of containerd's unit."""
+        return _drop_in(DROP_IN.replace(UNIT, CONTAINERD), text)
+
+    def stop_containerd(self):
+        """Stop containerd, which no engine uses at the moment; return what went wrong, or None."""
+        done = _systemctl("stop", CONTAINERD)
+        return done.stderr.strip() if done.returncode else None
+
+    def start_containerd(self):
+        """Start containerd; return what went wrong, or None."""
+        done = _systemctl("restart", CONTAINERD)
+        said = f"`systemctl restart containerd`: {done.stderr.strip()}; see `journalctl -u containerd`"
+        return said if done.returncode else None
 
     def dependence(self):
         """Return the text of the unit's drop-in, or None."""
-        return files.read(DROP_IN)
+        return core_files.read(DROP_IN)
 
     def last_error(self):
         """Return the last line of the engine's log that names an error, or an empty text."""
@@ -71,6 +82,49 @@ class Service:
         if done.returncode in (ABSENT, LATE):
             return done.stderr
         return f"`systemctl {verb} docker`: {self.last_error() or done.stderr.strip()}"
+
+
+def expanded(words, variables):
+    """Return a unit's arguments with their variables replaced: $NAME by its words, ${NAME} by one (systemd.service)."""
+    made = []
+    for word in words:
+        name = word.strip("${}")
+        if not word.startswith("$"):
+            made.append(word)
+        elif word.startswith("${"):
+            made.append(variables.get(name, ""))
+        else:
+            made += variables.get(name, "").split()
+    return made
+
+
+def _variables():
+    """Return the variables that the unit's command may use, such as DOCKER_OPTS of Debian's /etc/default/docker."""
+    shown = _systemctl("show", UNIT, "--property=EnvironmentFiles", "--property=Environment").stdout
+    files = re.findall(r"^EnvironmentFiles=(\S+)", shown, re.MULTILINE)
+    lines = [line for path in files for line in (core_files.read(path) or "").splitlines()]
+    return assigned(lines + re.findall(r"^Environment=(.*)$", shown, re.MULTILINE))
+
+
+def assigned(lines):
+    """Return ``{name: value}`` of the assignments in lines of an environment file; comments are none."""
+    found = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a quote that is not closed: systemd skips such a line
+            pairs = (word.partition("=") for word in shlex.split(line, comments=True))
+            found.update({name: value for name, equals, value in pairs if equals})
+    return found
+
+
+def _drop_in(path, text):
+    if core_files.read(path) == text:
+        return False
+    if text is None:
+        core_files.remove(path)
+    else:
+        core_files.write(path, text)
+    _systemctl("daemon-reload")
+    return True
 
 
 def _systemctl(*arguments):

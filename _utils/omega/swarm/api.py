@@ -19,10 +19,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Optional
 
-from omega.docker import engine
+from omega.docker import engine as docker_engine
+from omega.docker import fit, store
 from omega.swarm.certificate import certificate, started_with
 
-SOCKET = engine.SOCKET
+SOCKET = docker_engine.SOCKET
 INFO_TIMEOUT = 25
 ACT_TIMEOUT = 40  # `join` and `init` answer within 20 s by themselves
 CONFLICT_RETRIES = 5
@@ -62,8 +63,9 @@ class Local:
     managers: tuple = ()
     joined: bool = False  # a node certificate exists
     warnings: tuple = ()
-    firewall: str = ""
+    engine: dict = field(default_factory=dict, hash=False)  # what omega.docker.fit judges of its /info
     data_root: str = ""
+    image_root: str = ""  # where it keeps images apart from that
     certified: str = ""  # role in the node certificate
     begins: Optional[datetime.datetime] = None  # of the node certificate
     expires: Optional[datetime.datetime] = None
@@ -164,7 +166,6 @@ def local_of(info, cert):
     swarm = info.get("Swarm") or {}
     state = swarm.get("LocalNodeState") or "inactive"
     cluster_id = (swarm.get("Cluster") or {}).get("ID") or cert.get("cluster_id", "")
-    firewall = info.get("FirewallBackend") or {}
     return Local(
         state,
         swarm.get("NodeID") or cert.get("node_id", ""),
@@ -176,8 +177,9 @@ def local_of(info, cert):
         tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
         bool(cert) and state != "inactive",
         ("memory",) if info.get("MemoryLimit") is False else (),
-        firewall.get("Driver", "") if isinstance(firewall, dict) else str(firewall),
+        {key: info[key] for key in fit.INFO if key in info},
         info.get("DockerRootDir") or "",
+        store.image_root(info),
         cert.get("role", ""),
         cert.get("begins"),
         cert.get("expires"),
@@ -202,8 +204,8 @@ class Engine:
         """The SDK's low-level client."""
         if self._connected is None:
             try:
-                self._connected = engine.connect(self.base_url, self.timeout)
-            except engine.EngineError as error:
+                self._connected = docker_engine.connect(self.base_url, self.timeout)
+            except docker_engine.EngineError as error:
                 raise SwarmError("no_daemon", str(error)) from error
         return self._connected.api
 

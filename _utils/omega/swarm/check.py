@@ -8,11 +8,14 @@ an overlay network shows that they work.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+from omega.core import files
+from omega.docker import config, fit
+
+SETTINGS = "/etc/docker/daemon.json"
 CONTROL, GOSSIP = 2377, 7946
 CONNECT_TIMEOUT = 3.0  # seconds; a Wi-Fi link with loss needs more than one SYN
 
@@ -113,12 +116,12 @@ def host_problems(local, min_free_mb=0, root="/"):
     :param root: where /etc, /sys and /lib/modules are looked for
     """
     problems, warnings = [], []
-    if local.firewall.startswith("nftables") or _configured_firewall(root) == "nftables":  # moby#50467
-        problems.append(
-            "Swarm needs the iptables backend: set `firewall-backend` to iptables in /etc/docker/daemon.json and "
-            "restart Docker"
-        )
-    problems += filter(None, [space_problem(local.data_root, min_free_mb)])
+    settings = _settings(root)
+    for key, why, cure in fit.problems(settings, local.engine):
+        where = f"{key} in {SETTINGS}" if key in settings else f"{key} of the engine (`docker info`)"
+        problems.append(f"{where}: {why}; {cure}, and restart Docker")
+    folders = [local.data_root, *([local.image_root] if local.image_root else [])]
+    problems += filter(None, [space_problem(folder, min_free_mb) for folder in folders])
     if not _has_vxlan(root):
         problems.append(
             "the kernel has no vxlan module, so overlay networks cannot work: install the package with the "
@@ -147,13 +150,12 @@ def space_problem(folder, min_free_mb):
     )
 
 
-def _configured_firewall(root):
+def _settings(root):
     """What daemon.json asks for: the engine may not have been restarted since."""
     try:
-        with open(os.path.join(root, "etc/docker/daemon.json"), encoding="utf-8") as file:
-            return json.load(file).get("firewall-backend", "")
-    except (OSError, ValueError, AttributeError):
-        return ""
+        return config.parse(SETTINGS, files.read(os.path.join(root, SETTINGS.lstrip("/"))))
+    except (OSError, config.ConfigError):
+        return {}
 
 
 def _has_vxlan(root):

@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from rpiomega.doctor.finding import Finding
 from rpiomega.site import Node, Site
 
+# As _utils/omega/docker/fit.py judges them on the node; here before the bootstrap.
+UNFIT = {
+    "userns-remap": "it forbids Consul's container to share the host's network",
+    "cluster-store": "it belongs to the swarm before Docker 1.12, and excludes today's",
+    "cluster-advertise": "it belongs to the swarm before Docker 1.12, and excludes today's",
+}
+
 
 def docker(node: str, facts: dict, swarm: bool) -> Iterator[Finding]:
     """The engine answers, its settings can be read, and a swarm can run on it. No Docker yet is fine."""
@@ -31,9 +38,12 @@ def docker(node: str, facts: dict, swarm: bool) -> Iterator[Finding]:
             "no container runs without it",
             "systemctl status docker; journalctl -u docker -n 30",
         )
-    # Told by /info since Docker 28; before, daemon.json has no such key.
+    # In /info since Docker 28; before, daemon.json has no such key.
     driver = (info.get("FirewallBackend") or {}).get("Driver", "") or daemon.get("firewall-backend", "")
-    if swarm and driver.startswith("nftables"):
+    features = daemon.get("features")
+    # Since 29.6 this feature lets a swarm use it (moby daemon/config/config_linux.go).
+    allowed = isinstance(features, dict) and features.get("swarm-nftables") is True
+    if swarm and driver.startswith("nftables") and not allowed and daemon.get("iptables") is not False:
         yield Finding(
             node,
             "docker-firewall",
@@ -43,14 +53,14 @@ def docker(node: str, facts: dict, swarm: bool) -> Iterator[Finding]:
             "remove `firewall-backend` from docker.daemon in the site file and from "
             "/etc/docker/daemon.json, then sudo systemctl restart docker",
         )
-    if swarm and daemon.get("live-restore"):
+    if swarm and (daemon.get("live-restore") or info.get("LiveRestoreEnabled")):
         yield Finding(
             node,
             "docker-live-restore",
             "error",
-            "daemon.json has live-restore",
+            "daemon.json has live-restore" if daemon.get("live-restore") else "Docker runs with live-restore",
             "Docker refuses to start or join a swarm with it",
-            "remove it from docker.daemon in the site file and from /etc/docker/daemon.json",
+            "set it to false in docker.daemon of the site file; if it is in `systemctl cat docker`, remove it there",
         )
     if swarm and daemon.get("iptables") is False:
         yield Finding(
@@ -60,6 +70,19 @@ def docker(node: str, facts: dict, swarm: bool) -> Iterator[Finding]:
             "daemon.json has iptables: false",
             "published ports and overlay networks do not work",
             "remove it from /etc/docker/daemon.json",
+        )
+    for key, why in UNFIT.items():
+        if daemon.get(key) and (swarm or key == "userns-remap"):
+            cure = "remove it from docker.daemon in the site file and from /etc/docker/daemon.json"
+            yield Finding(node, f"docker-{key}", "error", f"daemon.json has {key}", why, cure)
+    if ["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or []):
+        yield Finding(
+            node,
+            "docker-images",
+            "note",
+            "Docker keeps its images in containerd",
+            "they are in /var/lib/containerd, not below its data root",
+            "docker.data_root with move_data moves them, too (docs/docker.md)",
         )
     yield from _swarm(node, found["swarm"])
 

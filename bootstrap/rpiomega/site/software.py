@@ -95,8 +95,9 @@ class Docker(Section):
         False, description="Whether data at the old place moves to a changed `data_root`; without it that is an error."
     )
     daemon: dict[str, Any] = Field(
-        {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}},
-        description="Merged into /etc/docker/daemon.json; what is given here joins the default, which spares cards.",
+        {},
+        description="Joins what the owner has in /etc/docker/daemon.json; null leaves a key to that file. Where "
+        "neither decides on logs, they are rotated: json-file, three files of 10 MB.",
     )
 
 
@@ -119,9 +120,7 @@ class Consul(Section):
         description="Whether the image may be older than the Consul that runs, or more releases ahead than HashiCorp "
         "supports in one step.",
     )
-    dns: bool = Field(
-        False, description="Whether the node's own resolver (systemd-resolved) answers `*.consul` too."
-    )
+    dns: bool = Field(False, description="Whether the node's own resolver (systemd-resolved) answers `*.consul` too.")
     snapshots: Snapshots = Snapshots()
     ready_timeout: int = Field(
         300,

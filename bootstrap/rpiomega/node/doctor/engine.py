@@ -16,6 +16,8 @@ KEPT = (
     "Warnings",
     "FirewallBackend",
     "DockerRootDir",
+    "DriverStatus",
+    "LiveRestoreEnabled",
 )
 
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 
-FOLDERS = ("/", "/var/lib/docker", "/boot/firmware")
+FOLDERS = ("/", "/var/lib/docker", "/var/lib/containerd", "/boot/firmware")
 BLOCK = b"\0" * 4096
 WRITES = 24
 BOUND = 3.0
