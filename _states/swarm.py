@@ -416,9 +416,7 @@ def stack(
     options.update(env=env, wait=wait, timeout=timeout, docker=docker, home=home)
     return _told(
         name,
-        lambda store: omega_swarm_stack.Present(
-            _engine(base_url), store, name, compose, __salt__["cp.cache_file"], **options
-        ),
+        lambda store: omega_swarm_stack.Present(_engine(base_url), store, name, compose, _fetch, **options),
     )
 
 
@@ -438,6 +436,11 @@ def stack_absent(name, timeout=300, base_url=None):
           swarm.stack_absent: []
     """
     return _told(name, lambda store: omega_swarm_stack.Absent(_engine(base_url), store, name, timeout))
+
+
+def _fetch(source, path):
+    """Copy a file of the master; return a path of it, or "" if the master has no such file."""
+    return __salt__["cp.get_file"](source, path, makedirs=True)
 
 
 def _told(name, make):

@@ -1,4 +1,4 @@
-"""A container image of a few hundred kilobytes, made from this machine's own `sleep`."""
+"""A container image of a few hundred kilobytes, made from this machine's own `sleep` and `sh`."""
 
 import contextlib
 import io
@@ -8,10 +8,11 @@ import tarfile
 import uuid
 
 TAG = "rpiomega/tiny:1"
+PROGRAMS = ("/bin/sleep", "/bin/sh")
 
 
 def build(client, tag=TAG):
-    """Import an image that holds `sleep` and the libraries it needs; return its tag."""
+    """Import an image that holds `sleep`, `sh` and the libraries they need; return its tag."""
     client.api.import_image_from_data(_root(), repository=tag.split(":")[0], tag=tag.split(":")[1])
     return tag
 
@@ -27,9 +28,9 @@ def on_host(client):
 
 
 def _root():
-    listed = subprocess.run(["ldd", "/bin/sleep"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ldd", *PROGRAMS], capture_output=True, text=True, check=True).stdout
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
-        for path in ["/bin/sleep", *re.findall(r"(/\S+) \(", listed)]:
+        for path in [*PROGRAMS, *sorted(set(re.findall(r"(/\S+) \(", listed)))]:
             tar.add(path)
     return buffer.getvalue()
