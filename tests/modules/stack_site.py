@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 
 import tiny_image
 from consul_server import ConsulServer
@@ -10,6 +11,15 @@ from dockerds import Dockerds
 from swarm_site import Site
 
 COMMANDS = sorted({os.path.realpath(path) for path in ("/usr/bin/docker", shutil.which("docker") or "") if path})
+
+
+def _has_config(command):
+    said = subprocess.run([command, "stack", "config", "--help"], capture_output=True, text=True, check=False).stdout
+    return "docker stack config" in said
+
+
+# A command that says what it takes, and knows jobs: both came with release 23.
+JUDGE = next(filter(_has_config, COMMANDS), "")
 
 MANAGERS = ["pi1", "pi2"]
 ROLES = dict.fromkeys(MANAGERS, "manager")

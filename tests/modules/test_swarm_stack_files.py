@@ -6,22 +6,13 @@ import subprocess
 import pytest
 from dockerds import missing
 from omega_swarm_docker import Engine
-from stack_site import COMMANDS, IMAGE, MANAGERS, deploy, running, writes
+from stack_site import COMMANDS, IMAGE, JUDGE, MANAGERS, deploy, running, writes
 from swarm_minion import Minion
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
 HEAD = "version: '3.8'\nservices:\n  app:\n    image: 127.0.0.1:1/tiny:1\n"
 PASSWORD = "hunter2-not-shown"
-
-
-# `stack config` came with release 23; before it only `stack deploy` says what the command takes.
-def _has_config(command):
-    said = subprocess.run([command, "stack", "config", "--help"], capture_output=True, text=True, check=False).stdout
-    return "docker stack config" in said
-
-
-JUDGE = next(filter(_has_config, COMMANDS), "")
 
 
 @pytest.fixture(scope="module")
@@ -296,3 +287,25 @@ def test_a_deployment_that_fails_half_way_lists_what_was_done(site, minion, engi
         assert (again["result"], "service web_bad" in again["changes"]) == (None, True)
         assert not there & set(again["changes"])
         assert minion.state("swarm.stack_absent", "web", timeout=120)["result"] is True
+
+
+def test_passwords_in_arguments_labels_and_volumes_are_in_no_change(site, minion, put):
+    text = (
+        HEAD
+        + "    command: ['/bin/sleep', '--db-password=PASS', '--user=me']\n"
+        + "    labels: {'traefik.http.middlewares.a.basicauth.users': 'me:PASS', tier: front}\n"
+        + "    deploy: {replicas: 0}\n"
+        + "    volumes: ['cifs:/x']\n"
+        + "networks: {default: {external: true, name: host}}\n"
+        + "volumes: {cifs: {driver_opts: {type: cifs, o: 'username=me,password=PASS', device: '//nas/x'}}}\n"
+    )
+    folder = put({"c.yml": text.replace("PASS", PASSWORD)})
+    assert deploy(minion, "web", compose=f"{folder}/c.yml")["result"] is True
+    put({"c.yml": text.replace("PASS", PASSWORD[::-1]).replace("=me", "=you").replace("front", "back")})
+    for result in predicted(site, minion, f"{folder}/c.yml"):
+        shown = str(result)
+        assert result["result"] is None
+        assert not [word for word in (PASSWORD, PASSWORD[::-1]) if word in shown]
+        assert "username=you,password=[hidden]" in shown
+        assert "'back'" in shown
+    assert minion.state("swarm.stack_absent", "web", timeout=120)["result"] is True
