@@ -137,9 +137,8 @@ def image_is_valid(image):
         return False
     parts = [*(head.split("/") if slash else []), path]
     first = parts[0]
-    if len(parts) > 1 and (set(".:") & set(first) or first == "localhost" or first != first.lower()):
-        if not _HOST.fullmatch(first):
-            return False
+    host = set(".:") & set(first) or first == "localhost" or first != first.lower()
+    if len(parts) > 1 and host and _HOST.fullmatch(first):
         parts = parts[1:]
     return all(_PATH.fullmatch(part) for part in parts)
 

@@ -102,12 +102,13 @@ class Judge:
         return service.current(last) and last["Status"]["State"] == "complete" and service.ends(tasks)
 
     def _goes_on(self, task, tasks, service):
-        """Whether a task that runs has done so for longer than those before it that failed."""
+        """Whether a task that runs is older than those before it that failed; twice, for starts differ in length."""
         watched = time.monotonic() - self._since.setdefault(task["ID"], time.monotonic())
         if self._deployed and watched < SETTLE and not service.is_job:
             return False
         lives = [_life(other) for other in tasks if service.current(other) and service.failed(other)]
-        need = max([life for life in lives if life < HORIZON], default=-1) + 1
+        longest = max([life for life in lives if life < HORIZON], default=None)
+        need = 0 if longest is None else min(HORIZON, 2 * longest + SETTLE)
         return max(watched, _seconds_since(task["CreatedAt"])) >= need
 
 
