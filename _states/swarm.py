@@ -391,19 +391,21 @@ def stack(
 
     :param name: the stack's name: small letters, digits, - and _
     :param compose: a compose file, or a list of them, each laid over the ones before: a path on the manager, a file of
-        the master (`salt://a/b.yml` or `a/b.yml`), or the content itself as a mapping
+        the master (`salt://a/b.yml` or `a/b.yml`), or the content itself as a mapping. Relative paths start from the
+        first file's folder, for content from the root of the master's files; files there come along. A host path that
+        the nodes do not have (`./html:/x`) is refused
     :param env: mapping of values for `${NAME}` in the files; hidden in what is returned
     :param prune: True: services that the files do not name any more are removed
     :param resolve_image: when the registry is asked for an image's digest: `always`, `changed` (when the image's name
         does) or `never`
     :param with_registry_auth: True: the nodes get the registry login of `home`
-    :param wait: True: until all services run; an update that the engine rolls back is a failure
+    :param wait: True: until all services run, judged by their tasks; an update that the engine rolls back is a failure
     :param timeout: seconds to wait for other managers, and for the services
     :param docker: the docker command
     :param home: folder whose .docker/config.json holds registry logins
     :param base_url: the engine's UNIX socket, as for `swarm.member`
     :return: Salt's state return; changes maps each service, network, config or secret to {old, new}, or a service to
-        its fields
+        its fields; after a failure what was done before it
 
     .. code-block:: yaml
 
@@ -416,9 +418,7 @@ def stack(
     options.update(env=env, wait=wait, timeout=timeout, docker=docker, home=home)
     return _told(
         name,
-        lambda store: stack_run.Present(
-            _engine(base_url), store, name, compose, __salt__["cp.cache_file"], **options
-        ),
+        lambda store: stack_run.Present(_engine(base_url), store, name, compose, _fetch, **options),
     )
 
 
@@ -438,6 +438,11 @@ def stack_absent(name, timeout=300, base_url=None):
           swarm.stack_absent: []
     """
     return _told(name, lambda store: stack_run.Absent(_engine(base_url), store, name, timeout))
+
+
+def _fetch(source, path):
+    """Copy a file of the master; return a path of it, or "" if the master has no such file."""
+    return __salt__["cp.get_file"](source, path, makedirs=True)
 
 
 def _told(name, make):

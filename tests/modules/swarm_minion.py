@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import shutil
 from pathlib import Path
 
 import yaml
@@ -23,7 +23,7 @@ class Minion:
         """A file of the module `swarm` with the names that Salt's loader gives it."""
         spec = importlib.util.spec_from_file_location(f"{self.name}_{folder}_{file}", ROOT / folder / f"{file}.py")
         module = importlib.util.module_from_spec(spec)
-        files = {"cp.cache_file": self._cached}
+        files = {"cp.get_file": self._copied}
         module.__opts__ = {**self.options, "test": test}
         module.__pillar__ = self.site.pillar
         module.__grains__ = self.grains
@@ -31,9 +31,12 @@ class Minion:
         spec.loader.exec_module(module)
         return module
 
-    def _cached(self, source: str, *_args, **_kwargs):
-        path = self.site.root / self.name / "states" / source[len("salt://") :]
-        return str(path) if os.path.exists(path) else False
+    def _copied(self, source: str, path: str, makedirs: bool = False) -> str:
+        found = self.site.root / self.name / "states" / source[len("salt://") :]
+        if not found.is_file():
+            return ""
+        shutil.copyfile(found, path)
+        return path
 
     def call(self, function: str, *args, **kwargs):
         """Return what the execution function `swarm.NAME` returns."""

@@ -1,31 +1,21 @@
 """`swarm.stack` and `swarm.stack_absent` with the docker CLI, daemons that run real containers, and a real Consul."""
 
 import json
-import os
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import tiny_image
 import yaml
-from consul_server import ConsulServer
-from dockerds import Dockerds, missing
+from dockerds import missing
 from omega.swarm import waits
 from omega.swarm.api import Engine
-from omega.swarm.stack import run as stack_run
+from omega.swarm.stack import hints
+from stack_site import COMMANDS, IMAGE, MANAGERS, SLEEP, deploy, running, small, writes
 from swarm_minion import Minion
-from swarm_site import Site, until
+from swarm_site import until
 
-COMMANDS = sorted({os.path.realpath(path) for path in ("/usr/bin/docker", shutil.which("docker") or "") if path})
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
-MANAGERS = ["pi1", "pi2"]
-ROLES = dict.fromkeys(MANAGERS, "manager")
-# A registry that refuses at once: the engine asks it before it takes the image it has.
-REPOSITORY = "127.0.0.1:1/tiny"
-IMAGE = f"{REPOSITORY}:1"
-SLEEP = ["/bin/sleep", "1000"]
 RICH = """
 version: "3.8"
 services:
@@ -68,19 +58,12 @@ ENV = {"MODE": "on", "PASSWORD": SECRET}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with ConsulServer(acl=True) as consul, Dockerds(MANAGERS) as dockerds:
-        site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
+    with running(tmp_path_factory.mktemp("site")) as site:
         for name in MANAGERS:
-            check = {"CheckID": "serfHealth", "Name": "Serf Health Status", "Status": "passing"}
-            body = {"Node": name, "Address": dockerds[name].address, "Check": check}
-            consul.client().request("put", "/v1/catalog/register", data=body)
-            client = dockerds[name].client(timeout=60)
-            client.api.tag(tiny_image.build(client), REPOSITORY, "1")
             folder = site.root / name / "states" / "web"
             folder.mkdir()
             (folder / "compose.yml").write_text(RICH)
             (folder / "conf.txt").write_text("first\n")
-        site.form()
         yield site
 
 
@@ -94,18 +77,6 @@ def engine(site):
     return Engine(site.dockerds["pi1"].base_url)
 
 
-def small(**service):
-    """A stack of one service in the host's network: the engine needs seconds to make any other."""
-    made = {"image": IMAGE, "command": SLEEP, "stop_grace_period": "1s", "networks": ["outside"], **service}
-    outside = {"outside": {"external": True, "name": "host"}}
-    return {"version": "3.8", "services": {"app": made}, "networks": outside}
-
-
-def deploy(minion, name="small", compose=None, **kwargs):
-    given = {"resolve_image": "never", "timeout": 180, **kwargs}
-    return minion.state("swarm.stack", name, compose=compose or small(), **given)
-
-
 @pytest.fixture
 def stack(minions, engine):
     """The stack `small`, running; removed at the end."""
@@ -114,10 +85,6 @@ def stack(minions, engine):
     yield minions["pi1"]
     gone = minions["pi1"].state("swarm.stack_absent", "small", timeout=180)
     assert gone["result"] is True, gone["comment"]
-
-
-def writes(site):
-    return {name: site.dockerds[name].writes() for name in MANAGERS}
 
 
 def spec(engine, name):
@@ -273,9 +240,9 @@ def test_an_update_that_the_engine_rolls_back_is_a_failure(stack, engine):
         ([], "compose: name a compose file"),
         ({"version": "3.8", "services": {"a": {"image": "x", "wrong": 1}}}, "Additional property wrong is not allowed"),
         ({"version": "3.8", "services": {"a": {"image": "${X?not set}"}}}, "not set"),
-        ("secret.yml", "secret key is a file of the master, which every node may read"),
-        ("broken.yml", "compose file salt://broken.yml: not YAML in line 2"),
-        ("latin.yml", "compose file salt://latin.yml: not UTF-8 text"),
+        ("secret.yml", "salt://key (named in salt://secret.yml): the master has no such file"),
+        ("broken.yml", "correct the YAML there (salt://broken.yml)"),
+        ("latin.yml", "; save the file as UTF-8 text (salt://latin.yml)"),
         ("flat.yml", "stack wrong: docker stack deploy: services.a must be a mapping"),
         ("listed.yml", "stack wrong: docker stack deploy: configs must be a mapping"),
         ("lacks.yml", "salt://gone.env (named in salt://lacks.yml): the master has no such file"),
@@ -283,12 +250,12 @@ def test_an_update_that_the_engine_rolls_back_is_a_failure(stack, engine):
 )
 def test_a_wrong_compose_file_is_named_and_nothing_is_sent(site, minions, compose, said):
     states = site.root / "pi1" / "states"
-    (states / "secret.yml").write_text("services: {}\nsecrets: {key: {file: ./key}}\n")
+    (states / "secret.yml").write_text("version: '3.8'\nservices: {}\nsecrets: {key: {file: ./key}}\n")
     (states / "broken.yml").write_text("services: {\n ] }")
     (states / "latin.yml").write_bytes(b"services: {}  # caf\xe9\n")
     (states / "flat.yml").write_text("version: '3.8'\nservices: {a: nginx}\n")
     (states / "listed.yml").write_text("version: '3.8'\nservices: {}\nconfigs: [a]\n")
-    (states / "lacks.yml").write_text("services: {a: {image: x, env_file: gone.env}}\n")
+    (states / "lacks.yml").write_text("version: '3.8'\nservices: {a: {image: x, env_file: gone.env}}\n")
     before = writes(site)
     refused = minions["pi1"].state("swarm.stack", "wrong", compose=compose)
     assert (refused["result"], writes(site)) == (False, before)
@@ -301,7 +268,7 @@ def test_a_failure_is_told_without_the_commands_remarks_on_itself():
         "In a future release, --detach=false will become the default.\n"
         'failed to create service web_web: ContainerSpec: "Bad_Image:1" is not a valid repository/tag\n'
     )
-    assert stack_run.failure(said).startswith("failed to create service web_web: ContainerSpec:")
+    assert hints.failure(said).startswith("failed to create service web_web: ContainerSpec:")
 
 
 def test_wrong_names_and_options_are_named(minions, monkeypatch):
@@ -330,22 +297,22 @@ def test_a_minion_finds_the_file_of_the_master_and_the_site_names_it(site, engin
 
 def test_options_reach_the_command_and_nothing_secret_its_arguments(minions, tmp_path):
     command, said = tmp_path / "docker", tmp_path / "said"
-    command.write_text(f'#!/bin/sh\necho "$HOME $TAG $*" >> {said}\nexec docker "$@"\n')
+    command.write_text(f'#!/bin/sh\necho "$DOCKER_CONFIG $TAG $*" >> {said}\nexec docker "$@"\n')
     command.chmod(0o755)
     asked = {"prune": True, "with_registry_auth": True, "resolve_image": "always", "home": "/somewhere"}
     foreseen = deploy(minions["pi1"], docker=str(command), env={"TAG": SECRET}, test=True, **asked)
     assert foreseen["result"] is None, foreseen["comment"]
     (line,) = said.read_text().splitlines()
     home, tag, *arguments = line.split()
-    assert (home, tag, arguments[-1]) == ("/somewhere", SECRET, "small")
+    assert (home, tag, arguments[-1]) == ("/somewhere/.docker", SECRET, "small")
     assert arguments[:6] == ["stack", "deploy", "--resolve-image", "always", "--prune", "--with-registry-auth"]
     assert SECRET not in " ".join(arguments)
 
 
 @pytest.mark.long  # a job runs
-def test_jobs_are_not_waited_for(stack, engine):
+def test_the_end_of_a_job_is_not_waited_for(stack, engine):
     task = {"ContainerSpec": {"Image": IMAGE, "Command": SLEEP}, "RestartPolicy": {"Condition": "none"}}
     label = {"com.docker.stack.namespace": "small"}
     made = {"Name": "small_job", "Labels": label, "TaskTemplate": task, "Mode": {"ReplicatedJob": {}}}
     engine.api._post_json(engine.api._url("/services/create"), made).raise_for_status()
-    assert deploy(stack, timeout=5)["result"] is True
+    assert deploy(stack, timeout=60)["result"] is True

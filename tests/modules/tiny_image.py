@@ -1,4 +1,4 @@
-"""A container image of a few hundred kilobytes, made from this machine's own `sleep`."""
+"""A container image of a few hundred kilobytes, made from this machine's own `sleep` and `sh`."""
 
 import contextlib
 import io
@@ -8,10 +8,11 @@ import tarfile
 import uuid
 
 TAG = "rpiomega/tiny:1"
+PROGRAMS = ("/bin/sleep", "/bin/sh")
 
 
 def build(client, tag=TAG):
-    """Import an image that holds `sleep` and the libraries it needs; return its tag."""
+    """Import an image that holds `sleep`, `sh` and the libraries they need; return its tag."""
     client.api.import_image_from_data(root(), repository=tag.split(":")[0], tag=tag.split(":")[1])
     return tag
 
@@ -33,7 +34,7 @@ def root(**more):
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
-        for path in ["/bin/sleep", *libraries("/bin/sleep", *more.values())]:
+        for path in [*PROGRAMS, *libraries(*PROGRAMS, *more.values())]:
             tar.add(path)
         for target, path in more.items():
             tar.add(path, target.replace("_", "/"))

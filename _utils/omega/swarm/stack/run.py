@@ -4,9 +4,6 @@ Stacks: deployed from compose files by the docker CLI, by one manager at a time,
 What would change is known by a rehearsal (omega.swarm.stack.proxy), so drift by hand is seen and test=True is exact.
 """
 
-import os
-import shutil
-import subprocess
 import tempfile
 import time
 
@@ -14,21 +11,12 @@ from omega.consul import lock as consul_lock
 from omega.swarm.api import SwarmError, describe
 from omega.swarm.record import PREFIX
 from omega.swarm.stack import diff, files
-from omega.swarm.stack.proxy import rehearsal
-from omega.swarm.stack.tasks import unfinished
+from omega.swarm.stack.command import Command
+from omega.swarm.stack.tasks import Judge
 from omega.swarm.waits import retried, wait
 
-CLI_BOUND = 300  # seconds; asking a registry for digests may take long
-RESOLVE = ("always", "changed", "never")
 _GONE = {"old": "present", "new": "absent"}
-# What releases from 26 on say of every deployment, whatever is wrong with it.
-_CHATTER = ("Since --detach=false was not specified", "In a future release, --detach=false")
 RUNNING = ("pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
-
-
-def failure(said):
-    """Return in one line what the docker command said of a failure, without its remarks on itself."""
-    return " ".join(" ".join(line for line in said.splitlines() if not line.startswith(_CHATTER)).split())
 
 
 class Stack:
@@ -71,15 +59,10 @@ class Stack:
 class Present(Stack):
     """One run of `swarm.stack`."""
 
-    def __init__(self, engine, store, name, compose, cache, **options):
+    def __init__(self, engine, store, name, compose, fetch, **options):
         super().__init__(engine, store, name, options.pop("timeout", 300))
-        self.compose, self.cache = compose, cache
-        self.env = {str(key): "" if value is None else str(value) for key, value in (options.pop("env") or {}).items()}
-        self.prune, self.auth = options.pop("prune", False), options.pop("with_registry_auth", False)
-        self.resolve_image, self.wait = options.pop("resolve_image", "changed"), options.pop("wait", True)
-        self.binary, self.home = options.pop("docker", "docker"), options.pop("home", "/root")
-        if self.resolve_image not in RESOLVE:
-            raise SwarmError("refused", f"resolve_image {self.resolve_image!r}: must be one of {', '.join(RESOLVE)}")
+        self.compose, self.fetch, self.wait = compose, fetch, options.pop("wait", True)
+        self._command = Command(name, **options)
 
     def run(self, test=False):
         """(result, comment); what was changed, or with `test` would be, is in `changes`."""
@@ -93,22 +76,44 @@ class Present(Stack):
         refused = self._refused(test)
         if refused:
             return refused
-        paths = files.prepare(self.compose, folder, self.cache)
-        planned = self._planned(paths)
+        self._command.lay_out(self.compose, folder, self.fetch)
+        planned = self._planned()
         if test:
             self.changes = planned
             return (None, f"stack {self.name} would be deployed") if planned else (True, self._as_wanted(test))
         if planned:
             with self._lock() as lock:
-                planned = self._planned(paths)  # another manager may have been faster
+                planned = self._planned()  # another manager may have been faster
                 if planned:
                     lock.check()
-                    self._cli(self.engine.base_url, paths)
-                    self.changes = planned
-                    self._look_again(paths)
+                    self._deploy(planned)
+                    self._look_again()
         if self.wait:
-            self._until(lambda: unfinished(self.engine, self.name, bool(planned)), "not all services run")
+            self._wait(bool(planned))
         return True, f"stack {self.name} was deployed{self._and_runs()}" if self.changes else self._as_wanted(test)
+
+    def _deploy(self, planned):
+        try:
+            self._command.deploy(self.engine.base_url)
+        except SwarmError as error:
+            self.changes = self._done(planned)
+            went_on = f" (done before: {', '.join(sorted(self.changes))}; it stays)" if self.changes else ""
+            raise SwarmError(error.kind, f"{error}{went_on}") from None
+        self.changes = planned
+
+    def _done(self, planned):
+        """What of a deployment that failed was done: what would not be done by another one."""
+        try:
+            left = retried(self._planned, self.engine)
+        except SwarmError as error:
+            self.warnings.append(f"stack {self.name}: what was done before the failure cannot be read: {error}")
+            return {}
+        return {name: change for name, change in planned.items() if left.get(name) != change}
+
+    def _wait(self, deployed):
+        judge = Judge(self.engine, self.name, deployed)
+        self._until(judge.unfinished, "not all services run")
+        self.warnings += judge.remarks
 
     def _and_runs(self):
         return ", all its services run" if self.wait else ""
@@ -116,72 +121,24 @@ class Present(Stack):
     def _as_wanted(self, test):
         if not test:
             return f"stack {self.name} is as wanted{self._and_runs()}"
-        left = unfinished(self.engine, self.name, False)
+        judge = Judge(self.engine, self.name, False)
+        left = judge.unfinished()
+        self.warnings += judge.remarks
         return f"stack {self.name} is as wanted" + (f", but: {'; '.join(left)}" if left else "")
 
-    def _planned(self, paths):
-        with rehearsal(self.engine.base_url) as (address, noted, unknown):
-            try:
-                self._cli(address, paths)
-            except SwarmError:
-                if unknown:
-                    raise SwarmError(
-                        "refused",
-                        f"stack {self.name}: this docker CLI sends {', '.join(unknown)}, which cannot be rehearsed",
-                    ) from None
-                raise
-            return self._redacted(diff.planned(noted, self.engine))
+    def _planned(self):
+        noted, warnings = self._command.rehearse(self.engine)
+        self.warnings += [clause for clause in warnings if clause not in self.warnings]
+        return self._command.hidden(diff.planned(noted, self.engine))
 
-    def _look_again(self, paths):
-        left = self._planned(paths)
+    def _look_again(self):
+        left = self._planned()
         if left:
             fields = sorted({f"{name}: {field}" for name, changed in left.items() for field in changed})
             self.warnings.append(
                 f"stack {self.name}: the engine shows other values than were sent, so each run deploys again: "
                 + "; ".join(fields)
             )
-
-    def _cli(self, address, paths):
-        """Run `docker stack deploy`. Values of env go by its environment, which only root can read."""
-        binary = shutil.which(self.binary)
-        if not binary:
-            raise SwarmError("refused", f"{self.binary} is not installed: apply the state docker")
-        argv = [binary, "stack", "deploy", "--resolve-image", self.resolve_image]
-        argv += ["--prune"] if self.prune else []
-        argv += ["--with-registry-auth"] if self.auth else []
-        for path in paths:
-            argv += ["--compose-file", path]
-        own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": self.home, "DOCKER_HOST": address}
-        try:
-            done = subprocess.run(
-                [*argv, self.name],
-                env={**self.env, **own},
-                capture_output=True,
-                text=True,
-                timeout=CLI_BOUND,
-                check=False,
-                stdin=subprocess.DEVNULL,
-            )
-        except subprocess.TimeoutExpired:
-            raise SwarmError("timeout", f"stack {self.name}: docker stack deploy took over {CLI_BOUND} s") from None
-        if done.returncode:
-            said = failure(done.stderr or done.stdout)
-            raise SwarmError("refused", f"stack {self.name}: docker stack deploy: {self._hidden(said)}")
-
-    # -- values of `env` are kept out of everything that is returned ------------------------------------------
-
-    def _hidden(self, text):
-        for value in sorted(self.env.values(), key=len, reverse=True):
-            if len(value) > 3:
-                text = text.replace(value, diff.HIDDEN)
-        return text
-
-    def _redacted(self, value):
-        if isinstance(value, dict):
-            return {key: self._redacted(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self._redacted(item) for item in value]
-        return self._hidden(value) if isinstance(value, str) else value
 
 
 class Absent(Stack):
