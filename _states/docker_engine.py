@@ -8,8 +8,9 @@ import json
 import os
 
 from omega.consul import client
+from omega.consul import engine_turn as turn
 from omega.core import apt, apt_rules, files
-from omega.docker import config, data, turn
+from omega.docker import config, data
 from omega.docker import engine as docker_engine
 from omega.docker import packages as docker_packages
 from omega.docker import settings as docker_settings

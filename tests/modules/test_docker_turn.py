@@ -8,8 +8,9 @@ import ailing_engine
 import pytest
 from dockerds import Dockerds, missing
 from omega.consul import client as consul_client
+from omega.consul import engine_turn as turn
 from omega.consul import restart as consul_restart
-from omega.docker import service, turn
+from omega.docker import service
 from omega.swarm.api import Engine
 from swarm_site import Site
 
