@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rpiomega import agent, reach
-from rpiomega.bootstrap import SILENT, UNSYNCED, Key, blame, compare, silent, unsynced
 from rpiomega.bulk import Bulk, Row
 from rpiomega.errors import NodeError
+from rpiomega.keys import SILENT, UNSYNCED, Key, blame, compare, silent, unsynced
 from rpiomega.site import Site
 from rpiomega.ssh import Pool
 

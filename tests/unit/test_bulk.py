@@ -6,9 +6,9 @@ import threading
 import click
 import pytest
 from rich.console import Console
-from rpiomega.bootstrap import Key, blame
 from rpiomega.bulk import Bulk
 from rpiomega.errors import Stopped
+from rpiomega.keys import Key, blame
 from rpiomega.site import Node
 
 DONE = {"event": "done", "step": "hostname", "status": "changed", "seconds": 0, "diff": [], "notes": []}
