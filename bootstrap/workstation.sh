@@ -28,6 +28,7 @@ missing_packages() {
         have growpart || echo cloud-guest-utils
         have sfdisk || echo fdisk
         have mkfs.ext4 || echo e2fsprogs
+        have netplan || echo netplan.io
         have dockerd || echo docker.io
         have gcc || echo gcc libc6-dev
         python3 -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||

@@ -8,6 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from rpiomega.node.network import device
 from rpiomega.node.step import StepError
 
 # Made by container engines, tunnels and bridges: never a board's way to its network.
@@ -55,15 +56,18 @@ def choose(board, named: str, target: str) -> str:
 
     Raise StepError if it does not exist, or if several could be meant.
     """
-    names = sorted(name for name in os.listdir("/sys/class/net") if not name.startswith(_VIRTUAL))
+    every = device.names()
+    names = [name for name in every if not name.startswith(_VIRTUAL)]
     if named:
-        if named not in names:
+        if named not in every:
             raise StepError(f"there is no interface {named}", f"the board has {', '.join(names)}: correct `interface`")
         return named
     for name in names:
         if any(found.address == target for found in addresses(board, name)):
             return name
     routes = [name for _, name in default_routes(board) if name in names]
+    # A default route through a bridge or tunnel alone: `device.refuse` says what it is.
+    routes = routes or [name for _, name in default_routes(board)]
     if routes:
         return routes[0]
     up = [name for name in names if addresses(board, name)]

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 
 from rpiomega.node.files import File
-from rpiomega.node.network.stack import MARK, Concealed, Wanted, Wifi
+from rpiomega.node.network import guard
+from rpiomega.node.network.concealed import Concealed
+from rpiomega.node.network.stack import MARK, Wanted, Wifi
 
-_KEYS = re.compile(
-    r"^(\s*#?\s*\"?(?:psk|password|wep-key\d|wep_key\d|private-key-password|sae_password)\"?\s*[=:]\s*)(.+)$", re.M
-)
 # Raspberry Pi OS before bookworm: dhcpcd starts wpa_supplicant itself.
 HOOK = "/lib/dhcpcd/dhcpcd-hooks/10-wpa_supplicant"
-
-
-def redact(text: str) -> str:
-    """Return configuration text with the values of all keys and passwords blanked."""
-    return _KEYS.sub(r"\1********", text)
 
 
 def supplicant(wanted: Wanted) -> File:
@@ -46,9 +39,23 @@ def country(wifi: Wifi | None) -> list[File]:
     return [File("/etc/modprobe.d/rpiomega-wifi.conf", f"{MARK}\noptions cfg80211 ieee80211_regdom={wifi.country}\n")]
 
 
-def country_commands(board, wifi: Wifi | None) -> list[list[str]]:
-    """Return what sets the radio's country and switches it on now, where there are the tools."""
+def country_commands(board, wanted: Wanted) -> list[list[str]]:
+    """Return what sets the radio's country and switches it on now, where there are the tools.
+
+    Raspberry Pi OS images since 2024-10-31 contain a state of NetworkManager with ``WirelessEnabled=false``: neither
+    the country nor rfkill changes that, and a profile cannot be activated before it is changed.
+    """
+    wifi, commands = wanted.wifi, []
     if not wifi:
         return []
-    commands = [["iw", "reg", "set", wifi.country]] if wifi.country and board.has("iw") else []
-    return commands + ([["rfkill", "unblock", "wifi"]] if board.has("rfkill") else [])
+    if wifi.country and board.has("raspi-config"):
+        # It may end 1 after it has set the country: without a wpa_supplicant to talk to, for one.
+        commands.append(["-raspi-config", "nonint", "do_wifi_country", wifi.country])
+    if wifi.country and board.has("iw"):
+        commands.append(["iw", "reg", "set", wifi.country])
+    if board.has("rfkill"):
+        commands.append(["rfkill", "unblock", "wifi"])
+    if board.has("nmcli") and not board.shell.run(["nmcli", "-t", "general"], timeout=15).code:
+        verify = [guard.PYTHON, f"{guard.FOLDER}/guard.py", "radio", wanted.interface]
+        commands += [["nmcli", "radio", "wifi", "on"], verify]
+    return commands
