@@ -34,10 +34,21 @@ def test_dhcpcd_loses_nothing_and_is_done_after_one_edit(owned):
 @pytest.mark.parametrize(
     "line",
     [
-        "psk=correct", "\tpsk=deadbeef", '  password: "correct"', "#psk=correct", "sae_password=correct",
-        '  home: {password: "correct", hidden: true}', "private-key-password=correct", "phase2-private-key-password=correct",
-        "password-raw=correct", "wep-key0=correct", "pin=correct", "leap-password=correct", "client-key-password: correct",
-        'access-points: {"home": {auth: {key-management: psk, "password": correct}}}', "ca-cert-password=correct",
+        "psk=correct",
+        "\tpsk=deadbeef",
+        '  password: "correct"',
+        "#psk=correct",
+        "sae_password=correct",
+        '  home: {password: "correct", hidden: true}',
+        "private-key-password=correct",
+        "phase2-private-key-password=correct",
+        "password-raw=correct",
+        "wep-key0=correct",
+        "pin=correct",
+        "leap-password=correct",
+        "client-key-password: correct",
+        'access-points: {"home": {auth: {key-management: psk, "password": correct}}}',
+        "ca-cert-password=correct",
     ],  # fmt: skip
 )
 def test_no_key_survives_redaction(line):

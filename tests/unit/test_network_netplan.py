@@ -96,7 +96,9 @@ def test_a_key_of_the_wifi_is_changed_where_the_owner_has_it(radio):
 
 @pytest.mark.parametrize("name", ["99-wifi.yaml", "99_config.yaml", "99z.yaml", "zz.yaml"])
 def test_an_owners_wifi_file_that_sorts_after_ours(radio, name):
-    radio.write(name, definition("wlan0", "dhcp4: true", "access-points: {home: {password: correct horse}}", kind="wifis"))
+    radio.write(
+        name, definition("wlan0", "dhcp4: true", "access-points: {home: {password: correct horse}}", kind="wifis")
+    )
     radio.apply()
     assert "Address=192.168.1.10/24" in lines(radio.network()) and "DHCP=" not in radio.network()
 
@@ -238,7 +240,8 @@ def test_a_definition_with_a_name_of_its_own(tmp_path, match):
 
 ODD = {
     "CRLF": definition("eth0", "addresses: [192.168.1.77/24]", "mtu: 1400").replace("\n", "\r\n"),
-    "anchors": "network:\n  version: 2\n  ethernets:\n    eth0: &a\n      addresses: [192.168.1.77/24]\n      mtu: 1400\n"
+    "anchors": "network:\n  version: 2\n  ethernets:\n    eth0: &a\n      addresses: [192.168.1.77/24]\n"
+    "      mtu: 1400\n"
                "    eth1: *a\n",
     "quoted": "network:\n  version: 2\n  ethernets:\n    'eth0':\n      addresses:\n      - '192.168.1.77/24'\n"
               "      mtu: 1400\n      dhcp6: yes\n",
@@ -300,6 +303,9 @@ def test_an_owner_who_edits_again_keeps_a_second_copy(tree):
 
 def test_a_bridge_of_netplan_is_named(tmp_path):
     tree = Tree(tmp_path, Wanted("br0", "192.168.1.10", 24, "192.168.1.1", ("192.168.1.1",)))
-    tree.write("50.yaml", "network:\n  version: 2\n  ethernets: {eth0: {}}\n  bridges: {br0: {interfaces: [eth0], dhcp4: true}}\n")
+    tree.write(
+        "50.yaml",
+        "network:\n  version: 2\n  ethernets: {eth0: {}}\n  bridges: {br0: {interfaces: [eth0], dhcp4: true}}\n",
+    )
     with pytest.raises(StepError, match="br0 is configured by netplan as br0 of section bridges"):
         tree.files()
