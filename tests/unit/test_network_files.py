@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rpiomega.node.board import Board
-from rpiomega.node.network import dhcpcd, wifi
+from rpiomega.node.network import dhcpcd, supplicant
 from rpiomega.node.network.concealed import Concealed, redact
 from rpiomega.node.network.stack import Wanted, Wifi
+from rpiomega.node.step import StepError
 
 WANTED = Wanted("wlan0", "192.168.1.10", 24, "192.168.1.1", ("192.168.1.1", "9.9.9.9"), True)
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"))
@@ -73,8 +74,58 @@ def test_a_diff_says_that_the_key_changes_and_not_which(tmp_path):
 def test_any_ssid_reaches_wpa_supplicant_whole(ssid):
     psk = hashlib.pbkdf2_hmac("sha1", b"password", ssid.encode(), 4096, 32).hex()
     wanted = Wanted("wlan0", "192.168.1.10", 24, "192.168.1.1", (), True, Wifi(ssid, psk, "GB"))
-    lines = [line.strip() for line in wifi.supplicant(wanted).text.splitlines()]
+    lines = [line.strip() for line in supplicant.edit("", "p", wanted.wifi).splitlines()]
     found = next(line.partition("=")[2] for line in lines if line.startswith("ssid="))
     assert bytes.fromhex(found).decode() == ssid
     assert "country=GB" in lines and f"psk={psk}" in lines
     assert psk not in repr(wanted)
+
+
+OWNERS = """ctrl_interface=DIR=/var/run/wpa_supplicant GROUP=netdev
+update_config=1
+country=DE
+p2p_disabled=1
+
+network={
+    ssid="garden"
+    psk="other secret"
+    priority=1
+}
+network={
+\tssid=%s
+\tscan_ssid=1
+\tbssid=00:11:22:33:44:55
+\tpsk="%s"
+\tdisabled=1
+}
+"""
+
+
+@pytest.mark.parametrize("written", ['"home"', "686f6d65", 'P"ho\\x6de"'])
+def test_the_owners_networks_stay_in_wpa_supplicants_file(written):
+    key = hashlib.pbkdf2_hmac("sha1", b"correct horse", b"home", 4096, 32).hex()
+    old = OWNERS % (written, "old secret")
+    new = supplicant.edit(old, "p", Wifi("home", key, "GB"))
+    assert set(old.splitlines()) - set(new.splitlines()) == {"country=DE", '\tpsk="old secret"', "\tdisabled=1"}
+    assert set(new.splitlines()) - set(old.splitlines()) == {"country=GB", f"\tpsk={key}"}
+    assert supplicant.edit(new, "p", Wifi("home", key, "GB")) == new
+    same = OWNERS % (written, "correct horse")
+    assert 'psk="correct horse"' in supplicant.edit(same, "p", Wifi("home", key, "GB"))
+    assert supplicant.edit(old, "p", Wifi("new", key, "")).count("network={") == 3
+
+
+def test_a_network_with_another_kind_of_key_is_refused():
+    with pytest.raises(StepError, match="p: key_mgmt=WPA-EAP of home would be lost"):
+        supplicant.edit('network={\n ssid="home"\n key_mgmt=WPA-EAP\n}\n', "p", Wifi("home", "ab" * 32))
+
+
+def test_the_shared_file_of_dhcpcd_is_where_an_interfaces_own_one_starts(tmp_path):
+    board = Board(str(tmp_path))
+    for path, text in ((supplicant.HOOK, ""), (supplicant.SHARED, OWNERS % ('"home"', "old secret"))):
+        (tmp_path / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path.lstrip("/")).write_text(text)
+    wanted = Wanted("wlan0", "192.168.1.10", 24, "192.168.1.1", (), True, Wifi("home", "ab" * 32, "GB"))
+    (file,) = supplicant.files(board, wanted)
+    assert file.path.endswith("wpa_supplicant-wlan0.conf") and "garden" in file.text and "p2p_disabled=1" in file.text
+    file.apply(board)
+    assert not [file for file in supplicant.files(board, wanted) if file.diff(board)]

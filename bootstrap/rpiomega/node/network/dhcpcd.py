@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from rpiomega.node.files import File
-from rpiomega.node.network import wifi
+from rpiomega.node.network import supplicant, wifi
 from rpiomega.node.network.concealed import kept
 from rpiomega.node.network.stack import Stack, Wanted, family
 from rpiomega.node.step import StepError
@@ -120,10 +120,10 @@ class Dhcpcd(Stack):
         block = _block(self.interface)[2]
         edited = block.sub("", text) != block.sub("", old)
         first = kept(self.board, CONF) if old and (edited or "# rpiomega: begin" not in old) else []
-        return [*first, File(CONF, text), *([wifi.supplicant(wanted)] if wanted.wifi else [])]
+        return [*first, File(CONF, text), *(supplicant.files(self.board, wanted) if wanted.wifi else [])]
 
     def activate(self, wanted: Wanted) -> list[list[str]]:
-        start = wifi.supplicant_commands(self.interface) if wanted.wifi else []
+        start = supplicant.commands(self.interface) if wanted.wifi else []
         return [*wifi.country_commands(self.board, wanted), *start, *self.restore()]
 
     def restore(self) -> list[list[str]]:

@@ -10,7 +10,7 @@ import os
 import re
 
 from rpiomega.node.files import File
-from rpiomega.node.network import ini, network_file, wifi
+from rpiomega.node.network import ini, network_file, supplicant, wifi
 from rpiomega.node.network.concealed import kept
 from rpiomega.node.network.stack import MARK, Stack, Wanted, family
 from rpiomega.node.step import StepError
@@ -122,11 +122,11 @@ class Networkd(Stack):
         found = [File(f"{FOLDER}/{old}", None) for old in self._present() if old != name]
         found.append(File(f"{FOLDER}/{name}", text, mode=0o644))
         if wanted.wifi:
-            found.append(wifi.supplicant(wanted))
+            found += supplicant.files(self.board, wanted)
         return found + resolver(self.board, wanted.dns)
 
     def activate(self, wanted: Wanted) -> list[list[str]]:
-        start = wifi.supplicant_commands(self.interface) if wanted.wifi else []
+        start = supplicant.commands(self.interface) if wanted.wifi else []
         return [*wifi.country_commands(self.board, wanted), *start, *self._reload()]
 
     def restore(self) -> list[list[str]]:

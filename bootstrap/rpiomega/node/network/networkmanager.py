@@ -69,7 +69,7 @@ class NetworkManager(Stack):
                 raise StepError(f"{rival} has the UUID of rpiomega's profile", "remove it")
             found += [*kept(self.board, rival, PROFILES), File(rival, None)]
         nm_config.refuse_equal(profiles, self.interface, self.uuid)
-        return [*found, Concealed(self.path, text, mode=0o600), *wifi.country(wanted.wifi)]
+        return [*found, Concealed(self.path, text, mode=0o600, owner="root:root"), *wifi.country(wanted.wifi)]
 
     def _base(self, wanted: Wanted) -> tuple[str, str]:
         """Return text and path of the profile that ours is made from: the one in force, or else a new one."""

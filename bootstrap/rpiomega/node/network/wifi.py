@@ -1,35 +1,10 @@
-"""Wireless settings: wpa_supplicant's file, the radio's country, and nothing of a key in any diff."""
+"""The radio: its country, and its switches."""
 
 from __future__ import annotations
 
-import os
-
 from rpiomega.node.files import File
 from rpiomega.node.network import guard
-from rpiomega.node.network.concealed import Concealed
 from rpiomega.node.network.stack import MARK, Wanted, Wifi
-
-# Raspberry Pi OS before bookworm: dhcpcd starts wpa_supplicant itself.
-HOOK = "/lib/dhcpcd/dhcpcd-hooks/10-wpa_supplicant"
-
-
-def supplicant(wanted: Wanted) -> File:
-    """Return wpa_supplicant's file for an interface; the SSID goes in as hexadecimal, whatever its letters."""
-    wifi = wanted.wifi
-    lines = [MARK, "ctrl_interface=DIR=/run/wpa_supplicant GROUP=netdev", "update_config=0"]
-    lines += [f"country={wifi.country}"] if wifi.country else []
-    lines += ["network={", f"\tssid={wifi.ssid.encode().hex()}", "\tscan_ssid=1", "\tkey_mgmt=WPA-PSK"]
-    lines += [f"\tpsk={wifi.psk}", "}"]
-    path = f"/etc/wpa_supplicant/wpa_supplicant-{wanted.interface}.conf"
-    return Concealed(path, "\n".join(lines) + "\n", mode=0o600)
-
-
-def supplicant_commands(interface: str) -> list[list[str]]:
-    """Return what starts wpa_supplicant for an interface, with its file as it is now."""
-    if os.path.exists(HOOK):
-        return []
-    unit = f"wpa_supplicant@{interface}.service"
-    return [["systemctl", "enable", "--quiet", unit], ["systemctl", "restart", unit]]
 
 
 def country(wifi: Wifi | None) -> list[File]:
