@@ -3,10 +3,11 @@
 import json
 import os
 import stat
+import subprocess
 
 import pytest
 from rpiomega.node.board import Board
-from rpiomega.node.network import concealed, device, dhcpcd, guard, ifupdown, wifi
+from rpiomega.node.network import concealed, device, dhcpcd, guard, ifupdown, links, wifi
 from rpiomega.node.network.stack import Wanted, Wifi, family, gives_way
 from rpiomega.node.step import StepError
 from rpiomega.node.steps import network
@@ -157,6 +158,15 @@ def test_what_dhcpcd_cannot_keep_is_named(text, why):
 @pytest.mark.parametrize("text", ["denyinterfaces wlan0\n", "interface wlan0\nnogateway\n", "#nogateway\n; inform\n"])
 def test_what_dhcpcd_has_for_others_is_none_of_ours(text):
     assert dhcpcd.takeover(text, WIRED).startswith(text)
+
+
+def test_a_lease_beside_the_static_address_names_the_client():
+    with subprocess.Popen(["dhclient", "-c", "read x", "eth7"], executable="/bin/sh", stdin=subprocess.PIPE) as client:
+        found = links.dhcp_clients("eth7")
+        error = network.beside("eth7", [links.Address("192.168.1.57", 24, True)])
+        client.stdin.close()
+    assert found == [f"dhclient (PID {client.pid})"]
+    assert f"eth7 has 192.168.1.57/24 (DHCP) beside the static address, from dhclient (PID {client.pid})" in str(error)
 
 
 # A NetworkManager that is asked for its state, and a radio that comes up after the second question.

@@ -86,6 +86,19 @@ def test_what_first_boot_writes_with_wifi_is_accepted_and_left_alone(radio, tmp_
     assert radio.supplicant().count("network={") == 1
 
 
+def test_a_card_written_for_a_static_address_keeps_its_access_point(radio):
+    from rpiomega.firstboot import cloudinit
+    from rpiomega.firstboot.plan import Plan
+
+    wifi = {"ssid": "home", "psk": PSK, "country": "GB"}
+    plan = Plan("pi", "pi", [], "wlan0", "192.168.1.10", 24, "192.168.1.1", ["192.168.1.1"], wifi)
+    radio.write("50-cloud-init.yaml", cloudinit._yaml({"network": cloudinit._network(plan)}))
+    before = radio.network()
+    radio.apply()
+    assert sorted(lines(radio.network())) == sorted(lines(before))
+    assert radio.supplicant().count("network={") == 1 and PSK in radio.supplicant()
+
+
 def test_a_key_of_the_wifi_is_changed_where_the_owner_has_it(radio):
     points = ['access-points: {"home": {hidden: true, auth: {key-management: psk, password: "old secret"}}}']
     radio.write("50-cloud-init.yaml", definition("wlan0", "dhcp4: true", *points, kind="wifis"))

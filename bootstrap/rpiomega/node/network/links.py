@@ -14,6 +14,8 @@ from rpiomega.node.step import StepError
 # Made by container engines, tunnels and bridges: never a board's way to its network.
 _VIRTUAL = ("lo", "docker", "veth", "br-", "virbr", "vxlan", "flannel", "cni", "tun", "tap", "wg", "dummy")
 
+_CLIENTS = ("dhclient", "udhcpc", "dhcpcd", "pump")
+
 
 @dataclass(frozen=True)
 class Address:
@@ -84,6 +86,21 @@ def carrier(interface: str) -> bool:
             return handle.read().strip() == "1"
     except OSError:  # EINVAL: the interface is down
         return False
+
+
+def dhcp_clients(interface: str) -> list[str]:
+    """Return the DHCP client programs that run for an interface, as "NAME (PID)"."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as handle:
+                words = handle.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        name = os.path.basename(words[0].split(" ")[0].rstrip(":"))
+        if name in _CLIENTS and (interface in " ".join(words).split() or len(words) <= 3):
+            found.append(f"{name} (PID {entry})")
+    return found
 
 
 def reached_at() -> str:

@@ -26,6 +26,8 @@ STACKS = (NetworkManager, Netplan, Networkd, Dhcpcd)
 CLOUD = "/etc/cloud/cloud.cfg.d"
 CLOUD_NAMES = ("99-rpiomega-network.cfg", "99_rpiomega-network.cfg", "zz-rpiomega-network.cfg")
 RANGE = (20, 900)
+# Seconds in which the stack in force has to give its old lease up.
+LEASE_GONE = 8.0
 
 
 def owner(board, interface: str) -> Stack:
@@ -73,6 +75,15 @@ def refuse_nonsense(wanted: Wanted, others: dict[str, str]) -> None:
     for name, other in others.items():
         if other == wanted.address:
             raise StepError(f"{address} is the address of {name} too", "give each node its own in the site file")
+
+
+def beside(interface: str, leased: list[links.Address]) -> StepError:
+    """Return the error for a lease that stays although the files in force say that there is none."""
+    clients = links.dhcp_clients(interface)
+    cause = f"{interface} has {', '.join(map(str, leased))} beside the static address"
+    if not clients:
+        return StepError(f"{cause}: another DHCP client gave it", "stop that client, then run the bootstrap again")
+    return StepError(f"{cause}, from {', '.join(clients)}", f"disable {clients[0].split()[0]}, run the bootstrap again")
 
 
 class Network(Step):
@@ -137,6 +148,8 @@ class Network(Step):
         fits = any((found.address, found.prefix) == (wanted.address, wanted.prefix) for found in have)
         leased = [found for found in have if found.dynamic]
         routed = (wanted.gateway, wanted.interface) in links.default_routes(self.board)
+        if fits and leased and not anyway and not rollback.pending(self.board):
+            raise beside(wanted.interface, leased)
         if not fits or leased:
             now = ", ".join(map(str, have)) or "none"
             diff.add(f"address of {wanted.interface} ({self.stack.name}): {now} -> {wanted.cidr}")
@@ -252,7 +265,16 @@ class Confirm(Step):
             if not any((found.address, found.prefix) == (address, int(prefix)) for found in have):
                 now = ", ".join(map(str, have)) or "none"
                 raise StepError(f"{waiting['interface']} has {now}, not {waiting['target']}", "see this node's log")
+            self._no_lease(waiting["interface"])
             rollback.disarm(self.board)
+
+    def _no_lease(self, interface: str) -> None:
+        """Raise StepError if a lease stays beside the new address: each later run would see a change again."""
+        deadline = time.monotonic() + LEASE_GONE
+        while leased := [found for found in links.addresses(self.board, interface) if found.dynamic]:
+            if time.monotonic() > deadline:
+                raise beside(interface, leased)
+            time.sleep(0.5)
 
     def verify(self) -> None:
         if rollback.pending(self.board):
