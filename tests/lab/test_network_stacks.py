@@ -301,7 +301,10 @@ def test_a_bridge_and_its_port_are_refused_and_named(board):
     if board.lab.stack != "networkmanager":
         pytest.skip("what kind of device it is does not depend on the stack")
     board.host = board.address
-    engine.run(board.container, "ip link add br9 type bridge; ip link add dm9 type dummy; ip link set dm9 master br9")
+    engine.run(
+        board.container,
+        "ip link add br9 type bridge; ip link add dm9 type veth peer name dm8; ip link set dm9 master br9",
+    )
     before = board.files()
     for interface, why in (("br9", "br9 is a bridge (on dm9)"), ("dm9", "dm9 is a port of br9")):
         code, output = board.run(interface=interface)
