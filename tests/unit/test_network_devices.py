@@ -173,7 +173,7 @@ def test_a_lease_beside_the_static_address_names_the_client():
 NMCLI = """#!/bin/sh
 case "$*" in
     "radio wifi") cat {0}/wifi ;;
-    "radio wifi-hw") echo {1} ;;
+    "-g WIFI-HW radio") echo {1} ;;
     *) echo x >> {0}/asked; [ $(wc -l < {0}/asked) -gt 2 ] && echo "{2}" || echo "20 (unavailable)" ;;
 esac
 """

@@ -152,10 +152,18 @@ def test_profiles_that_could_be_taken_instead(tmp_path):
     folder.mkdir(parents=True)
     own = "/etc/NetworkManager/system-connections/rpiomega-eth0.nmconnection"
     copy = keyfile.takeover(PROFILE, "p", WIRED, "rpiomega-eth0", UUID)
-    for name in ("rpiomega-eth0.nmconnection", "rpiomega-eth0 (copy)", ".rpiomega-eth0.swp", "rpiomega-eth0~"):
+    for name in (
+        "rpiomega-eth0.nmconnection",
+        "rpiomega-eth0 (copy)",
+        ".rpiomega-eth0.swp",
+        "rpiomega-eth0~",
+        "rpiomega-eth0.bak",
+    ):
         (folder / name).write_text(copy)
     found = nm_config.profiles(board)
-    assert nm_config.same(found, UUID, own) == ["/etc/NetworkManager/system-connections/rpiomega-eth0 (copy)"]
+    where = "/etc/NetworkManager/system-connections"
+    copies = [f"{where}/rpiomega-eth0 (copy)", f"{where}/rpiomega-eth0.bak"]
+    assert nm_config.same(found, UUID, own) == copies
     nm_config.refuse_equal(found, "eth0", UUID)
     (folder / "strong").write_text("[connection]\nid=strong\ntype=ethernet\nautoconnect-priority=999\n")
     with pytest.raises(StepError, match="system-connections/strong has autoconnect-priority=999"):

@@ -121,13 +121,14 @@ def has_address(pending):
 
 def radio(interface, nmcli="nmcli", bound=SETTLE):
     """Wait until NetworkManager can use a wireless interface; return 0, or print the reason and return 1."""
+    device = ["-g", "GENERAL.STATE", "device", "show", interface]
     for left in range(bound, 0, -1):
         enabled, hardware, state = (
             subprocess.run(
                 [nmcli, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 env=dict(os.environ, LC_ALL="C"),
             ).stdout.decode("utf-8", "replace").strip()
-            for words in (["radio", "wifi"], ["radio", "wifi-hw"], ["-g", "GENERAL.STATE", "device", "show", interface])
+            for words in (["radio", "wifi"], ["-g", "WIFI-HW", "radio"], device)
         )  # fmt: skip
         # nm-device-state: 20 is unavailable, 30 disconnected.
         number = state.split()[0] if state else ""

@@ -19,8 +19,9 @@ FOLDERS = tuple(f"{root}/NetworkManager/system-connections" for root in ("/etc",
 CONF = ("/etc/NetworkManager/NetworkManager.conf",) + tuple(
     f"{root}/NetworkManager/conf.d/*.conf" for root in ("/usr/lib", "/run", "/etc")
 )
-# NetworkManager passes over hidden files and these; whatever else is in its folder in /etc is a profile.
-_IGNORED = re.compile(r"^\.|~$|\.(bak|orig|rej|swp|rpm(save|new|orig)|dpkg-\w+|[a-zA-Z0-9]{6})$")
+# NetworkManager passes over hidden files and editors' copies. Whatever else is in its folder in /etc is a profile,
+# x.bak and x.nmconnection.save as well (1.52.1 as it ran).
+_IGNORED = re.compile(r"^\.|~$")
 
 
 def profiles(board) -> dict[str, list[ini.Section]]:
