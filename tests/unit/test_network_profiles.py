@@ -92,6 +92,29 @@ def test_networkmanager_reads_the_same_out_of_it():
             ("ipv4", "dns-search", "home.arpa;"), ("ipv4", "method", "manual")} < _pairs(_offline(new))  # fmt: skip
 
 
+BASES = {
+    "none": "",
+    "a comment": "# mine\n",
+    "spaces": "\n\n  # mine  \n\n",
+    "ours of before": "# Written by rpiomega from the site file.\n",
+}
+
+
+@pytest.mark.parametrize("head", BASES)
+@pytest.mark.parametrize("tail", ["", "\n\n\n", "\n[ipv6]\nmethod=auto", "\n[ipv4]\n# twice\ndns-search=a;\n\n\n"])
+def test_a_profile_made_of_ours_is_ours(head, tail):
+    base = BASES[head] + "[connection]\ntype=ethernet\nid=Wired connection 1\n\n[ipv4]\nmethod=auto" + tail
+    once = keyfile.takeover(base, "p", WIRED, "rpiomega-eth0", UUID)
+    assert keyfile.takeover(once, "p", WIRED, "rpiomega-eth0", UUID) == once
+
+
+@pytest.mark.parametrize("head", BASES)
+@pytest.mark.parametrize("tail", ["", "\n\n", "\n[Network]\n# twice\nDomains=a\n\n", "\n[Route]\nGateway=192.168.1.9"])
+def test_a_network_file_made_of_ours_is_ours(head, tail):
+    once = network_file.takeover(BASES[head] + "[Network]\nDHCP=yes\n\n[Match]\nName=e*" + tail, "p", WIRED)
+    assert network_file.takeover(once, "p", WIRED) == once
+
+
 REFUSED = {
     "type=bridge": (("type=802-3-ethernet", "type=bridge"), "has type=bridge"),
     "type=vlan": (("type=802-3-ethernet", "type=vlan"), "has type=vlan"),

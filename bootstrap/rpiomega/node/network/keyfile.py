@@ -74,8 +74,9 @@ def takeover(base: str, path: str, wanted: Wanted, name: str, uuid: str) -> str:
         security.drop("psk", "psk-flags")
         security.add("psk", wanted.wifi.psk)
     _address(ini.only(profile, "ipv4"), path, wanted)
-    text = ini.render(profile)
-    return text if text.startswith(MARK) else f"{MARK}\n{text}"
+    if not any(MARK in line for _, _, raw in profile[0].items for line in raw):
+        profile[0].items.insert(0, ("", "", [MARK]))
+    return ini.render(profile)
 
 
 def _refuse(profile: list[ini.Section], path: str, wanted: Wanted) -> None:

@@ -25,8 +25,8 @@ def takeover(base: str, path: str, wanted: Wanted) -> str:
     Raise StepError naming file and key where something could neither be kept nor replaced.
     """
     found = ini.parse(base, continued=True)
-    if found and any(MARK in line for _, _, raw in found[0].items for line in raw):
-        found[0].items = []
+    if not any(MARK in line for _, _, raw in found[0].items for line in raw):
+        found[0].items.insert(0, ("", "", [MARK]))
     match = ini.only(found, "Match")
     match.drop("Name", "OriginalName")
     match.items.insert(0, ("Name", wanted.interface, [f"Name={wanted.interface}"]))
@@ -52,7 +52,7 @@ def takeover(base: str, path: str, wanted: Wanted) -> str:
     gone = _addresses(found, network, wanted, gateways)
     _refuse_mentions(found, path, gone)
     _set(network, route, wanted)
-    return ini.render([ini.Section("", "", [("", "", [MARK])]), *found])
+    return ini.render(found)
 
 
 def _lease(network: ini.Section) -> bool:
