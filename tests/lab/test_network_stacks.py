@@ -242,7 +242,7 @@ network:
   ethernets:
     eth0:
       mtu: 1400
-      addresses: [{own}/24, 10.98.0.1/16]
+      addresses: [{own}/24, 198.51.100.77/24]
       nameservers: {{addresses: [{gateway}], search: [home.arpa]}}
       routes: [{{to: 0.0.0.0/0, via: {gateway}}}, {{to: 10.99.0.0/16, via: {gateway}}}]
 YAML
@@ -252,7 +252,7 @@ OWNERS = {
     "netplan": NETPLAN + "networkctl reload; networkctl reconfigure eth0",
     "netplan-nm": NETPLAN + "nmcli connection reload; nmcli connection up netplan-eth0",
     "networkmanager": """nmcli connection add type ethernet ifname eth0 con-name mine 802-3-ethernet.mtu 1400 \\
-  ipv4.method manual ipv4.addresses {own}/24,10.98.0.1/16 ipv4.gateway {gateway} ipv4.dns {gateway} \\
+  ipv4.method manual ipv4.addresses {own}/24,198.51.100.77/24 ipv4.gateway {gateway} ipv4.dns {gateway} \\
   ipv4.routes '10.99.0.0/16 {gateway}'
 nmcli connection delete rpiomega-eth0; nmcli connection up mine""",
     "networkd": """rm /etc/systemd/network/*rpiomega*
@@ -263,7 +263,7 @@ Name=e*
 MTUBytes=1400
 [Network]
 Address={own}/24
-Address=10.98.0.1/16
+Address=198.51.100.77/24
 Gateway={gateway}
 DNS={gateway}
 UNIT
@@ -292,7 +292,7 @@ def test_what_the_owner_has_beside_the_address_stays(board):
         assert "mtu 1400" in routes
     else:
         assert engine.run(board.container, "cat /sys/class/net/eth0/mtu").strip() == "1400"
-        _wait("the owner's second address", lambda: "10.98.0.1" in board.has(), 30)
+        _wait("the owner's second address", lambda: "198.51.100.77" in board.has(), 30)
         assert "10.99.0.0/16" in engine.run(board.container, "ip route show")
     if stack.startswith("netplan"):
         assert "my own words" in engine.run(board.container, "cat /etc/netplan/99_mine.yaml.before-rpiomega")
