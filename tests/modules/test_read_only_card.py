@@ -18,7 +18,9 @@ def card(tmp_path):
     path = tmp_path / "card"
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
-    (path / "vendor.sources").touch()
+    (path / "vendor.sources").write_text(
+        f"Types: deb\nURIs: http://127.0.0.1:1\nSuites: stable\nComponents: main\nSigned-By: {path}/vendor.asc\n"
+    )
     (path / "vendor.asc").touch()
     subprocess.run(["mount", "-o", "remount,ro", path], check=True)
     yield path
