@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,20 @@ sys.path.insert(0, str(HERE))
 import invariants
 import leaks
 import results
+import shown
 from cluster import HEAL_BOUND, Cluster
 from inject import Injector
-from nodes import Failed
+from nodes import TROUBLE
+from repair import repair
 
-OUTCOME = pytest.StashKey()
+OUTCOME, SHOWN = pytest.StashKey(), pytest.StashKey()
 # Rows that take the swarm apart come last.
 LAST = ("test_losses.py", "test_forming.py")
+
+
+def pytest_configure(config):
+    config.stash[SHOWN] = shown.Shown(config, HERE.relative_to(results.ROOT).as_posix())
+    config.pluginmanager.register(config.stash[SHOWN], "faults-shown")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -66,9 +72,9 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
-def cluster():
+def cluster(request):
     """The lab `faults`, whole and with a service on every node. It stays for the next run."""
-    made = Cluster()
+    made = Cluster(request.config.stash[SHOWN].say)
     made.ensure()
     leaks.watch_events(made)
     leaks.follow(made)
@@ -123,8 +129,8 @@ class Fault(Injector):
 def fault(request, cluster, group):
     """A row's fault on a whole cluster; afterwards it is healed, the invariants are checked, the result is recorded."""
     row = results.table()[results.row_of(request.node.name)]
-    if cluster.problems():
-        repair(cluster)
+    wrong = cluster.problems()
+    repaired = repair(cluster, wrong, cluster.say) if wrong else []
     before = invariants.baseline(cluster)
     found = Fault(cluster, row)
     yield found
@@ -148,6 +154,7 @@ def fault(request, cluster, group):
             "injected": found.injected,
             "lost": found.lost,
             "measured": found.measured,
+            "repaired": repaired,
             "problems": problems + ([] if report is None or report.passed else [str(report.longrepr)[-800:]]),
         },
         cluster.commit(),
@@ -172,23 +179,5 @@ def close(cluster, found, before) -> list[str]:
         found.measured.setdefault("whole again after healing, s", round(whole, 1))
         problems += invariants.check(cluster, before, found.touched, found.operator, found.bound)
         return problems + (invariants.check_group(cluster) if found.thoroughly else [])
-    except (Failed, OSError, RuntimeError) as error:
+    except TROUBLE as error:
         return [f"after the fault: {error}"]
-
-
-def repair(cluster) -> None:
-    """Make a cluster whole again that a failed row left broken: power, network, apply; at worst a new lab."""
-    tool = Injector(cluster)
-    for node in cluster.names:
-        tool.power_on(node)
-    tool.join_network_again()
-    try:
-        cluster.wait_healthy(60)
-    except Failed:
-        try:
-            cluster.wait_salt(cluster.names)
-            cluster.apply()
-            cluster.wait_healthy(120)
-        except Failed:
-            traceback.print_exc()
-            cluster.rebuild()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from cluster import Cluster, power
-from nodes import FOLDER, SALT_PYTHON, Failed, Job
+from nodes import FOLDER, SALT_PYTHON, TROUBLE, Failed, Job
 
 MARK = "rpiomega-faults"
 
@@ -26,7 +26,7 @@ class Injector:
             what, act = self._undo.pop()
             try:
                 act()
-            except (Failed, OSError, RuntimeError) as error:
+            except TROUBLE as error:
                 problems.append(f"{what}: {error}")
         return problems
 
@@ -45,19 +45,20 @@ class Injector:
             self.cluster.container(node).kill()
 
     def power_on(self, node: str) -> None:
-        """Give a node power; wait until it has booted."""
+        """Give a node power; wait until it has booted. One that was frozen goes on."""
+        self.thaw(node)
         if not self.cluster.is_on(node):
             power(self.cluster, node)
 
     def freeze(self, node: str) -> None:
         """Stop all processes of a node, as a board does that hangs; nothing of it answers, no connection is closed."""
         self.cluster.container(node).pause()
+        self.undo_later(f"thaw {node}", lambda: self.thaw(node))
 
-        def thaw():
-            if self.cluster.container(node).status == "paused":
-                self.cluster.container(node).unpause()
-
-        self.undo_later(f"thaw {node}", thaw)
+    def thaw(self, node: str) -> None:
+        """Let a frozen node go on."""
+        if self.cluster.container(node).status == "paused":
+            self.cluster.container(node).unpause()
 
     # -- processes -----------------------------------------------------------------------------------------
 
@@ -113,7 +114,7 @@ class Injector:
         """Cut a node off from others: `both`, `in` (it hears nothing of them) or `out` (they hear nothing of it)."""
         self.touched.add(node)  # to the swarm's leader it may be down, and its tasks are started anew
         for other in others:
-            address = self.cluster.lab.node_address(other)
+            address = self.cluster.address(other)
             if direction in ("both", "in"):
                 self.rule(node, f"INPUT -s {address} -j DROP")
             if direction in ("both", "out"):

@@ -26,7 +26,7 @@ import results  # noqa: E402
 from cluster import Cluster, failures  # noqa: E402
 from inject import Injector  # noqa: E402
 from moves import Operator  # noqa: E402
-from nodes import Failed  # noqa: E402
+from nodes import TROUBLE  # noqa: E402
 
 LOCK = "rpiomega/swarm/faults/lock"
 CONVERGE = 240
@@ -104,7 +104,7 @@ class Nemesis:
         while not self._over.wait(2):
             try:
                 self._observe()
-            except (Failed, OSError, RuntimeError, KeyError) as error:
+            except (*TROUBLE, KeyError) as error:
                 self.note("unseen", why=str(error)[:200])
 
     def _observe(self) -> None:
@@ -181,7 +181,7 @@ class Nemesis:
     def _apply(self) -> None:
         try:
             returned = self.cluster.apply(sls="swarm", bound=400)
-        except (Failed, OSError, RuntimeError) as error:
+        except TROUBLE as error:
             self.note("apply", failures={"master": [str(error)[:200]]})
             return
         self.note("apply", failures=_told(failures(returned)))
@@ -193,7 +193,7 @@ class Nemesis:
             time.sleep(max(0.0, move.at - (time.monotonic() - began)))
             try:
                 self.strike(injector, operator, move)
-            except (Failed, OSError, RuntimeError) as error:
+            except TROUBLE as error:
                 self.note("unstruck", fault=move.kind, nodes=[move.node], why=str(error)[:200])
             self.contend()
         end = max(move.at + move.seconds for move in moves)
@@ -205,7 +205,7 @@ class Nemesis:
         try:
             self._settle(operator)
             self.cluster.wait_healthy(CONVERGE)
-        except (Failed, OSError, RuntimeError) as error:
+        except TROUBLE as error:
             self.note("converged", seconds=None, problems=[str(error)[:600]])
             return None
         seconds = round(time.monotonic() - began, 1)
