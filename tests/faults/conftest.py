@@ -1,7 +1,8 @@
 """Faults of a whole cluster, on one lab. `make faults` runs them; their own files say what each row does.
 
-A test is named after its row of faults.yaml (test_f21_...). What has passed is not run again: results are kept in
-.lab/faults/results.json. Environment: RPIOMEGA_FAULTS_ONLY=F21,G01 runs these in any case, RPIOMEGA_FAULTS_FRESH=1 all.
+A test is named after its row of faults.yaml (test_f21_...). What has passed with the product's files as they are is not
+run again: results are kept in .lab/faults-results/results.json. Environment: RPIOMEGA_FAULTS_ONLY=F21,G01 runs these in
+any case, RPIOMEGA_FAULTS_FRESH=1 all.
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ def pytest_collection_modifyitems(config, items):
     if os.environ.get("RPIOMEGA_FAULTS_FRESH"):
         results.forget()
     results.prune({item.name for item in rows})
-    done = {key for key, entry in results.load().items() if entry["outcome"] == results.PASSED}
+    done, old = results.standing(results.load())
+    for item in rows:
+        if not only and item.name in old:
+            again = f"{item.name} passed at {old[item.name]}; the product's files changed since, so it runs again"
+            config.stash[SHOWN].say(again)
 
     def wanted(item):
         if item not in rows:

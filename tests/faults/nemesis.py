@@ -1,8 +1,8 @@
 """A random mix of faults on the lab's cluster: `python -m tests.faults.nemesis --seed 7 --minutes 30`.
 
 The same seed gives the same schedule (`--show` prints it). What is invoked and what is observed goes, as JSON lines, to
-.lab/<lab>/nemesis-<seed>.jsonl; the checker (history.py) reads it after every episode and at the end. An episode is one
-to three faults at overlapping times, then healing, then a bound within which the cluster has to be whole again.
+.lab/<lab>-results/nemesis-<seed>.jsonl; the checker (history.py) reads it after each episode and at the end. An episode
+is one to three faults at overlapping times, then healing, then a bound within which the cluster has to be whole again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Nemesis:
 
     def __init__(self, cluster: Cluster, seed: int) -> None:
         self.cluster, self.seed = cluster, seed
-        self.path = results.path().with_name(f"nemesis-{seed}.jsonl")
+        self.path = results.folder() / f"nemesis-{seed}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.unlink(missing_ok=True)
         self.entries: list[dict] = []
         self._guard, self._over = threading.Lock(), threading.Event()
