@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import entries
+import health
 import results
 import yaml
 from nodes import FOLDER, SALT_PYTHON, Failed, Nodes
@@ -208,38 +209,9 @@ class Cluster(Nodes):
                 return answer
         return {}
 
-    def problems(self) -> list[str]:
-        """What keeps the cluster from being whole; empty if nothing does."""
-        off = [name for name in self.names if not self.is_on(name)]
-        if off:
-            return [f"no power: {', '.join(off)}"]
-        facts = self.look()
-        found = [f"{n}: swarm {f['state'] or f['error']}" for n, f in facts.items() if f["state"] != "active"]
-        found += [f"{n}: sees {f['alive']} in Consul" for n, f in facts.items() if f["alive"] != sorted(self.names)]
-        found += [f"{n}: Consul has no leader" for n, f in facts.items() if not f["leader"]]
-        found += [f"{n}: no manager" for n in self.managers if not facts[n]["control"]]
-        found += [f"{n}: a manager" for n in self.workers if facts[n]["control"]]
-        if found:
-            return found
-        return self._seats() + self._voters()
-
-    def _seats(self) -> list[str]:
-        try:
-            seen = self.nodes_seen()
-        except Failed as error:
-            return [str(error)]
-        ready = sorted(node["name"] for node in seen if node["state"] == "ready")
-        found = [] if ready == sorted(self.names) else [f"ready in the swarm: {ready}"]
-        seats = entries.seats(seen)
-        if seats != sorted((name, True) for name in self.managers):
-            found.append(f"managers reachable: {seats}")
-        return found
-
-    def _voters(self) -> list[str]:
-        path = "/v1/operator/raft/configuration"
-        status, answer = self.ask(self.master, ["consul", "GET", path, None, "management"])[0]
-        voters = sorted(s["Node"] for s in answer["Servers"] if s["Voter"]) if status == 200 else answer
-        return [] if voters == sorted(self.managers) else [f"Consul's voters: {voters}"]
+    def problems(self, but=()) -> list[str]:
+        """What keeps the cluster from being whole; empty if nothing does. `but`: see health.py."""
+        return health.problems(self, but)
 
     def wait(self, what: str, bound: float, look):
         """Poll `look()` until it is true; Failed after `bound` seconds with what was seen last."""

@@ -45,9 +45,17 @@ KINDS = {
     "leave": 2,
     "role": 2,
     "snapshot": 1,
+    "node rm": 1,
+    "demote": 1,
+    "rename": 1,
+    "rotate": 1,
+    "swap": 1,
 }
-# These have one place: the node with the master, or the worker.
-FIRST, LAST = ("master", "snapshot"), ("leave", "role")
+# These have one place: the node with the master, the worker, or a manager.
+FIRST, LAST, SEATED = ("master", "snapshot"), ("leave", "role", "node rm", "rename", "swap"), ("demote",)
+# What an operator does (moves.py), and those of it after which an apply is started beside the other faults.
+BY_HAND = ("leave", "role", "snapshot", "node rm", "demote", "rename", "rotate", "swap")
+APPLIED = ("apply", "leave", "role", "node rm", "demote", "swap")
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ def schedule(seed: int, names: list[str]):
         moves = []
         for _ in range(dice.randint(1, 3)):
             kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
-            node = names[0] if kind in FIRST else names[-1] if kind in LAST else dice.choice(names)
+            node = names[0] if kind in FIRST else names[-1] if kind in LAST else ""
+            node = node or dice.choice(names[:-1] if kind in SEATED else names)
             rest = [name for name in names if name != node]
             others = tuple(sorted(dice.sample(rest, dice.randint(1, len(rest)))))
             at, seconds = round(dice.uniform(0, 15), 1), round(dice.uniform(5, 40), 1)
@@ -88,6 +97,7 @@ class Nemesis:
         self.entries: list[dict] = []
         self._guard, self._over = threading.Lock(), threading.Event()
         self._applies: list[threading.Thread] = []
+        self._forced: set[str] = set()  # NodeIDs whose entries an operator removed
         self._holders: dict[str, list] = {name: [] for name in cluster.managers}
 
     def note(self, kind: str, **more) -> None:
@@ -153,6 +163,7 @@ class Nemesis:
         if self.cluster.container(node).status != "running" and move.kind != "power":
             return
         nodes = [node, *move.others] if move.kind == "partition" else [node]
+        nodes += [self.cluster.managers[-1]] if move.kind == "swap" else []
         self.note("invoke", fault=move.kind, nodes=nodes, direction=move.direction, seconds=move.seconds)
         if move.kind == "power":
             if self.cluster.is_on(node):
@@ -173,9 +184,9 @@ class Nemesis:
             self.cluster.run(node, "systemctl kill -s KILL salt-minion; systemctl restart --no-block salt-minion", 60)
         elif move.kind == "master":
             injector.stop_unit(node, "salt-master")
-        elif move.kind in ("leave", "role", "snapshot"):
-            getattr(operator, move.kind)()
-        if move.kind in ("apply", "leave", "role"):
+        elif move.kind in BY_HAND:
+            getattr(operator, move.kind.replace(" ", "_"))(node)
+        if move.kind in APPLIED:
             self._applies.append(threading.Thread(target=self._apply, daemon=True))
             self._applies[-1].start()
 
@@ -214,11 +225,12 @@ class Nemesis:
         return seconds
 
     def _settle(self, operator: Operator) -> None:
-        """Mend what the operator has moved, once no apply is under way that a second one would be refused for."""
+        """Put right what the operator has moved, once no apply is under way that a second one would be refused for."""
         for thread in self._applies:
             thread.join(450)
         self._applies.clear()
-        wrong = operator.settle()
+        self._forced |= operator.forced
+        wrong = operator.settle(self.note)
         if wrong is not None:
             self.note("apply", failures=wrong, healed=True)
 
@@ -240,7 +252,9 @@ class Nemesis:
         self._over.set()
         watcher.join(60)
         if not found:
-            found = invariants.one_cluster(self.cluster, before) + invariants.nothing_forced(self.cluster, before)
+            found = invariants.one_cluster(self.cluster, before)
+            forced = invariants.nothing_forced(self.cluster, before)
+            found += [text for text in forced if not any(f"/nodes/{one}?" in text for one in self._forced)]
             found += invariants.seats(self.cluster) + leaks.on_disks(self.cluster, self.cluster.workers, False)
             found += invariants.nothing_left_to_do(self.cluster)
         good = [seconds for seconds in taken if seconds is not None]
