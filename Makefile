@@ -12,7 +12,7 @@ NODES ?=
 RELEASE ?=
 # Files side by side, the longest first: most tests wait for real daemons, so three workers fit on two cores.
 # Of the faults, which need a cluster of their own, only what checks them.
-checkers = $(patsubst %,tests/faults/test_%.py,comments delay entries health history moves results search shown table)
+checkers = $(patsubst %,tests/faults/test_%.py,comments delay entries health history moves results search setups shown table)
 TESTS ?= tests/lab $(wildcard tests/modules/test_swarm_*.py) tests/modules tests/unit $(checkers)
 WORKERS ?= 3
 SALT ?= 3007

@@ -23,6 +23,10 @@ class Failed(AssertionError):
     """A command on a node failed; the text has node, command and cause."""
 
 
+class Unsupported(Failed):
+    """This kernel cannot do what a fault needs."""
+
+
 # What a look at a node, or an act on it, can end with.
 TROUBLE = (Failed, OSError, RuntimeError, engine.LabError)
 
