@@ -275,6 +275,7 @@ class Nemesis:
                 "lock": {"held": locks.count("held"), "writes": locks.count("written")},
                 "problems": found,
             },
+            self.cluster.commit(),
         )
 
 

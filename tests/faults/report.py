@@ -56,18 +56,19 @@ def _middle(entry: dict, row: dict, marks: dict[str, str]) -> str:
     return f"{what} | {entry['outcome']}{commit} | {seconds}({entry['bound']}) | {entry['lost']}"
 
 
-def others(known: dict[str, dict]) -> list[str]:
-    """One line per check after a run of rows, and per nemesis."""
-    found = []
+def others(known: dict[str, dict], differ=results.changed) -> list[str]:
+    """One line per check after a run of rows, and per nemesis. `differ` as for `lines`."""
+    found, marks = [], of_others(known, differ)
     for key, entry in known.items():
+        outcome = f"{entry['outcome']}{marks.get(entry['commit'], '')}"
         problems = f": {'; '.join(entry['problems'])[:400]}" if entry.get("problems") else ""
         if key.startswith("after "):
-            found.append(f"- {key}: {GROUP}: {entry['outcome']}, in {entry['took']} s{problems}")
+            found.append(f"- {key}: {GROUP}: {outcome}, in {entry['took']} s{problems}")
         elif key.startswith("nemesis"):
             whole, lock = entry["whole again, s"], entry["lock"]
             struck = ", ".join(f"{count} {kind}" for kind, count in entry["struck"].items())
             found.append(
-                f"- {key}, {entry['minutes']:g} minutes: {entry['outcome']}; {entry['episodes']} episodes ({struck}), "
+                f"- {key}, {entry['minutes']:g} minutes: {outcome}; {entry['episodes']} episodes ({struck}), "
                 f"whole again after {whole['worst']:g} s at worst; the lock held {lock['held']} times, "
                 f"{lock['writes']} writes under it{problems}"
             )

@@ -151,3 +151,6 @@ def test_the_report_says_which_rows_passed_with_another_product(kept, monkeypatc
     assert "passed at 2222222 |" in second
     assert "passed |" in third
     assert "than that commit's: F21." in report.summary(known, differ)
+    known["after F21"] = {"outcome": results.PASSED, "took": 9, "commit": "1111111", "at": at["1111111"]}
+    (line,) = report.others(known, differ)
+    assert "passed at 1111111, product changed since" in line
