@@ -24,6 +24,7 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "docker_engine: this system has no apt")
 
 
+@files.told
 def installed(name, packages, conflicting, version="", allow_downgrade=False):
     """Have Docker's packages of one source, and none of the other's.
 
@@ -81,6 +82,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False):
     return {**ret, "comment": "Docker's packages are as the site wants them"}
 
 
+@files.told
 def configured(
     name,
     settings=None,
