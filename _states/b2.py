@@ -225,6 +225,7 @@ def bucket_absent(name, purge=False):
     return {**ret, "comment": f"bucket {name} deleted{f' with {deleted} file versions' if purge else ''}"}
 
 
+@core_files.told
 def application_key_present(
     name, capabilities, secret_file, bucket=None, name_prefix=None, all_buckets=False, replace=False
 ):
@@ -304,6 +305,7 @@ def _cannot_keep(subject, stale, wanted, secret_file):
     return f"{subject}: {ids} {cause}, and B2 changes no key; say `replace: true` to make a new one and revoke {ids}"
 
 
+@core_files.told
 def application_key_absent(name, secret_file=None):
     """Have no application key of this name: whoever uses one is locked out.
 

@@ -87,9 +87,10 @@ def _servers_have(wanted):
 def configured(name, image, marker, raft_multiplier=5):
     """Have the agent's configuration folder as the site and this node's secrets say.
 
-    A server that shall be a client by the site file is left alone, with the reason, unless the pillar of this call
-    says ``consul_retire: <its name>``: then it leaves Consul's servers in good order. So is a node of another cluster
-    than the secrets', and no cluster is started where another node has one (``_utils/omega/consul/start.py``).
+    A server that shall be a client by the site file is left alone, with the commands to run, unless the pillar of this
+    call says ``consul_retire: <its name>``: then it leaves Consul's servers in good order. A node of another cluster
+    than the secrets' is left alone, too, and no cluster is started where another node has one
+    (``_utils/omega/consul/start.py``).
 
     :param name: path of the folder on the node, mode 0700, files 0600
     :param image: the agent's container image; its version decides the syntax
@@ -135,7 +136,8 @@ def configured(name, image, marker, raft_multiplier=5):
     shrinks = not config["server"] and consul_retire.is_server(_text(name))
     if shrinks:
         try:
-            problem = consul_retire.refusal(_client(), node, __pillar__.get(consul_retire.FLAG))
+            flag, patience = __pillar__.get(consul_retire.FLAG), 0 if __opts__["test"] else consul_retire.PATIENCE
+            problem = consul_retire.refusal(_client(), site, node, flag, patience)
         except consul_client.ConsulError as error:
             problem = str(error)
         if problem:
@@ -146,9 +148,11 @@ def configured(name, image, marker, raft_multiplier=5):
     )
     if __opts__["test"]:
         __context__[STALE] = bool(stale)
-        return {**ret, "result": None, "comment": f"{name}: would {said}"}
+        leaves = f"{node} would leave Consul's servers and become a client; " if shrinks else ""
+        return {**ret, "result": None, "comment": f"{name}: {leaves}would {said}"}
 
     def write():
+        before = {file: core_files.read(os.path.join(name, file)) for file in (*stale, *retired)}
         for folder in sorted({os.path.dirname(os.path.join(name, file)) for file in wanted}):
             os.makedirs(folder, mode=0o700, exist_ok=True)
             os.chmod(folder, 0o700)
@@ -156,13 +160,20 @@ def configured(name, image, marker, raft_multiplier=5):
             core_files.write(os.path.join(name, file), wanted[file], 0o600)
         for file in retired:
             core_files.remove(os.path.join(name, file))
+        return before
+
+    def restore(before):
+        for file, text in before.items():
+            if text is not None:
+                core_files.write(os.path.join(name, file), text, 0o600)
 
     if shrinks and __pillar__.get(consul_retire.FLAG) == node:
         try:
-            consul_retire.retire(_client(), node, write)
+            following = consul_retire.retire(_client(), site, node, write, restore)
         except consul_client.ConsulError as error:
-            return {**ret, "result": False, "changes": {}, "comment": str(error)}
-        return {**ret, "comment": f"{name}: {node} has left Consul's servers and is a client now"}
+            return {**ret, "result": False, "changes": {}, "comment": f"{name}: {error}"}
+        text = f"{name}: {node} has left Consul's servers and is a client now"
+        return {**ret, "comment": f"{text}; next, {following}" if following else text}
     write()
     return {**ret, "comment": f"{name}: did {said}"}
 

@@ -24,6 +24,7 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "docker_engine: this system has no apt")
 
 
+@files.told
 def installed(name, packages, conflicting, version="", allow_downgrade=False, runtime=()):
     """Have Docker's packages of one source, and none of the other's.
 

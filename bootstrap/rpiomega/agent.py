@@ -21,6 +21,7 @@ from rpiomega.ssh import Remote, SshError, classify
 NO_SUDO, NO_PYTHON, NO_SPACE = 91, 92, 93
 # sudo passes no environment on.
 _QUIET = ["$become", "env", *(f"{name}={value}" for name, value in apt_rules.ENVIRONMENT.items())]
+# /dev/shm is in memory: a card that is full or read-only can still be examined.
 LAUNCHER = """
 umask 077
 if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; sudo -n true || exit {NO_SUDO}; fi
@@ -31,7 +32,7 @@ if ! command -v python3 >/dev/null; then
   apt="APT"
   {{ $apt install python3 || {{ $apt update && $apt install python3; }}; }} </dev/null >&2 || exit {NO_PYTHON}
 fi
-folder=$(mktemp -d /tmp/rpiomega.XXXXXX) || exit {NO_SPACE}
+folder=$(mktemp -d /dev/shm/rpiomega.XXXXXX 2>/dev/null || mktemp -d /tmp/rpiomega.XXXXXX) || exit {NO_SPACE}
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 129' HUP INT TERM
 head -c {size} >"$folder/node.pyz" || exit {NO_SPACE}
@@ -127,7 +128,7 @@ def _launch_error(code: int, stderr: str, remote: Remote) -> SshError:
         return SshError("python", f"there is no python3 on the board, and none could be installed ({last})", cure)
     if code == NO_SPACE:
         cure = "look for card errors with `dmesg`" if "Read-only" in last else "free some space (`df -h`)"
-        return SshError("space", f"nothing can be written to /tmp ({last})", cure)
+        return SshError("space", f"nothing can be written to /dev/shm or /tmp ({last})", cure)
     if code == 255:
         return classify(stderr, remote.at, remote.pool.settings)
     return SshError("other", f"the board's part ended with exit code {code} ({last})", "see this node's log")

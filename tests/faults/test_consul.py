@@ -142,3 +142,40 @@ def test_f16_a_revoked_token_is_told_as_a_matter_of_permission(fault, cluster):
     assert "token" in result["comment"] or "permission" in result["comment"].lower(), result["comment"]
     assert not any(words in result["comment"] for words in ("no swarm", "lock", "waiting for bootstrap"))
     assert fault.seconds < fault.bound
+
+
+PRINTED = re.compile(r"`sudo salt ('\*'|[\w-]+) state\.apply(?: pillar='\{consul_retire: ([\w-]+)\}')?`")
+
+
+def swap(cluster, manager, worker):
+    """Swap two nodes' roles in the site file, apply to all, and run what the states print; return those commands."""
+
+    def edit(site):
+        site["nodes"][manager]["roles"], site["nodes"][worker]["roles"] = ["worker"], ["manager"]
+
+    cluster.change_site(edit)
+    first = cluster.apply()
+    config = next(one for key, one in first[manager].items() if key.startswith("consul_agent_|-consul.config_|-"))
+    assert config["result"] is False, config
+    commands = PRINTED.findall(config["comment"])
+    assert [target for target, retired in commands if retired] == [manager], config["comment"]
+    for target, retired in commands:
+        nodes = [] if target == "'*'" else [target]
+        cluster.must_apply(*nodes, pillar={"consul_retire": retired} if retired else None)
+    return commands
+
+
+def test_g02_a_manager_and_a_worker_swap_their_roles(fault, cluster):
+    """And back, for the rows that come later. `Cluster.problems` compares voters and managers with the site file."""
+    former, successor = cluster.managers[-1], cluster.workers[0]
+
+    def back():
+        if former in cluster.workers:
+            swap(cluster, successor, former)
+
+    fault.undo_later("roles in the site file", back)
+    fault.begins(f"{former} becomes worker and {successor} manager in one edit of the site file")
+    commands = swap(cluster, former, successor)
+    fault.recovers("Consul's voters and the swarm's managers to be the site file's", lambda: not cluster.problems())
+    fault.measured["commands printed"] = len(commands)
+    assert successor in cluster.managers and former in cluster.workers

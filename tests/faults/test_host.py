@@ -1,5 +1,6 @@
 """Faults of the nodes themselves: engine restarted, power of all lost."""
 
+import json
 import random
 import threading
 import time
@@ -147,3 +148,27 @@ def test_f44_no_memory_cgroup_or_no_vxlan(fault, cluster):
     said = " ".join([result["comment"], *result.get("warnings", [])])
     assert "cgroup_enable=memory cgroup_memory=1" in said and "reboot" in said, said
     fault.measured["no memory cgroup"] = "joined, with a warning that names the flags and the reboot"
+
+
+def test_g12_a_card_becomes_read_only(fault, cluster):
+    """A bind stands in for the card: the kernel remounts no file system read-only on which files are open to write."""
+    node, file = cluster.workers[0], "/etc/rpiomega/consul/consul.json"
+    fault.undo_later(f"mode of {file}", lambda: cluster.run(node, f"chmod 600 {file}"))
+    cluster.run(node, f"chmod 640 {file}")  # something that the state has to write
+    fault.undo_later("/etc", lambda: cluster.run(node, "! mountpoint -q /etc || umount -l /etc"))
+    cluster.run(node, "mount --rbind /etc /etc && mount -o remount,bind,ro /etc")
+    fault.begins(f"/etc of {node} mounted read-only")
+
+    def named():
+        found = json.loads(cluster.rpiomega("status", "--json", check=False).stdout)["findings"]
+        return [one for one in found if (one["node"], one["check"]) == (node, "read-only")]
+
+    finding = fault.recovers("status to name it", named)[0]
+    assert finding["severity"] == "error" and "/etc is read-only" in finding["what"] and "dmesg" in finding["cure"]
+    failed = cluster.apply(node, sls="consul")[node]
+    config = next(one for key, one in failed.items() if key.startswith("consul_agent_|-consul.config_|-"))
+    assert config["result"] is False
+    assert "Read-only file system" in config["comment"] and "`dmesg`" in config["comment"], config["comment"]
+    cluster.run(node, "umount -l /etc")
+    cluster.must_apply(node, sls="consul")
+    assert not named()

@@ -1,4 +1,4 @@
-"""A card that has turned read-only, as a worn one does: states fail in one line that names the file."""
+"""A card that has become read-only, as a worn one does: states fail in one line, `status` and doctor name it."""
 
 import inspect
 import os
@@ -6,6 +6,9 @@ import subprocess
 
 import pytest
 from omega.core import apt_sources, pki
+from rpiomega.doctor import system
+from rpiomega.node.board import Board
+from rpiomega.node.doctor import storage
 
 SITE = {"cluster": "omega", "nodes": {"pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]}}}
 
@@ -42,6 +45,7 @@ def call(states):
 def failed(answer, path):
     assert (answer["result"], answer["changes"]) == (False, {}), answer
     assert answer["comment"].startswith(f"{answer['name']}: Read-only file system {path}")
+    assert "the kernel makes a failing card read-only" in answer["comment"]
     assert "see `df` and `dmesg` on this node" in answer["comment"]
     assert "\n" not in answer["comment"]
 
@@ -53,3 +57,54 @@ def test_states_that_write_fail_in_one_line(call, card, monkeypatch):
     answer = call("apt_repository.absent", "vendor", KEYRINGS=str(card))
     failed(answer, card / "vendor.sources")
     failed(call("consul_resolver.absent", str(card / "vendor.asc")), card / "vendor.asc")
+
+
+def named(board, **arguments):
+    """{(check, severity): what} of a board's file systems, as `status` and doctor judge them."""
+    found = storage.read(board, arguments)["file_systems"]
+    return {(one.check, one.severity): one.what for one in system.file_systems("pi1", found)}
+
+
+@pytest.fixture
+def board(tmp_path):
+    """A board with a file system of its own, mounted twice at /var/lib/docker; mounts(*arguments) mounts more there."""
+    if os.geteuid():
+        pytest.skip("root is needed for a file system of its own")
+    root, done = tmp_path / "board", []
+
+    def mounts(folder, *arguments):
+        path = root / folder
+        path.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", *arguments, path], check=True)
+        done.append(path)
+        return path
+
+    mounts("", "-t", "tmpfs", "-o", "size=3g,nr_inodes=1000", "tmpfs")
+    yield Board(str(root)), mounts
+    for path in reversed(done):
+        subprocess.run(["umount", path], check=True)
+
+
+def test_g12_a_read_only_root_is_an_error_with_its_cure(board):
+    board, mounts = board
+    assert named(board) == {}
+    subprocess.run(["mount", "-o", "remount,ro", board.path("/")], check=True)
+    assert named(board) == {("read-only", "error"): "/ is read-only"}
+
+
+@pytest.mark.parametrize("folder", ["/etc", "/boot/firmware", "/var/lib/docker", "/mnt/disk/docker"])
+def test_g12_a_folder_that_is_read_only_by_itself_is_named(board, folder):
+    board, mounts = board
+    path = mounts(folder.lstrip("/"), "--bind", board.path("/"))
+    subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
+    said = named(board, folders=["/mnt/disk/docker"])
+    assert said[("read-only", "error")] == f"{folder} is read-only"
+
+
+def test_g12_no_space_and_no_inodes_are_errors_as_well(board):
+    board, mounts = board
+    for count in range(990):
+        open(os.path.join(board.path("/"), str(count)), "w").close()
+    assert "of the inodes of / are free" in named(board)[("inodes", "error")]
+    mounts("var/lib/docker", "-t", "tmpfs", "-o", "size=20m", "tmpfs")
+    assert "free on /var/lib/docker" in named(board)[("space", "error")]

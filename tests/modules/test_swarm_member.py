@@ -446,6 +446,35 @@ def test_a_role_changed_in_the_site_is_carried_out_both_ways(formed):
     until(lambda: formed.roles_now("pi1") == ROLES, 30, "every node in its role")
 
 
+@pytest.mark.parametrize(
+    ("before", "changed"),
+    [
+        ("mmmw", {"pi3": "worker", "pi4": "manager"}),
+        ("mmmw", {"pi2": "worker", "pi3": "worker"}),
+        ("mwww", {"pi1": "worker", "pi2": "manager"}),
+    ],
+    ids=["swap one of three", "3 managers to 1", "swap the only manager"],
+)
+def test_g02_roles_changed_in_one_edit_are_carried_out_by_one_apply_to_all(site, before, changed):
+    for name, letter in zip(ROLES, before):
+        site.set_role(name, {"m": "manager", "w": "worker"}[letter])
+    site.form()
+    ids = {node.hostname: node.id for node in Engine(site.dockerds["pi1"].base_url).nodes()}
+    for name, role in changed.items():
+        site.set_role(name, role)
+    wanted = {name: entry["roles"][0] for name, entry in site.pillar["rpiomega"]["nodes"].items()}
+    down = [name for name, role in changed.items() if role == "worker"]
+    ahead = site.apply(*down, test=True)
+    assert {name: ret["changes"]["role"]["new"] for name, ret in ahead.items()} == dict.fromkeys(down, "worker"), ahead
+    results = site.apply()
+    assert [result["result"] for result in results.values()] == [True] * 4, comments(results)
+    manager = next(name for name, role in wanted.items() if role == "manager")
+    until(lambda: site.roles_now(manager) == wanted, 60, "every node in its role")
+    assert {node.hostname: node.id for node in Engine(site.dockerds[manager].base_url).nodes()} == ids
+    again = site.apply()
+    assert [(ret["result"], ret["changes"]) for ret in again.values()] == [(True, {})] * 4, comments(again)
+
+
 def test_f30_a_demotion_that_costs_the_quorum_is_refused_before_the_call(formed):
     formed.dockerds["pi2"].stop(signal.SIGKILL)
     seen = Engine(formed.dockerds["pi1"].base_url)

@@ -195,10 +195,37 @@ CASES = {
         "demote",
         "pi4",
     ),
-    "the site made it a worker, but it is the last manager": (
+    "the site made the last manager a worker, and its successors may still join": (
         member("pi4", "worker", True, nodes=(swarm_node("pi4", "manager"), swarm_node("pi1"))),
+        "await_successor",
+        "waiting to promote pi1, pi2, pi3 before pi4 steps down",
+    ),
+    "the site made the last manager a worker, and a successor has joined": (
+        member(
+            "pi4",
+            "worker",
+            True,
+            nodes=(swarm_node("pi4", "manager"), swarm_node("pi1")),
+            published={"pi1": said("pi1", "worker")},
+        ),
+        "promote",
+        "promote pi1, before pi4 steps down",
+    ),
+    "the site made it a worker, but it is the last manager and no successor came": (
+        member("pi4", "worker", True, nodes=(swarm_node("pi4", "manager"), swarm_node("pi1")), unsucceeded=True),
         "refuse",
-        "last manager",
+        "last manager: promote another node first, or end the swarm by hand; pi1, pi2, pi3 shall be a manager: `sudo ",
+    ),
+    "the site made it a worker while another joins as a manager": (
+        member(
+            "pi4",
+            "worker",
+            True,
+            nodes=(swarm_node("pi4", "manager"), *THREE),
+            published={**{name: said(name, "manager") for name in MANAGERS[:2]}, "pi3": said("pi3", "", present=True)},
+        ),
+        "await_successor",
+        "pi3",
     ),
     "the site made it a worker, but the others are down": (
         member(

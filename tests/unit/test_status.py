@@ -67,6 +67,35 @@ def look(site, facts, unreached=None):
     return seen, {(found.node, found.check): found for found in judge.judge(seen)}
 
 
+FINE = {"free_mb": 20000, "total_mb": 30000, "inodes": 90, "read_only": False}
+
+
+@pytest.mark.parametrize(
+    ("path", "state", "check", "cure"),
+    [
+        ("/", {"read_only": True}, "read-only", "replace the card"),
+        ("/boot/firmware", {"read_only": True}, "read-only", "fsck.vfat -a $(findmnt -nso SOURCE /boot/firmware)"),
+        ("/mnt/disk/docker", {"read_only": True}, "read-only", "dmesg"),
+        ("/", {"free_mb": 10}, "space", "apt-get clean"),
+        ("/var/lib/docker", {"inodes": 0}, "inodes", "du --inodes -xd3 /var/lib/docker"),
+    ],
+)
+def test_g12_what_stops_a_card_is_named_with_its_cure(site, facts, path, state, check, cure):
+    for fact in facts.values():
+        fact["file_systems"] = {"/": dict(FINE)}
+    facts["a"]["file_systems"][path] = {**FINE, **state}
+    _, found = look(site, facts)
+    assert list(found) == [("a", check)]
+    assert found["a", check].severity == "error"
+    assert path in found["a", check].what
+    assert cure in found["a", check].cure
+
+
+def test_g12_what_only_warns_is_left_to_doctor(site, facts):
+    facts["a"]["file_systems"] = {"/": {**FINE, "free_mb": 1500}}
+    assert look(site, facts)[1] == {}
+
+
 def lose(facts, *names):
     """Take nodes away, as the others see it; return why they say nothing."""
     for name in names:

@@ -23,8 +23,11 @@ def departed(site, names):
     return sorted(nodes - set(site_nodes.nodes(site)))
 
 
-def rules(site, name):
+def rules(site, name, peer=False):
     """Return the ACL rules (HCL) of node ``name``.
+
+    :param peer: whether the node is a Raft peer now. Until it has left it keeps a server's rights, whatever the site
+        file says: with them it sees its peers and takes its turn
 
     Every node registers itself and its checks, holds sessions of its own, reads the cluster's keys and writes the
     one key that describes it. Only managers write the election's keys, only Consul's servers the key by which they
@@ -47,7 +50,7 @@ def rules(site, name):
     ]
     if name not in site_nodes.nodes(site):
         lines.append(f'key "{WORKER_TOKEN}" {{ policy = "deny" }}')
-    manager, server = "manager" in site_nodes.roles(site, name), name in site_nodes.consul_servers(site)
+    manager, server = "manager" in site_nodes.roles(site, name), peer or name in site_nodes.consul_servers(site)
     if manager:
         lines.append(f'key_prefix "{SWARM}" {{ policy = "write" }}')
     if server:

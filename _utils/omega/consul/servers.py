@@ -40,18 +40,31 @@ def read(client):
 
     :raises omega.consul.client.ConsulError: "no_leader" without a quorum
     """
-    raft = client.request("get", "/v1/operator/raft/configuration", what="reading the Raft peers")[1]
+    raft = _raft(client)
     # 429 says "not all are healthy" and carries the same body.
     path, what = "/v1/operator/autopilot/health", "reading the health of the servers"
     health = client.request("get", path, what=what, accept=(200, 429))[1]
     known = {server["ID"]: server for server in health.get("Servers") or []}
     found = []
-    for peer in raft["Servers"]:
+    for peer in raft:
         seen = known.get(peer["ID"], {})
         name = seen.get("Name") or peer["Node"]
         healthy, index = bool(seen.get("Healthy")), seen.get("LastIndex", 0)
         found.append(Server(name, peer["Address"], peer["Voter"], peer["Leader"], healthy, index))
     return found
+
+
+def peers(client):
+    """
+    Return the set of the names of the Raft peers; needs `operator` read. A peer that gossip has forgotten has no name
+    (agent/consul/operator_raft_endpoint.go) and is not in it.
+    """
+    return {peer["Node"] for peer in _raft(client)}
+
+
+def _raft(client):
+    path, what = "/v1/operator/raft/configuration", "reading the Raft peers"
+    return client.request("get", path, what=what)[1]["Servers"]
 
 
 def quorum(voters):

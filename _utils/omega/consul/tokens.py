@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from omega.consul import acl, policies
+from omega.consul import acl, policies, servers
 from omega.site import nodes as site_nodes
 
 # Consul's own (agent/structs/acl.go): it stands for every request without a token, and cannot be deleted.
@@ -24,17 +24,19 @@ def accessor(site, node):
 def tokens(client, site, secrets, test=False):
     """Bring the policies and tokens of all nodes, and of those without a token, to what they should be.
 
-    A node that was taken out of the site keeps its token, with less rights (``omega.consul.policies.rules``).
+    A node that was taken out of the site keeps its token, with less rights (``omega.consul.policies.rules``). A node
+    that is a Raft peer keeps the rights of a server until it has left.
 
     :param client: with the management token
     :param secrets: ``{node: SecretID}``
     :param test: only say what would change
     :return: ``{node: [what changed]}``, without the nodes for which nothing did
     """
-    changes = {node: node_token(client, site, node, secrets[node], test) for node in site_nodes.nodes(site)}
+    peers = servers.peers(client)
+    changes = {node: _node_token(client, site, node, secrets[node], peers, test) for node in site_nodes.nodes(site)}
     act_policy, act_token = _acts(test)
     for node in policies.departed(site, [policy["Name"] for policy in acl.list_policies(client)]):
-        changed = act_policy(client, policies.policy_name(node), policies.rules(site, node))
+        changed = act_policy(client, policies.policy_name(node), policies.rules(site, node, node in peers))
         changes[node] = ["policy"] if changed else []
     for node, service in _former_services(client, changes):
         changes[node].append(f"service {service}")
@@ -63,9 +65,13 @@ def _former_services(client, nodes):
 
 def node_token(client, site, node, secret, test=False):
     """Bring one node's policy and token to what they should be; return the list of what changed."""
+    return _node_token(client, site, node, secret, servers.peers(client), test)
+
+
+def _node_token(client, site, node, secret, peers, test):
     act_policy, act_token = _acts(test)
     name = policies.policy_name(node)
-    policy = act_policy(client, name, policies.rules(site, node))
+    policy = act_policy(client, name, policies.rules(site, node, node in peers))
     token = act_token(client, secret, accessor(site, node), f"rpiomega node {node}", [name])
     return [what for what, changed in (("policy", policy), ("token", token)) if changed]
 

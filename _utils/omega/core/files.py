@@ -1,6 +1,7 @@
 """Whole-file writes: a reader sees the old text or the new one, never half of it."""
 
 import contextlib
+import errno
 import functools
 import os
 import tempfile
@@ -71,7 +72,17 @@ def told(state):
             if error.errno is None:  # no call of the system's
                 raise
             where = f" {error.filename}" if error.filename else ""
-            comment = f"{name}: {error.strerror}{where}; see `df` and `dmesg` on this node, then apply again"
+            problem = f"{name}: {error.strerror}{where}{_why(error)}"
+            comment = f"{problem}; see `df` and `dmesg` on this node, then apply again"
             return {"name": name, "result": False, "changes": {}, "comment": comment}
 
     return wrapper
+
+
+def _why(error):
+    """What an error of the system means for the owner of the card, as a clause; "" if nothing is known."""
+    if error.errno == errno.EROFS:
+        return " (the kernel makes a failing card read-only: replace it if `dmesg` has errors of it)"
+    if error.errno == errno.ENOSPC:
+        return " (or no inode is free: `df -i`)"
+    return ""

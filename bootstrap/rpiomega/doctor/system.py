@@ -160,27 +160,35 @@ def clock(node: str, facts: dict) -> Iterator[Finding]:
 
 def storage(node: str, facts: dict) -> Iterator[Finding]:
     """Enough room, writable, and quick enough."""
-    for path, found in facts["storage"]["file_systems"].items():
-        if found["read_only"]:
-            yield Finding(
-                node,
-                "read-only",
-                "error",
-                f"{path} is read-only",
-                "nothing can be installed; the kernel does this when a card fails",
-                "sudo dmesg | grep -iE 'mmc|ext4'   - then check or replace the card",
-            )
-        yield from _space(node, path, found)
-        if found["inodes"] is not None and found["inodes"] < 5:
+    yield from file_systems(node, facts["storage"]["file_systems"])
+    yield from _latency(node, facts["latency"])
+
+
+def file_systems(node: str, found: dict) -> Iterator[Finding]:
+    """Yield each file system that is read-only, full or without inodes."""
+    for path, state in found.items():
+        if state["read_only"]:
+            yield _read_only(node, path)
+        yield from _space(node, path, state)
+        if state["inodes"] is not None and state["inodes"] < 5:
             yield Finding(
                 node,
                 "inodes",
                 "error",
-                f"{found['inodes']} % of the inodes of {path} are free",
+                f"{state['inodes']} % of the inodes of {path} are free",
                 "no new file can be made although there is space",
-                "sudo du --inodes -xd3 / | sort -n | tail",
+                f"on {node}: sudo du --inodes -xd3 {path} | sort -n | tail",
             )
-    yield from _latency(node, facts["latency"])
+
+
+def _read_only(node: str, path: str) -> Finding:
+    if path.startswith("/boot"):
+        why = "no kernel and no boot setting can be written; the kernel does this to a damaged file system"
+        cure = f"on {node}: sudo umount {path} && sudo fsck.vfat -a $(findmnt -nso SOURCE {path}) && sudo mount {path}"
+        return Finding(node, "read-only", "error", f"{path} is read-only", why, cure)
+    why = "nothing can be installed or saved here; the kernel does this when a card fails"
+    cure = f"on {node}: sudo dmesg | grep -iE 'mmc|ext4|I/O error'   - then check or replace the card"
+    return Finding(node, "read-only", "error", f"{path} is read-only", why, cure)
 
 
 def _space(node: str, path: str, found: dict) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rpiomega.doctor import system
 from rpiomega.doctor.finding import Finding, ordered
 from rpiomega.status.picture import Picture
 
@@ -15,6 +16,7 @@ def judge(picture: Picture) -> list[Finding]:
     found = [*_reach(picture), *_one_swarm(picture), *_quorums(picture), *_strangers(picture)]
     for name in picture.facts:
         found += [*_services(picture, name), *_swarm_role(picture, name), *_consul_member(picture, name)]
+        found += _card(picture, name)
     return ordered(found)
 
 
@@ -119,6 +121,12 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 f"the card of {node['name']} in another board, switch that off and wait until it is down, then "
                 f"{demotion}docker node rm {node['id']}",
             )
+
+
+def _card(picture: Picture, name: str) -> Iterator[Finding]:
+    """What stops a node's work; doctor names the rest."""
+    found = system.file_systems(name, picture.facts[name].get("file_systems", {}))
+    return (one for one in found if one.severity == "error")
 
 
 def _services(picture: Picture, name: str) -> Iterator[Finding]:

@@ -22,7 +22,10 @@ ACTS = (
     *("unlock", "rejoin", "readdress", "release"),
 )
 # Steps that wait for somebody else; each has its own bound in the state.
-WAITS = ("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_promotion", "await_demotion", "linger")
+WAITS = (
+    *("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_promotion", "await_demotion"),
+    *("await_successor", "linger"),
+)
 PREVIOUS = 5  # former NodeIDs an entry remembers
 
 
@@ -37,7 +40,8 @@ class Facts:
     now: this node's clock; here: whether an interface has `address`, None if not asked; towards: the address this
     node has towards the managers; reach: {address: why it cannot be reached, or ""} of the other managers, None if
     not asked; problem: why this node must not become a manager; blocked: {name: why it cannot be promoted};
-    unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows.
+    unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows;
+    unsucceeded: this run has waited long enough for other managers before it steps down.
     """
 
     node: str
@@ -63,6 +67,7 @@ class Facts:
     unlock: str = ""
     readdress: bool = False
     rejoin: bool = False
+    unsucceeded: bool = False
 
     @property
     def host(self):
@@ -183,10 +188,28 @@ def missed(facts, expected):
 
 
 def _surplus_manager(facts):
+    """Step down; but first promote, and wait for, those that become managers by the same change of the site file."""
+    ready = waiting(facts)
+    if ready:
+        return Step("promote", f"promote {', '.join(ready)}, before {facts.node} steps down", ready)
     problem = demotion_problem(facts.nodes, facts.local.node_id)
+    alone = all(node.role != MANAGER or node.id == facts.local.node_id for node in facts.nodes)
+    awaited = _unproblematic(facts) if alone else _late(facts)
+    if awaited and not facts.unsucceeded:
+        text = f"waiting to promote {', '.join(awaited)} before {facts.node} steps down"
+        return Step("await_successor", text, awaited)
     if problem:
-        return Step("refuse", f"{facts.node} stays a manager, though the site says worker: {problem}")
+        reasons = [f"{facts.node} stays a manager, though the site says worker: {problem}", *held_back(facts)]
+        if awaited:
+            reasons.append(f"{', '.join(awaited)} shall be a manager: `sudo salt '*' state.apply` on the master")
+        return Step("refuse", "; ".join(reasons))
     return Step("demote", f"demote {facts.node} to worker, as the site says")
+
+
+def _unproblematic(facts):
+    """Managers-to-be that have not published why they cannot be one. Their runs may begin later than this one."""
+    others = [name for name in facts.managers if name != facts.node]
+    return tuple(name for name in others if not facts.published.get(name, Published()).problem)
 
 
 def _worker(facts):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from omega.swarm.api import MANAGER, WORKER, Local
+from omega.swarm.api import MANAGER, WORKER, Local, Node
 from omega.swarm.member.plan import decide, entry_of
 from omega.swarm.record import READY, Published, Record
 
@@ -60,12 +60,21 @@ def _after_publish(facts, _step):
 
 def _after_promote(facts, step):
     promoted = {name: replace(facts.published[name], role_now=MANAGER, present=False) for name in step.names}
-    return replace(facts, published={**facts.published, **promoted})
+    ids = {entry.node_id for entry in promoted.values()}
+    nodes = [replace(node, role=MANAGER, reachable=True) if node.id in ids else node for node in facts.nodes]
+    return replace(facts, published={**facts.published, **promoted}, nodes=tuple(nodes))
 
 
 def _after_linger(facts, step):
     gone = {name: Published(role_now=MANAGER, cluster_id=facts.local.cluster_id) for name in step.names}
     return replace(facts, published={**facts.published, **gone})
+
+
+def _after_await_successor(facts, step):
+    known = {name: replace(facts.published.get(name, Published()), node_id=f"{NEW} {name}") for name in step.names}
+    nodes = [Node(entry.node_id, name, MANAGER, "active", "ready", reachable=True) for name, entry in known.items()]
+    facts = replace(facts, published={**facts.published, **known}, nodes=(*facts.nodes, *nodes))
+    return _after_linger(_after_promote(facts, step), step)
 
 
 def _after_await_promotion(facts, _step):

@@ -110,6 +110,7 @@ class Member(Joining, Mending):
         self.changes, self.notes, self.warnings = {}, [], []
         self._since, self._appeared, self._bootstrapped = {}, False, None
         self._join_notes, self._said_first, self._expected = [], None, set()
+        self._unsucceeded = False
 
     # -- looking -------------------------------------------------------------------------------------------
 
@@ -133,6 +134,7 @@ class Member(Joining, Mending):
             here=here,
             readdress=self.want.readdress,
             rejoin=self.want.rejoin,
+            unsucceeded=self._unsucceeded,
         )
         return self._more(facts)
 
@@ -275,9 +277,13 @@ class Member(Joining, Mending):
             "wait_token": self.bounds.promote,
             "await_promotion": self.bounds.promote,
             "await_demotion": self.bounds.promote,
+            "await_successor": self.bounds.promote,
         }[step.kind]
         first = step.kind not in self._since
         if self._over(step.kind, bound):
+            if step.kind == "await_successor":
+                self._unsucceeded = True
+                return
             raise Failed(f"{facts.node}: {step.reason} ({bound:g} s have passed){self._next(step, facts)}")
         if step.kind == "await_demotion" and not facts.own.wish:
             self.store.publish(plan.entry_of(facts, mend.DEMOTION))
@@ -404,6 +410,9 @@ class Member(Joining, Mending):
     def _do_demote(self, facts, _step):
         self._step_down(facts)
         self.changes["role"] = {"old": MANAGER, "new": WORKER}
+        count = len(facts.managers)
+        if count % 2 == 0:
+            self.notes.append(f"the site file has {count} managers, which survive no more failures than {count - 1}")
 
     def _do_promote(self, facts, step):
         for name in step.names:

@@ -9,6 +9,7 @@ import os
 import re
 
 from rpiomega.node import api
+from rpiomega.node.doctor import storage
 from rpiomega.node.step import Diff, Step
 
 RECORD = "/v1/kv/rpiomega/swarm/record?stale"
@@ -18,7 +19,8 @@ B2 = "/usr/local/bin/b2"
 
 
 class ClusterStatus(Step):
-    """`data`: ``swarm``, ``nodes`` (as a manager sees them), ``consul``, ``services``, ``b2``: see below."""
+    """`data`: ``swarm``, ``nodes`` (as a manager sees them), ``consul``, ``services``, ``b2``: see below;
+    ``file_systems``: see rpiomega.node.doctor.storage."""
 
     name = "cluster_status"
 
@@ -32,6 +34,8 @@ class ClusterStatus(Step):
         self.data["consul"] = self._consul()
         self.data["services"] = {unit: self._active(unit) for unit in ("salt-minion", "salt-master")}
         self.data["b2"] = _b2(self.board.path(B2))
+        folders = [info["DockerRootDir"]] if (info or {}).get("DockerRootDir") else []
+        self.data.update(storage.read(self.board, {"folders": folders}))
         return Diff()
 
     def _consul(self) -> dict:
