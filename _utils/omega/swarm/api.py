@@ -92,6 +92,7 @@ class Node:
     leader: bool = False
     reachable: bool = False
     labels: dict = field(default_factory=dict)
+    created: Optional[datetime.datetime] = None  # by the leader's clock
 
     @property
     def ready(self):
@@ -115,7 +116,16 @@ class Node:
             # votes no more (seen on 20.10).
             manager.get("Reachability") == "reachable" and state != "down",
             spec.get("Labels") or {},
+            _moment(attrs.get("CreatedAt")),
         )
+
+
+def _moment(text):
+    """Return the time, to the second, of the engine's "2026-01-02T03:04:05.678901234Z"; None if it is no time."""
+    try:
+        return datetime.datetime.fromisoformat(f"{text[:19]}+00:00")
+    except (TypeError, ValueError):
+        return None
 
 
 def describe(local):

@@ -133,6 +133,7 @@ class Member(Joining, Mending):
             here=here,
             readdress=self.want.readdress,
             rejoin=self.want.rejoin,
+            unlisted=snap.unlisted.get(self.want.node, ""),
         )
         return self._more(facts)
 
