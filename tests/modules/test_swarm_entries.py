@@ -140,7 +140,7 @@ def test_g03_a_manager_removed_while_it_was_off_is_refused_with_the_command(site
     refused = site.member("pi3").result()
     assert (refused["result"], refused["changes"]) == (False, {}), refused
     assert "`docker swarm leave --force` there" in refused["comment"]
-    site.dockerds["pi3"].client(60).swarm.leave(force=True)
+    site.dockerds["pi3"].client(60).api.leave_swarm(force=True)
     back_as_manager(site, kv, "pi3", node_id)
     tend(site, "pi1")
     assert kv.get(UNLISTED + "pi3") is None

@@ -75,7 +75,7 @@ def _until_down(engine, node, bound):
 
     last = wait(state, bound, engine)
     if last:
-        why = f"node {node.id} of {owner.shown(node)} is not down after {bound:g} s ({last}), and only then is it removed"
+        why = f"node {node.id} of {owner.shown(node)} is not down after {bound:g} s ({last}), only then is it removed"
         raise SwarmError("refused", f"{why}: switch the board off, or let it leave by swarm.absent")
 
 

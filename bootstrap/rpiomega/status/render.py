@@ -39,6 +39,8 @@ def _swarm(picture: Picture, name: str, swarm: dict) -> str:
         return entry["state"] if entry else "unknown"
     if swarm["state"] != "active":
         return swarm["state"] or "no engine"
+    if picture.unlisted(name):
+        return "not in the node list"
     role = "manager" if swarm["manager"] else "worker"
     return f"{role}, leader" if name == picture.swarm_leader else role
 

@@ -4,7 +4,7 @@ What the managers do for the whole swarm: pure decisions, no calls.
 `plan(facts)` says which entries of the swarm's node list are changed or removed, whether the join tokens are due for
 rotation, and what a person should know. The run executes it and plans again: a second plan of a tended swarm is empty.
 
-A node of the swarm is known by the NodeID that a node of the site has published (omega.swarm.owner), not by its hostname.
+An entry is known by the NodeID that a node of the site has published (omega.swarm.owner), not by its hostname.
 """
 
 import datetime
