@@ -87,6 +87,9 @@ def test_g03_a_worker_removed_by_force_is_marked_and_leaves_and_joins_again(site
     assert "it gets no tasks" in line and "sudo salt pi4 state.apply" in line
     assert run.changes["not in the node list"] == ahead.changes["not in the node list"] == [f"pi4 ({lost})"]
     assert tend(site, "pi3").changes == {}
+    # The worker's own run, if it came before the mark.
+    result, comment = tender(site, "pi4").run()
+    assert (result, "sudo salt pi4 state.apply" in comment) == (False, True), comment
 
     before = writes(site)
     ahead = site.member("pi4", test=True).result()

@@ -63,7 +63,7 @@ class Tender:
         """plan.Facts of this moment; raises Verdict where there is nothing to be done here."""
         local = self.engine.local()
         if not local.control:
-            raise Verdict(True, NOBODY_ELSE)
+            raise self._as_worker(local)
         if MANAGER not in site_nodes.roles(self.site, self.store.node):
             raise Verdict(True, f"not a manager of the site: {NOBODY_ELSE}")
         if local.leaderless:
@@ -86,6 +86,14 @@ class Tender:
             now=datetime.datetime.now(datetime.timezone.utc),
         )
         return plan.with_alive(facts, self._alive()) if plan.asks_who_is_alive(facts) else facts
+
+    def _as_worker(self, local):
+        """Return the Verdict of a node that is no manager: it may have been removed, which it cannot see by itself."""
+        entry = self._entries().get(UNLISTED + self.store.node)
+        if local.node_id and entry and entry.json().get("node_id") == local.node_id:
+            why = f"the swarm's managers have no entry {local.node_id} of it, somebody removed it: it gets no tasks"
+            return Verdict(False, f"{why}; on the master: `sudo salt {self.store.node} state.apply`: it joins again")
+        return Verdict(True, NOBODY_ELSE)
 
     def _entries(self):
         try:
