@@ -157,7 +157,8 @@ def demotion_problem(nodes, node_id):
 
     :param nodes: Nodes of the whole swarm
     """
-    stay = [node for node in nodes if node.role == MANAGER and node.id != node_id]
+    # An entry without a hostname is of a join that has not ended: no member of Raft yet.
+    stay = [node for node in nodes if node.role == MANAGER and node.id != node_id and node.hostname]
     if not stay:
         return "it is the last manager: promote another node first, or end the swarm by hand"
     reachable = [node for node in stay if node.reachable]

@@ -35,7 +35,8 @@ def rows(picture: Picture) -> list[dict]:
 
 def _swarm(picture: Picture, name: str, swarm: dict) -> str:
     if not swarm:
-        entry = next((node for node in picture.swarm_nodes if node["name"] == name), None)
+        known = (one for one in picture.swarm_nodes if one["name"] == name and not one["is_former"])
+        entry = next(known, None)
         return entry["state"] if entry else "unknown"
     if swarm["state"] != "active":
         return swarm["state"] or "no engine"
