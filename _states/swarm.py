@@ -79,7 +79,9 @@ def member(
 
     Nothing is forced: a node that is in another swarm, whose swarm state is locked or broken, whose address is not the
     site's, whose certificate has expired, or whose role would cost the swarm its quorum, is refused with the reason
-    and the cure. A run that could not finish (result False) says what it waited for; the next run goes on from there.
+    and the cure. A node whose entry in the node list was removed by hand, as the managers have marked in Consul, leaves
+    and joins again. A run that could not finish (result False) says what it waited for; the next run goes on from
+    there.
 
     :param name: name of the cluster; a label only
     :param role: `manager` or `worker`; default: the node's roles in pillar rpiomega:nodes
@@ -167,18 +169,20 @@ def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
     Make sure that the whole swarm is as the site says: a manager does this, a worker leaves it to the managers.
 
     Availability and labels of the site's nodes come from pillar (`rpiomega:nodes:<node>:availability` and `labels`,
-    `rpiomega:swarm:labels`). What a board had that was made anew goes from its old entry to the new one, and the old
-    one is removed. A node that the site does not know is paused, one that was taken out of the site file is drained,
-    and both are reported; nothing that answers is removed. When nodes have joined or left, the join tokens are made
-    new. May run on all managers at once.
+    `rpiomega:swarm:labels`). A node is known by the NodeID it has published, whatever its hostname. What a board had
+    that was made anew goes from its old entry to the new one, and the old one is removed, as is what a join left that
+    broke off. A node that the site does not know is paused, one that was taken out of the site file is drained, and
+    both are reported; nothing that answers is removed. A node of the site whose NodeID the node list lacks is reported
+    and marked in Consul, so that its `swarm.member` joins again; on that node the result is False. When nodes have
+    joined or left, the join tokens are made new. May run on all managers at once.
 
     :param name: name of the cluster; a label only
     :param node: name of this node; default: the minion ID
     :param base_url: the engine's socket, as for `swarm.member`
     :param gather_timeout: seconds to wait for nodes that are joining right now, so that the tokens are made new once
     :param timeout: seconds to retry while the engine or Consul does not answer
-    :return: Salt's state return; changes: availability and labels by node, removed, forgotten in Consul, join tokens
-        (no token is in it)
+    :return: Salt's state return; changes: availability and labels by node, removed, forgotten in Consul, not in the
+        node list, join tokens (no token is in it)
 
     .. code-block:: yaml
 

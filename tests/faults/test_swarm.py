@@ -1,11 +1,13 @@
 """Faults of the swarm that leave it in one piece."""
 
 import json
+import re
+from pathlib import Path
 
 import leaks
 from cluster import SERVICE
 from leaks import UNLOCK
-from nodes import FOLDER
+from nodes import FOLDER, SALT_PYTHON
 
 SPREAD = "faults-spread"
 
@@ -207,3 +209,92 @@ def test_f29_locked_broken_and_pending_are_three_different_things(fault, cluster
     assert cluster.look([manager])[manager]["state"] == "active"
     fault.measured["a locked manager"] = "stays locked without the kept key, is unlocked with it"
     assert key not in str(kept) + str(result) + str(mended)
+
+
+# -- entries of the node list ---------------------------------------------------------------------------------
+
+
+def findings(cluster, check):
+    """Return the findings of `rpiomega status` of one kind."""
+    said = json.loads(cluster.rpiomega("status", "--json", check=False).stdout)
+    return [found for found in said["findings"] if found["check"] == check]
+
+
+def look_after(cluster, patch=""):
+    """Have a manager look after the swarm; return what `swarm.look_after` returned."""
+    return cluster.call(cluster.leading(), "swarm.look_after", patch=patch)
+
+
+def test_g03_a_worker_removed_by_hand_leaves_and_joins_again(fault, cluster):
+    node = cluster.workers[0]
+    fault.touched.add(node)
+    fault.operator = True
+    lost = cluster.look([node])[node]["node_id"]
+    fault.begins(f"docker node rm --force of {node}, which is ready")
+    cluster.run(cluster.leading(), f"docker node rm --force {lost}")
+    (found,) = findings(cluster, "unlisted")
+    assert (found["node"], found["severity"], lost in found["what"]) == (node, "error", True), found
+    said = look_after(cluster)
+    assert f"the node list has no entry {lost}" in said["comment"], said
+    cluster.must_apply(node)
+    fault.recovers(
+        f"{node} to be listed as ready",
+        lambda: [one for one in cluster.nodes_seen() if one["name"] == node and up(one)],
+    )
+    assert cluster.look([node])[node]["node_id"] != lost
+    fault.recovers(f"{node} to get tasks", lambda: node in cluster.tasks())
+    look_after(cluster)
+    assert findings(cluster, "unlisted") == []
+    assert look_after(cluster)["changes"] == {}
+
+
+def nameless(cluster):
+    """NodeIDs of the entries without a hostname."""
+    listed = cluster.docker(cluster.leading(), "GET", "/nodes")
+    return {item["ID"] for item in listed if not (item.get("Description") or {}).get("Hostname")}
+
+
+def test_g07_entries_that_broken_joins_left_are_removed(fault, cluster):
+    manager = cluster.leading()
+    script = Path(__file__).parents[1] / "modules" / "ghost.py"
+    cluster.put(manager, f"{FOLDER}/ghost.py", script.read_text())
+    fault.begins("three certificates asked for with the worker token and never fetched")
+    ask = f"docker swarm join-token -q worker | {SALT_PYTHON} {FOLDER}/ghost.py {cluster.lab.node_address(manager)}"
+    cluster.run(manager, f"for turn in 1 2 3; do {ask} || exit 1; done")
+    left = nameless(cluster)
+    assert len(left) == 3
+    (found,) = findings(cluster, "unfinished-join")
+    command = re.search(r"docker node rm( [a-z0-9]+)+", found["cure"])[0]
+    assert set(command.split()[3:]) == left
+    young = look_after(cluster)
+    assert (young["result"], young["changes"], nameless(cluster)) == (True, {}, left), young
+    first = min(left)
+    cluster.run(manager, f"docker node rm {first}")
+    aged = look_after(cluster, patch="import omega.swarm.nodes.plan as plan; plan.GHOST = 1")
+    assert aged["result"] is True and len(aged["changes"]["removed"]) == 2, aged
+    fault.recovers("no entry without a hostname", lambda: not nameless(cluster))
+    assert findings(cluster, "unfinished-join") == []
+
+
+def test_g09_a_hostname_changed_by_hand_is_named_and_pauses_nobody(fault, cluster):
+    node = cluster.workers[0]
+    node_id = cluster.look([node])[node]["node_id"]
+    back = f"hostnamectl set-hostname {node} || hostname {node}"
+    fault.undo_later(f"hostname of {node}", lambda: cluster.run(node, back))
+    fault.begins(f"hostname of {node} set to kitchen, its engine restarted")
+    cluster.run(node, "hostnamectl set-hostname kitchen || hostname kitchen")
+    fault.restart_docker(node)
+
+    def entry():
+        return next(one for one in cluster.nodes_seen() if one["id"] == node_id)
+
+    cluster.wait("the swarm to see the hostname", 90, lambda: entry()["name"] == "kitchen" and up(entry()))
+    said = look_after(cluster)
+    assert (said["result"], said["changes"], entry()["availability"]) == (True, {}, "active"), said
+    assert f"{node} calls itself kitchen" in said["comment"], said
+    (found,) = findings(cluster, "hostname")
+    assert (found["node"], f"sudo hostnamectl set-hostname {node}" in found["cure"]) == (node, True), found
+    cluster.run(node, back)
+    fault.recovers("the swarm to see its own name again", lambda: entry()["name"] == node and up(entry()))
+    assert "calls itself" not in look_after(cluster)["comment"]
+    assert findings(cluster, "hostname") == []

@@ -3,6 +3,7 @@
 import re
 import subprocess
 
+import ghost
 import pytest
 from dockerds import Dockerds, missing
 from rpiomega.node.steps import cluster
@@ -62,7 +63,8 @@ def looked(dockerds, names=NAMES, **changed):
     roles = {name: ["manager", *(["master"] if name == "pi1" else [])] for name in names}
     nodes = {name: {"name": name, "address": dockerds[name].address, "roles": roles[name]} for name in names}
     site = Site.model_validate({"cluster": "omega", "nodes": nodes})
-    return {found.check: found for found in judge.judge(picture.compose(site, facts, {}))}
+    # No agent of Consul runs here.
+    return {found.check: found for found in judge.judge(picture.compose(site, facts, {})) if found.check != "consul"}
 
 
 def do(daemon, cure, pattern):
@@ -107,3 +109,39 @@ def test_a_second_node_of_a_name_is_drained_and_removed_once_it_is_off(formed):
 def test_a_node_that_the_site_does_not_know_is_drained(formed):
     do(formed["pi1"], looked(formed, ("pi1", "pi2"))["stranger"].cure, DRAIN)
     assert [node["name"] for node in listed(formed) if node["availability"] == "drain"] == ["pi3"]
+
+
+def test_entries_that_broken_joins_left_are_removed(formed):
+    token = formed["pi1"].client().swarm.attrs["JoinTokens"]
+    for role in ("Worker", "Manager"):
+        ghost.leave_one(formed["pi1"].address, token[role])
+    until(lambda: len(listed(formed)) == 5, 20, "two entries more")
+    found = looked(formed)
+    assert set(found) == {"unfinished-join"}
+    do(formed["pi1"], found["unfinished-join"].cure, r"docker node rm( [a-z0-9]+){2}")
+    assert looked(formed) == {}
+
+
+def test_a_node_under_another_hostname_gets_its_own_back(formed):
+    formed["pi3"].run("hostname", "kitchen")
+    try:
+        until(lambda: "hostname" in looked(formed), 60, "the swarm to see it")
+        found = looked(formed)
+        assert set(found) == {"hostname"}
+        name = re.search(r"hostnamectl set-hostname (\S+)", found["hostname"].cure)[1]
+    finally:
+        formed["pi3"].run("hostname", name if "name" in locals() else "pi3")
+    until(lambda: looked(formed) == {}, 60, "the swarm to see the old one again")
+
+
+def test_a_node_that_was_removed_by_force_is_told_from_one_in_order(formed):
+    engine = formed["pi1"].client().api
+    node_id = formed["pi3"].info()["NodeID"]
+    node = engine.inspect_node(node_id)
+    engine.update_node(node_id, node["Version"]["Index"], {**node["Spec"], "Role": "worker"})
+    until(lambda: not engine.inspect_node(node_id).get("ManagerStatus"), 60, "pi3 to be out of Raft")
+    until(lambda: not formed["pi3"].info()["ControlAvailable"], 60, "pi3 to be a worker")
+    engine.remove_node(node_id, force=True)
+    found = looked(formed)
+    assert (found["unlisted"].node, found["unlisted"].severity) == ("pi3", "error")
+    assert node_id in found["unlisted"].what

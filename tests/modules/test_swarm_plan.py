@@ -476,3 +476,43 @@ def test_a_node_remembers_the_ids_it_had_before():
     facts = member("pi4", "worker", published={"pi4": said("pi4", "worker", node_id="old", previous=("older",))})
     assert entry_of(facts).previous == ("older", "old")
     assert entry_of(member("pi4", "worker")).previous == ()
+
+
+# -- removed from the node list -------------------------------------------------------------------------------
+
+
+def unlisted(node, role, **known):
+    """A member that the managers do not find in the node list; two of them can be reached."""
+    reach = known.pop("reach", {"192.0.2.1:2377": "", "192.0.2.2:2377": ""})
+    return member(node, role, unlisted=f"id-{node}", reach=reach, **known)
+
+
+@pytest.mark.parametrize("state", ["active", "pending", "error"])
+def test_g03_a_worker_that_is_not_listed_leaves_and_joins_again(state):
+    facts = unlisted("pi4", "worker", local=inside("pi4", False, state=state, joined=True, certified="worker"))
+    steps = predict(facts)
+    assert [step.kind for step in steps] == ["reenter", "join", "publish", "done"]
+    assert changes(facts, steps)["NodeID"]["old"] == "id-pi4"
+
+
+def test_g03_a_manager_to_be_that_is_not_listed_does_not_wait_to_be_promoted_under_its_old_nodeid():
+    assert decide(unlisted("pi3", "manager", control=False)).kind == "reenter"
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        (unlisted("pi4", "worker", reach={"192.0.2.1:2377": "pi1 is closed"}), "no other manager can be reached"),
+        (replace(unlisted("pi4", "worker"), token_cluster=""), "no swarm and token with which it could join again"),
+        (replace(unlisted("pi4", "worker"), stale=True), "not while Consul has no leader"),
+        (unlisted("pi3", "manager", local=inside("pi3", True, state="pending")), "`docker swarm leave --force` there"),
+    ],
+)
+def test_g03_a_node_that_could_not_come_back_does_not_leave(facts, says):
+    step = decide(facts)
+    assert (step.kind, says in step.reason) == ("refuse", True), step.reason
+
+
+def test_g03_a_mark_of_another_nodeid_or_of_a_manager_that_lists_the_nodes_moves_nobody():
+    assert decide(replace(unlisted("pi4", "worker"), unlisted="id-before")).kind == "done"
+    assert decide(unlisted("pi1", "manager", nodes=THREE)).kind == "done"

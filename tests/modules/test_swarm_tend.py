@@ -9,23 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import salt.config
 import salt.loader
+import tend_site
 from consul_server import ConsulServer
-from dockerds import Dockerds, missing
+from dockerds import missing
 from omega.consul import client as consul_client
 from omega.swarm import waits
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.nodes.run import ROTATION
 from omega.swarm.record import NODES, PREFIX, TOKEN, Store
-from swarm_catalog import Catalog
 from swarm_minion import Minion
-from swarm_site import Site, until
+from swarm_site import until
+from tend_site import MANAGERS, ROLES, STRANGER, join, label, pi_url, published, spec_of, tend, tender, wipe, writes
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
-
-ROLES = {"pi1": "manager", "pi2": "manager", "pi3": "manager", "pi4": "worker"}
-MANAGERS = ["pi1", "pi2", "pi3"]
-STRANGER = "pi9"
 
 
 @pytest.fixture(scope="module")
@@ -40,89 +37,16 @@ def kv(consul):
 
 
 @pytest.fixture(scope="module")
-def formed(consul, kv, tmp_path_factory):
-    with Dockerds([*ROLES, STRANGER]) as dockerds, Catalog(consul, dockerds) as catalog:
-        site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
-        site.first, site.catalog = copy.deepcopy(site.pillar), catalog
-        for name in ROLES:
-            catalog.set(name)
-        site.form()
+def formed(consul, tmp_path_factory):
+    with tend_site.formed(consul, tmp_path_factory.mktemp("site")) as site:
         yield site
 
 
 @pytest.fixture
 def site(formed, kv):
     """The tended swarm of four: the site file as at first, all nodes active and without labels."""
-    formed.pillar = copy.deepcopy(formed.first)
-    formed.write_pillar()
-    for name in ROLES:
-        formed.catalog.set(name)
-    wipe(formed, STRANGER)
-    engine = Engine(formed.dockerds["pi1"].base_url)
-    for node in engine.nodes():
-        if node.hostname not in ROLES or node.id != published(kv, node.hostname)["node_id"]:
-            engine.api.remove_node(node.id, force=True)
-        else:
-            engine.update_node(node.id, lambda spec: {**spec, "Availability": "active", "Labels": {}})
-    tend(formed, "pi1")
+    tend_site.restore(formed, kv)
     return formed
-
-
-def wipe(site, name):
-    daemon = site.dockerds[name]
-    if daemon.info()["LocalNodeState"] != "inactive":
-        daemon.client(60).swarm.leave(force=True)
-
-
-def published(kv, name):
-    return kv.get(NODES + name).json()
-
-
-def tender(site, name, **options):
-    store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
-    options = {"gather": 0, "patience": 5, **options}
-    return nodes_run.Tender(Engine(site.dockerds[name].base_url), store, site.pillar["rpiomega"], **options)
-
-
-def tend(site, *names, **options):
-    """Tend on these managers side by side; the one run if there is one, else all."""
-    runs = [tender(site, name, **options) for name in names]
-    with ThreadPoolExecutor(len(runs)) as pool:
-        results = list(pool.map(lambda run: run.run(), runs))
-    for run, (result, comment) in zip(runs, results):
-        assert result is True, comment
-        run.comment = comment
-    return runs[0] if len(runs) == 1 else runs
-
-
-def join(site, name, hostname=None):
-    """Join the swarm with the worker token, as anybody could who has it; returns the NodeID."""
-    daemon = site.dockerds[name]
-    token = Engine(site.dockerds["pi1"].base_url).worker_token()
-    daemon.client(40).swarm.join([f"{site.dockerds['pi1'].address}:2377"], token, advertise_addr=daemon.address)
-    engine = Engine(site.dockerds["pi1"].base_url)
-    node_id = daemon.info()["NodeID"]
-    until(lambda: [node for node in engine.nodes() if node.id == node_id and node.ready], 20, f"{name} to be ready")
-    return node_id
-
-
-def spec_of(site, name):
-    """(availability, labels without our own) of a node, by hostname or NodeID."""
-    node = Engine(site.dockerds["pi1"].base_url).find(name)
-    return node.availability, {key: value for key, value in node.labels.items() if not key.startswith("rpiomega.")}
-
-
-def label(site, name, availability="active", **labels):
-    """What a person does by hand."""
-    engine = Engine(site.dockerds["pi1"].base_url)
-    node = engine.find(name)
-    engine.update_node(
-        node.id, lambda spec: {**spec, "Availability": availability, "Labels": {**spec["Labels"], **labels}}
-    )
-
-
-def writes(site):
-    return {name: [w for w in site.dockerds[name].writes() if "/swarm/leave" not in w] for name in ROLES}
 
 
 def tasks_on(site, node_id):
@@ -253,10 +177,6 @@ def test_f39_another_machine_with_a_sites_hostname_is_a_stranger_too(site, kv):
         pi9.run("hostname", STRANGER)
         pi9.start()
         kv.put(NODES + "pi4", {**published(kv, "pi4"), "previous": []})
-
-
-def pi_url(site, name="pi1"):
-    return site.dockerds[name].base_url
 
 
 def test_a_node_between_join_and_publication_is_left_alone_because_consul_vouches_for_it(site, kv):

@@ -180,6 +180,58 @@ def test_a_node_nobody_ordered_is_reported(site, facts):
     assert "id-x" in found["x", "stranger"].cure
 
 
+@pytest.mark.parametrize("state", ["active", "pending"])
+def test_a_node_that_the_managers_do_not_list_is_an_error_with_its_cause(site, facts, state):
+    facts["w"]["swarm"]["state"] = state
+    for name in ("m", "a", "b"):
+        facts[name]["nodes"] = [node for node in facts[name]["nodes"] if node["name"] != "w"]
+    seen, found = look(site, facts)
+    assert set(found) == {("w", "unlisted")}
+    assert found["w", "unlisted"].severity == "error"
+    assert "id-w" in found["w", "unlisted"].what
+    assert found["w", "unlisted"].cure.endswith("sudo salt 'w' state.apply (it leaves and joins again)")
+    assert {row["name"]: row["swarm"] for row in render.rows(seen)}["w"] in ("not in the node list", "pending")
+
+
+def test_entries_without_a_hostname_are_one_finding_whose_command_names_them_all(site, facts):
+    for name in ("m", "a", "b"):
+        entry = {**facts[name]["nodes"][3], "state": "unknown"}
+        facts[name]["nodes"] += [{**entry, "id": known, "name": known} for known in ("g1", "g2")]
+    _, found = look(site, facts)
+    assert set(found) == {("m", "unfinished-join")}
+    assert found["m", "unfinished-join"].cure.endswith("docker node rm g1 g2")
+    assert "rpiomega remove" not in found["m", "unfinished-join"].cure
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_node_with_another_hostname_is_known_by_its_nodeid(site, facts, reached):
+    unreached = {} if reached else lose(facts, "w")
+    for name in facts:
+        facts[name]["consul"]["published"] = {"w": {"node_id": "id-w", "previous": []}}
+        for node in facts[name]["nodes"]:
+            node["name"] = {"w": "kitchen", "a": "A"}.get(node["name"], node["name"])
+    seen, found = look(site, facts, unreached)
+    assert set(found) == ({("w", "hostname")} if reached else {("w", "reach"), ("w", "hostname")})
+    assert "sudo hostnamectl set-hostname w" in found["w", "hostname"].cure
+    assert seen.swarm_leader == "a"
+
+
+@pytest.mark.parametrize(
+    ("published", "removes"), [({"x": {"node_id": "id-x", "previous": []}}, True), ({"w": {}}, False)]
+)
+@pytest.mark.parametrize("state", ["ready", "down"])
+def test_only_a_node_that_consul_knows_is_removed_by_its_name(site, facts, published, removes, state):
+    nobody = {"node_id": "", "previous": []}
+    for fact in facts.values():
+        fact["consul"]["published"] = {name: said or nobody for name, said in published.items()}
+        entry = {**facts["m"]["nodes"][3], "id": "id-x", "name": "x", "state": state}
+        fact["nodes"] = [node for node in fact["nodes"] if node["id"] != "id-x"] + [entry]
+    _, found = look(site, facts)
+    cure = found["x", "stranger"].cure
+    assert ("rpiomega remove x" in cure, "docker node rm id-x" in cure) == (removes, not removes)
+    assert ("drain" in cure) is (state == "ready" and not removes)
+
+
 @pytest.mark.parametrize("manager", [False, True])
 def test_the_old_entry_of_a_node_made_anew_is_reported(site, facts, manager):
     for name in ("m", "a", "b"):

@@ -94,6 +94,7 @@ class Node:
     leader: bool = False
     reachable: bool = False
     labels: dict = field(default_factory=dict)
+    created: Optional[datetime.datetime] = None  # by the leader's clock
 
     @property
     def ready(self):
@@ -117,7 +118,16 @@ class Node:
             # votes no more (seen on 20.10).
             manager.get("Reachability") == "reachable" and state != "down",
             spec.get("Labels") or {},
+            _moment(attrs.get("CreatedAt")),
         )
+
+
+def _moment(text):
+    """Return the time, to the second, of the engine's "2026-01-02T03:04:05.678901234Z"; None if it is no time."""
+    try:
+        return datetime.datetime.fromisoformat(f"{text[:19]}+00:00")
+    except (TypeError, ValueError):
+        return None
 
 
 def describe(local):
@@ -149,7 +159,8 @@ def demotion_problem(nodes, node_id):
 
     :param nodes: Nodes of the whole swarm
     """
-    stay = [node for node in nodes if node.role == MANAGER and node.id != node_id]
+    # An entry without a hostname is of a join that has not ended: no member of Raft yet.
+    stay = [node for node in nodes if node.role == MANAGER and node.id != node_id and node.hostname]
     if not stay:
         return "it is the last manager: promote another node first, or end the swarm by hand"
     reachable = [node for node in stay if node.reachable]

@@ -10,7 +10,7 @@ known to have formed nothing. The worker token is the only secret here; no manag
 import datetime
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from omega.consul import lock as consul_lock
@@ -26,6 +26,7 @@ TOKEN = policies.WORKER_TOKEN
 ROTATION_LOCK = PREFIX + "rotation-lock"
 ROTATION_WAIT = 20.0  # seconds for another manager that is making the tokens new
 NODES = PREFIX + "nodes/"
+UNLISTED = PREFIX + "unlisted/"  # <name>: {"node_id"} that a manager does not find in the swarm's node list
 PRESENCE_TTL = 10  # seconds, Consul's minimum: a run that was killed is gone for the others after at most twice that
 PRESENCE_RENEW = 4
 INITIALIZING, READY, VACANT = "initializing", "ready", "vacant"
@@ -88,13 +89,17 @@ class Published:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All keys at one moment. token_cluster: the ClusterID the worker token is for, "" without a token."""
+    """
+    All keys at one moment. token_cluster: the ClusterID the worker token is for, "" without a token; unlisted: {name:
+    NodeID} of nodes whose published NodeID the managers do not find in the swarm's node list.
+    """
 
     record: Optional[Record] = None
     holder: str = ""
     token_cluster: str = ""
     published: dict = None
     stale: bool = False
+    unlisted: dict = field(default_factory=dict)
 
 
 def _now():
@@ -143,7 +148,7 @@ def _published(entry):
 
 def snapshot_of(entries, stale=False):
     """Return the Snapshot of Consul's entries below PREFIX."""
-    record, holder, token_cluster, published = None, "", "", {}
+    record, holder, token_cluster, published, unlisted = None, "", "", {}, {}
     for entry in entries:
         if entry.key == RECORD:
             record = _record(entry)
@@ -153,7 +158,9 @@ def snapshot_of(entries, stale=False):
             token_cluster = _parse(entry).get("cluster_id") or ""
         elif entry.key.startswith(NODES) and entry.key != NODES:
             published[entry.key[len(NODES) :]] = _published(entry)
-    return Snapshot(record, holder, token_cluster, published, stale)
+        elif entry.key.startswith(UNLISTED) and entry.key != UNLISTED:
+            unlisted[entry.key[len(UNLISTED) :]] = _published(entry).node_id
+    return Snapshot(record, holder, token_cluster, published, stale, unlisted)
 
 
 class Store:

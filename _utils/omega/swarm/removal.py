@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from omega.swarm import owner
 from omega.swarm.api import MANAGER, WORKER, SwarmError, demotion_problem
-from omega.swarm.record import NODES, Published
+from omega.swarm.record import NODES, UNLISTED, Published
 from omega.swarm.waits import wait
 
 DEMOTED = 30.0  # seconds until a demoted manager is out of the Raft membership
@@ -18,7 +19,8 @@ def look(engine, store, name):
     :param engine: Engine of a manager
     :param store: omega.swarm.record.Store
     """
-    entry = (store.snapshot().published or {}).get(name)
+    published = store.snapshot().published or {}
+    entry = published.get(name)
     own = entry or Published()
     nodes = engine.nodes()
     return {
@@ -30,11 +32,11 @@ def look(engine, store, name):
                 "state": node.state,
                 "role": node.role,
                 "availability": node.availability,
-                "recorded": node.id in (own.node_id, *own.previous),
+                "recorded": _whose(published, node) == name,
                 "refused": demotion_problem(nodes, node.id) if node.role == MANAGER else "",
             }
             for node in nodes
-            if node.hostname == name or node.id in (own.node_id, *own.previous)
+            if (_whose(published, node) or node.hostname) == name
         ],
     }
 
@@ -47,10 +49,11 @@ def drop(engine, store, name, dead=False, timeout=60):
     :param timeout: seconds until the swarm sees them as down
     :raises SwarmError: "refused" if one answers, if it has not left, or if the quorum would be lost
     """
-    entry = (store.snapshot().published or {}).get(name)
+    published = store.snapshot().published or {}
+    entry = published.get(name)
     if entry is None:
         return []
-    wanted = [node for node in engine.nodes() if node.hostname == name and node.id in (entry.node_id, *entry.previous)]
+    wanted = [node for node in engine.nodes() if _whose(published, node) == name]
     if not dead and any(node.id == entry.node_id for node in wanted):
         why = f"{name} has not said that it left the swarm: apply swarm.absent there, or give dead=True if it is lost"
         raise SwarmError("refused", why)
@@ -58,7 +61,12 @@ def drop(engine, store, name, dead=False, timeout=60):
         _until_down(engine, node, timeout)
         remove(engine, node)
     store.client.delete(NODES + name)
+    store.client.delete(UNLISTED + name)
     return [node.id for node in wanted]
+
+
+def _whose(published, node):
+    return owner.current(published, node) or owner.former(published, node)
 
 
 def _until_down(engine, node, bound):
@@ -67,7 +75,7 @@ def _until_down(engine, node, bound):
 
     last = wait(state, bound, engine)
     if last:
-        why = f"node {node.id} of {node.hostname} is not down after {bound:g} s ({last}), only one that is is removed"
+        why = f"node {node.id} of {owner.shown(node)} is not down after {bound:g} s ({last}), only then is it removed"
         raise SwarmError("refused", f"{why}: switch the board off, or let it leave by swarm.absent")
 
 
@@ -80,7 +88,7 @@ def remove(engine, node):
         if node.role == MANAGER:
             refused = demotion_problem(engine.nodes(), node.id)
             if refused:
-                raise SwarmError("refused", f"the entry {node.id} of {node.hostname} stays: {refused}")
+                raise SwarmError("refused", f"the entry {node.id} of {owner.shown(node)} stays: {refused}")
             engine.update_node(node.id, lambda spec: {**spec, "Role": WORKER})
         _until_no_raft_member(engine, node.id)
         engine.remove_node(node.id)

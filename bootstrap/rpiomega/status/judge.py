@@ -13,7 +13,7 @@ APPLY = "on the master: sudo salt '{name}' state.apply"
 
 def judge(picture: Picture) -> list[Finding]:
     """Return the findings, the worst first."""
-    found = [*_reach(picture), *_one_swarm(picture), *_quorums(picture), *_strangers(picture)]
+    found = [*_reach(picture), *_one_swarm(picture), *_quorums(picture), *_strangers(picture), *_unfinished(picture)]
     for name in picture.facts:
         found += [*_services(picture, name), *_swarm_role(picture, name), *_consul_member(picture, name)]
         found += _card(picture, name)
@@ -84,23 +84,26 @@ def _quorums(picture: Picture) -> Iterator[Finding]:
 
 def _strangers(picture: Picture) -> Iterator[Finding]:
     for node in picture.swarm_nodes:
+        if node["name"] == node["id"] and node["state"] != "ready":
+            continue
         said = picture.facts.get(node["name"], {}).get("swarm", {})
         # Without an engine, or with a locked or broken one, a node cannot tell which entry is its own.
         tells = said.get("node_id") or said.get("state") == "inactive"
         foreign = bool(tells) and node["id"] != said["node_id"]
         # The engine removes no manager.
         demotion = f"docker node demote {node['id']} && " if node["manager"] else ""
-        if node["name"] not in picture.site.nodes:
+        if node["name"] in picture.site.nodes and not (foreign or node["is_former"]):
+            yield from _misnamed(node)
+        elif node["name"] not in picture.site.nodes:
             yield Finding(
                 node["name"],
                 "stranger",
                 "warning",
                 f"the swarm has a node {node['name']} ({node['id']}, {node['state']}) that the site file lacks",
                 "it may run services and reads what they read",
-                f"if it was a node of yours: rpiomega remove {node['name']}; else on a manager: docker node update "
-                f"--availability drain {node['id']}; to keep it, add it to the site file and bootstrap it",
+                f"{_eviction(picture, node, demotion)}; to keep it, add it to the site file and bootstrap it",
             )
-        elif foreign and node["state"] == "down":
+        elif node["state"] == "down":
             yield Finding(
                 node["name"],
                 "old-entry",
@@ -109,7 +112,7 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
                 "it counts as a node that should come back",
                 f"on a manager: {demotion}docker node rm {node['id']}",
             )
-        elif foreign and said["node_id"]:
+        elif said.get("node_id"):
             yield Finding(
                 node["name"],
                 "twin",
@@ -127,6 +130,46 @@ def _card(picture: Picture, name: str) -> Iterator[Finding]:
     """What stops a node's work; doctor names the rest."""
     found = system.file_systems(name, picture.facts[name].get("file_systems", {}))
     return (one for one in found if one.severity == "error")
+
+
+def _eviction(picture: Picture, node: dict, demotion: str) -> str:
+    ours = f"if it was a node of yours: rpiomega remove {node['name']}; else "
+    if node["name"] in picture.published:
+        return f"rpiomega remove {node['name']}"
+    ours = "" if picture.published else ours  # Consul does not say whose keys it holds
+    if node["state"] == "down":
+        return f"{ours}on a manager: {demotion}docker node rm {node['id']}"
+    return (
+        f"{ours}on a manager: {demotion}docker node update --availability drain {node['id']}, then switch that machine "
+        f"off and: docker node rm {node['id']}"
+    )
+
+
+def _misnamed(node: dict) -> Iterator[Finding]:
+    if node["hostname"] and node["hostname"].casefold() != node["name"].casefold():
+        yield Finding(
+            node["name"],
+            "hostname",
+            "warning",
+            f"it calls itself {node['hostname']}; by its NodeID it is {node['name']}",
+            "placement by node.hostname does not find it",
+            f"on the node: sudo hostnamectl set-hostname {node['name']} (the swarm sees it within a minute)",
+        )
+
+
+def _unfinished(picture: Picture) -> Iterator[Finding]:
+    """Entries that joins added whose engine never got its certificate."""
+    found = [node["id"] for node in picture.swarm_nodes if node["name"] == node["id"] and node["state"] != "ready"]
+    if found:
+        yield Finding(
+            picture.site.master.name,
+            "unfinished-join",
+            "note",
+            f"the swarm has entries without a hostname: {', '.join(found)}",
+            "a join that is under way adds one, and one that broke off leaves it; it gets no tasks",
+            "10 minutes after it began, the managers remove it at their next apply, or on the master: sudo salt '*' "
+            f"swarm.look_after; at once, if no node is joining, on a manager: docker node rm {' '.join(found)}",
+        )
 
 
 def _services(picture: Picture, name: str) -> Iterator[Finding]:
@@ -148,6 +191,19 @@ def _swarm_role(picture: Picture, name: str) -> Iterator[Finding]:
     swarm = picture.facts[name]["swarm"]
     wanted = "manager" in picture.site.nodes[name].roles
     cure = APPLY.format(name=name)
+    if picture.unlisted(name):
+        # A manager's state is left only by force, which is for a person to type.
+        leave = f"on {name}: sudo docker swarm leave --force; " if swarm["manager"] else ""
+        look = "" if leave else "sudo salt '*' swarm.look_after, then "
+        yield Finding(
+            name,
+            "unlisted",
+            "error",
+            f"the swarm's node list has no entry {swarm['node_id']} of it: somebody removed it",
+            "it gets no tasks, though its own engine does not see that",
+            f"{leave}on the master: {look}sudo salt '{name}' state.apply (it leaves and joins again)",
+        )
+        return
     if swarm["state"] != "active":
         what = {"": "the Docker Engine does not answer", "inactive": "not in the swarm"}.get(swarm["state"])
         what = what or f"the swarm's state here is {swarm['state']}"

@@ -48,11 +48,21 @@ class Picture:
     consul: Quorum = field(default_factory=Quorum)
     members: dict[str, dict] = field(default_factory=dict)
     record: dict = field(default_factory=dict)
+    published: dict[str, dict] = field(default_factory=dict)
 
     @property
     def consul_stale(self) -> bool:
         """Return whether what Consul said may be out of date, because it has no leader."""
         return bool(self.members) and not self.consul_leader
+
+    def unlisted(self, name: str) -> bool:
+        """Return whether a node's engine is in the swarm as far as it knows, and the managers do not list it."""
+        swarm = self.facts.get(name, {}).get("swarm", {})
+        here = swarm.get("state") in ("active", "pending") and swarm["node_id"]
+        same = not swarm.get("cluster_id") or swarm["cluster_id"] == self.cluster_id
+        return bool(here and same and self.swarm_nodes) and not any(
+            node["id"] == swarm["node_id"] for node in self.swarm_nodes
+        )
 
 
 def compose(site: Site, facts: dict[str, dict], unreached: dict[str, NodeError]) -> Picture:
@@ -77,7 +87,9 @@ def _swarm(picture: Picture) -> None:
     most = max(picture.cluster_ids, key=lambda known: len(picture.cluster_ids[known]), default="")
     picture.cluster_id = recorded if recorded in picture.cluster_ids else most or recorded
     seen = [managers[name].get("nodes") for name in picture.cluster_ids.get(picture.cluster_id, [])]
-    picture.swarm_nodes = next((nodes for nodes in seen if nodes), [])
+    said = (fact["consul"].get("published") for fact in picture.facts.values())
+    picture.published = next((published for published in said if published), {})
+    picture.swarm_nodes = [_named(picture, node) for node in next((nodes for nodes in seen if nodes), [])]
     if picture.swarm_nodes:
         voters = [node for node in picture.swarm_nodes if node["manager"]]
         picture.swarm = Quorum(len(voters), sum(node["reachable"] for node in voters))
@@ -86,6 +98,23 @@ def _swarm(picture: Picture) -> None:
         # Without a leader no manager lists the nodes: the site says how many there should be.
         up = sum(fact["swarm"]["cluster_id"] in ("", picture.cluster_id) for fact in managers.values())
         picture.swarm = Quorum(max(len(picture.site.managers), up), up)
+
+
+def _named(picture: Picture, node: dict) -> dict:
+    """Return an entry of the swarm's list under the name of the node that it is, by NodeID; `hostname` is its own word.
+
+    `is_former` tells an entry that the node had before.
+    """
+    hostname = "" if node["name"] == node["id"] else node["name"]
+    entry = {**node, "hostname": hostname, "is_former": False}
+    names = [name for name, fact in picture.facts.items() if fact["swarm"]["node_id"] == node["id"]]
+    names = names or [name for name, said in picture.published.items() if said["node_id"] == node["id"]]
+    if not names:
+        names = [name for name, said in picture.published.items() if node["id"] in said["previous"]]
+        entry["is_former"] = bool(names)
+    if len(names) > 1:
+        names = [name for name in names if name.casefold() == hostname.casefold()]
+    return {**entry, "name": names[0]} if len(names) == 1 else {**entry, "is_former": False}
 
 
 def _consul(picture: Picture) -> None:

@@ -35,10 +35,13 @@ def rows(picture: Picture) -> list[dict]:
 
 def _swarm(picture: Picture, name: str, swarm: dict) -> str:
     if not swarm:
-        entry = next((node for node in picture.swarm_nodes if node["name"] == name), None)
+        known = (one for one in picture.swarm_nodes if one["name"] == name and not one["is_former"])
+        entry = next(known, None)
         return entry["state"] if entry else "unknown"
     if swarm["state"] != "active":
         return swarm["state"] or "no engine"
+    if picture.unlisted(name):
+        return "not in the node list"
     role = "manager" if swarm["manager"] else "worker"
     return f"{role}, leader" if name == picture.swarm_leader else role
 

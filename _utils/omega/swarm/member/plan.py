@@ -19,7 +19,7 @@ from omega.swarm.record import INITIALIZING, READY, VACANT, Published, Record
 # Steps that write, in the words of the change they make.
 ACTS = (
     *("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote"),
-    *("unlock", "rejoin", "readdress", "release"),
+    *("unlock", "rejoin", "reenter", "readdress", "release"),
 )
 # Steps that wait for somebody else; each has its own bound in the state.
 WAITS = (
@@ -41,7 +41,8 @@ class Facts:
     node has towards the managers; reach: {address: why it cannot be reached, or ""} of the other managers, None if
     not asked; problem: why this node must not become a manager; blocked: {name: why it cannot be promoted};
     unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows;
-    unsucceeded: this run has waited long enough for other managers before it steps down.
+    unsucceeded: this run has waited long enough for other managers before it steps down;
+    unlisted: this node's NodeID that the managers do not find in the swarm's node list, or empty.
     """
 
     node: str
@@ -68,6 +69,7 @@ class Facts:
     readdress: bool = False
     rejoin: bool = False
     unsucceeded: bool = False
+    unlisted: str = ""
 
     @property
     def host(self):
@@ -102,6 +104,8 @@ def _decide(facts):
         return mend.locked(facts)
     if mend.out_of_date(facts):
         return mend.expired(facts)
+    if mend.unlisted(facts):
+        return mend.removed(facts)
     if local.state == "error":
         return Step("refuse", describe(local))
     if local.state == "pending" and not mend.stranded(facts):

@@ -94,7 +94,7 @@ def _after_leave(facts, _step):
     return replace(facts, local=local, published={**facts.published, facts.node: entry_of(facts)})
 
 
-_after_rejoin = _after_readdress = _after_await_demotion = _after_leave
+_after_rejoin = _after_reenter = _after_readdress = _after_await_demotion = _after_leave
 
 
 def _after_release(facts, step):
@@ -135,6 +135,8 @@ def changes(facts, steps):
             found["swarm state"] = {"old": "locked", "new": "unlocked"}
         elif step.kind == "rejoin":
             found["certificate"] = {"old": "expired", "new": NEW}
+        elif step.kind == "reenter":
+            found["NodeID"] = {"old": facts.local.node_id, "new": NEW}
         elif step.kind in ("readdress", "await_demotion"):
             found["address"] = {"old": facts.local.address, "new": facts.address}
         elif step.kind == "promote":

@@ -41,7 +41,7 @@ class Mending:
         addresses = None
         if local.leaderless:
             addresses = [peer for peer in local.managers if check.split(peer)[0] != local.address]
-        elif mend.out_of_date(facts):
+        elif mend.out_of_date(facts) or mend.unlisted(facts):
             addresses = self._addresses(facts) if facts.record else []
         return facts if addresses is None else replace(facts, reach=check.managers_unreachable(addresses))
 
@@ -79,6 +79,10 @@ class Mending:
         self._leave(facts)
         expired = facts.local.expires.strftime("%Y-%m-%d %H:%M:%S UTC")
         self.changes["certificate"] = {"old": f"expired at {expired}", "new": "of a new membership"}
+
+    def _do_reenter(self, facts, _step):
+        self._leave(facts)
+        self.changes["NodeID"] = {"old": facts.local.node_id, "new": "of a new membership"}
 
     def _do_readdress(self, facts, _step):
         if not facts.local.control:

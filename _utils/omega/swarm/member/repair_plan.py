@@ -86,6 +86,37 @@ def _time(moment):
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+# -- removed from the node list -----------------------------------------------------------------------------
+
+
+def unlisted(facts):
+    """
+    Whether the managers do not find this node in the swarm's node list, as after `docker node rm --force`. Its own
+    engine does not see that: it says "active" until it restarts, "pending" from then on. A manager that lists the nodes
+    is one of them, whatever an old mark says (the engine removes no member of Raft).
+    """
+    local, record = facts.local, facts.record
+    marked = facts.unlisted != "" and facts.unlisted == local.node_id and local.state != "inactive"
+    here = record is not None and record.state == READY and record.cluster_id == local.cluster_id
+    return marked and here and not (local.state == "active" and _can_act(local))
+
+
+def removed(facts):
+    """Step of a node that the swarm's node list lacks: it gets no tasks and cannot come back under its NodeID."""
+    local = facts.local
+    text = f"the swarm's managers have no entry {local.node_id} of {facts.node}: somebody removed it"
+    if local.control:
+        return Step(
+            "refuse",
+            f"{text}, and its engine still holds a manager's state: run `docker swarm leave --force` there (it deletes "
+            "that node's copy of the swarm, the other managers keep theirs), then apply again",
+        )
+    refused = _may_rejoin(facts)
+    if refused:
+        return Step("refuse", f"{text}: {refused}")
+    return Step("reenter", f"leave and join swarm {local.cluster_id} again: {text}")
+
+
 # -- address ------------------------------------------------------------------------------------------------
 
 

@@ -135,6 +135,7 @@ class Member(Joining, Mending):
             readdress=self.want.readdress,
             rejoin=self.want.rejoin,
             unsucceeded=self._unsucceeded,
+            unlisted=snap.unlisted.get(self.want.node, ""),
         )
         return self._more(facts)
 

@@ -4,17 +4,20 @@ What the managers do for the whole swarm: pure decisions, no calls.
 `plan(facts)` says which entries of the swarm's node list are changed or removed, whether the join tokens are due for
 rotation, and what a person should know. The run executes it and plans again: a second plan of a tended swarm is empty.
 
-A node of the swarm is known by its NodeID alone: the site's node of the same hostname has published it under its own
-key in Consul, which nobody but that node and the managers may write.
+An entry is known by the NodeID that a node of the site has published (omega.swarm.owner), not by its hostname.
 """
 
+import datetime
 from dataclasses import dataclass, field, replace
-from typing import Callable
+from typing import Callable, Optional
 
 from omega.site import nodes as site_nodes
+from omega.swarm import owner
 from omega.swarm.api import MANAGER, WORKER, Node, demotion_problem
 from omega.swarm.nodes import labels as spec
-from omega.swarm.record import Published
+
+# Seconds after which a join that left an entry without a hostname has ended: `swarm.member` gives up after 120.
+GHOST = 600
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Rotation:
 class Facts:
     """
     site: the pillar's `rpiomega`; alive: {name: address} of the nodes that Consul sees alive; token_known: Consul
-    holds the very token with which workers join now.
+    holds the very token with which workers join now; unlisted: {name: NodeID} that Consul marks as missing in the
+    swarm's node list; now: this node's clock.
     """
 
     site: dict
@@ -44,6 +48,8 @@ class Facts:
     alive: dict = field(default_factory=dict)
     rotation: Rotation = field(default_factory=Rotation)
     token_known: bool = True
+    unlisted: dict = field(default_factory=dict)
+    now: Optional[datetime.datetime] = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class Plan:
     updates: list = field(default_factory=list)
     removals: list = field(default_factory=list)
     forget: list = field(default_factory=list)  # names whose key in Consul has served its purpose
+    mark: dict = field(default_factory=dict)  # {name: NodeID} that the swarm's node list lacks, to be told to the node
+    unmark: list = field(default_factory=list)  # names whose mark does not hold any more
     findings: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
     rotate: tuple = ()  # roles whose tokens are due
@@ -80,7 +88,8 @@ class Plan:
     @property
     def acts(self):
         """Whether there is anything to write."""
-        return bool(self.updates or self.removals or self.forget or self.rotate or self.republish)
+        changed = self.updates or self.removals or self.forget or self.mark or self.unmark
+        return bool(changed or self.rotate or self.republish)
 
     def tell(self, line):
         """Add a finding that a person has to act on."""
@@ -98,19 +107,19 @@ def plan(facts, waits=False):
     found = Plan()
     for node in facts.nodes:
         _judge(facts, node, found)
-    staying = [node.id for node in facts.nodes if node.id not in {removal.node.id for removal in found.removals}]
+    leaving = {removal.node.id for removal in found.removals}
+    staying = [node for node in facts.nodes if node.id not in leaving]
     for name, entry in facts.published.items():
-        if name not in site_nodes.nodes(facts.site) and not {entry.node_id, *entry.previous} & set(staying):
+        if name not in site_nodes.nodes(facts.site) and not _refers(facts, name, entry, staying):
             found.forget.append(name)
+    _unlisted(facts, found)
     _tokens(facts, found, waits)
     return found
 
 
 def asks_who_is_alive(facts):
     """Whether a decision about these facts rests on which nodes Consul sees alive."""
-    in_order = all(
-        node == member(facts, node.hostname) and node.hostname in site_nodes.nodes(facts.site) for node in facts.nodes
-    )
+    in_order = all(_owner(facts, node) in site_nodes.nodes(facts.site) for node in facts.nodes)
     return not in_order or bool(due(facts, Plan()))
 
 
@@ -121,25 +130,53 @@ def with_alive(facts, alive):
 
 def member(facts, name):
     """Return the swarm's Node that the site's or a former node `name` has published, None if there is none."""
-    entry = facts.published.get(name) or Published()
-    return next((node for node in facts.nodes if node.id == entry.node_id and node.hostname == name), None)
+    return next((node for node in facts.nodes if name and _owner(facts, node) == name), None)
+
+
+def label(facts, node):
+    """Return how an entry is named to the reader: as the node it is, else by its hostname and NodeID."""
+    return _owner(facts, node) or f"{owner.shown(node)} ({node.id})"
+
+
+def _owner(facts, node):
+    return owner.current(facts.published, node, site_nodes.nodes(facts.site))
+
+
+def _refers(facts, name, entry, nodes):
+    """Whether the key of `name` says whose one of these entries is, and no other key does."""
+    mine = [node for node in nodes if node.id in (entry.node_id, *entry.previous)]
+    return any((_owner(facts, node) or _former_owner(facts, node) or name) == name for node in mine)
+
+
+def _former_owner(facts, node):
+    return owner.former(facts.published, node, site_nodes.nodes(facts.site))
 
 
 # -- one node -----------------------------------------------------------------------------------------------
 
 
 def _judge(facts, node, found):
-    name = node.hostname
-    entry = facts.published.get(name) or Published()
-    in_site = name in site_nodes.nodes(facts.site)
-    if node.id == entry.node_id:
-        (_known if in_site else _surplus)(facts, node, found)
-    elif node.id in entry.previous:
-        _former(facts, node, entry, found)
-    elif in_site and _vouched(facts, node):
-        found.findings.append(f"{name} has joined and not published its NodeID yet: apply the states on it")
+    name, before = _owner(facts, node), _former_owner(facts, node)
+    if name:
+        (_known if name in site_nodes.nodes(facts.site) else _surplus)(facts, node, name, found)
+    elif before:
+        _former(facts, node, before, found)
+    elif not node.hostname and not node.ready:
+        _ghost(facts, node, found)
+    elif _claimed(facts, node):
+        names = " and ".join(_claimed(facts, node))
+        found.tell(
+            f"{owner.shown(node)} ({node.id}) is left as it is: {names} have published this NodeID, and its hostname "
+            f"is that of none: apply the states on {names}, each then publishes its own"
+        )
+    elif node.hostname in site_nodes.nodes(facts.site) and _vouched(facts, node):
+        found.findings.append(f"{node.hostname} has joined and not published its NodeID yet: apply the states on it")
     else:
-        _unknown(node, in_site, found)
+        _unknown(node, node.hostname in site_nodes.nodes(facts.site), found)
+
+
+def _claimed(facts, node):
+    return [name for name, entry in facts.published.items() if entry.node_id == node.id]
 
 
 def _vouched(facts, node):
@@ -150,9 +187,15 @@ def _vouched(facts, node):
     return node.ready and facts.alive.get(node.hostname) == node.address != ""
 
 
-def _known(facts, node, found):
-    former = _formers(facts, node)
-    change = spec.settings(facts.site, node.hostname, former)
+def _known(facts, node, name, found):
+    former = _formers(facts, node, name)
+    change = spec.settings(facts.site, name, former)
+    if node.hostname and not owner.same_host(name, node.hostname):
+        found.tell(
+            f"{name} calls itself {node.hostname}: it counts as {name}, whose NodeID it has, but placement by "
+            f"node.hostname does not find it; on that board: `sudo hostnamectl set-hostname {name}` (the swarm sees it "
+            "within a minute)"
+        )
     why = "as the site file says"
     if former:
         why = f"with what its old entry {former[0].id} had"
@@ -161,21 +204,9 @@ def _known(facts, node, found):
     _update(node, change, why, found)
 
 
-def _formers(facts, node):
-    return [other for other in facts.nodes if _replaced(facts, other, node)]
-
-
-def _replaced(facts, old, new):
-    """Whether `old` is the entry that the node `new` had before it was made anew."""
-    entry = facts.published.get(new.hostname) or Published()
-    return (
-        old.id != new.id
-        and old.hostname == new.hostname
-        and old.state == "down"
-        and old.id in entry.previous
-        and new.id == entry.node_id
-        and new.ready
-    )
+def _formers(facts, node, name):
+    """Return the entries that the node `name` had before its present one, `node`."""
+    return [old for old in facts.nodes if node.ready and old.state == "down" and _former_owner(facts, old) == name]
 
 
 def _update(node, change, why, found):
@@ -183,15 +214,14 @@ def _update(node, change, why, found):
         found.updates.append(Update(node, change, why))
 
 
-def _surplus(facts, node, found):
-    name = node.hostname
+def _surplus(facts, node, name, found):
     line = f"{name} is not in the site file any more: `rpiomega remove {name}` takes it out of the cluster"
     found.tell(f"{line}; until then it is drained" if node.ready else f"{line}; it is down")
     _update(node, spec.holding(spec.DRAIN), "not in the site file any more", found)
 
 
 def _unknown(node, in_site, found):
-    line = f"{node.hostname} ({node.id}, {node.address or 'no address'}, {node.state}) is in the swarm, but "
+    line = f"{owner.shown(node)} ({node.id}, {node.address or 'no address'}, {node.state}) is in the swarm, but "
     if in_site:
         line += f"the site's {node.hostname} has not published this NodeID: it gets no new tasks until it does"
         line += f"; if it is not that board, or an old entry of it: {_eviction(node)}"
@@ -213,9 +243,44 @@ def _eviction(node):
     )
 
 
-def _former(facts, node, entry, found):
-    name = node.hostname
-    heir = member(facts, name)
+def _ghost(facts, node, found):
+    """
+    An entry that no engine has ever reported to: the manager adds it with the request for a certificate, before the
+    joining engine has that (swarmkit ca/server.go). It can have no tasks, so it is not paused.
+    """
+    age = (facts.now - node.created).total_seconds() if facts.now and node.created else 0
+    if age < GHOST:
+        found.findings.append(
+            f"an entry without a hostname ({node.id}, {node.state}) is of a join that has not ended; it is removed if "
+            f"that is so {GHOST // 60} minutes after it began"
+        )
+        return
+    found.removals.append(Removal(node, f"its join has not ended in {age / 60:.0f} minutes, no engine reports as it"))
+
+
+def _unlisted(facts, found):
+    """Nodes whose engine says that they are in this swarm, and whose NodeID its node list lacks."""
+    listed = {node.id for node in facts.nodes}
+    gone = {
+        name: entry.node_id
+        for name, entry in facts.published.items()
+        if name in site_nodes.nodes(facts.site)
+        and entry.node_id
+        and entry.role_now
+        and entry.cluster_id == facts.cluster_id
+        and entry.node_id not in listed
+    }
+    found.mark = {name: node_id for name, node_id in gone.items() if facts.unlisted.get(name) != node_id}
+    found.unmark = [name for name in facts.unlisted if name not in gone]
+    for name, node_id in gone.items():
+        found.tell(
+            f"{name} is in the swarm as its own engine says, but the node list has no entry {node_id} (somebody "
+            f"removed it): it gets no tasks; on the master: `sudo salt {name} state.apply`, it leaves and joins again"
+        )
+
+
+def _former(facts, node, name, found):
+    entry, heir = facts.published[name], member(facts, name)
     if node.state != "down":
         if heir is not None:
             found.awaited += (f"the old entry {node.id} of {name} to be seen as down",)
@@ -247,7 +312,8 @@ def _role(site, name):
 def after(facts, found):
     """Return the Rotation that the swarm would have if its tokens were rotated after this plan."""
     removed = {removal.node.id for removal in found.removals}
-    nodes = [node for node in facts.nodes if node.id not in removed]
+    # An entry without a hostname is no member yet; as it becomes one the set is another.
+    nodes = [node for node in facts.nodes if node.id not in removed and (node.hostname or node.ready)]
     managers = frozenset(node.id for node in nodes if node.role == MANAGER)
     return Rotation(facts.cluster_id, frozenset(node.id for node in nodes), managers)
 

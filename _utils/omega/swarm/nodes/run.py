@@ -7,6 +7,7 @@ written with its version, and the join tokens are made new under a lock in Consu
 
 from __future__ import annotations
 
+import datetime
 import logging
 import time
 
@@ -17,7 +18,8 @@ from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.member import run as member_run
 from omega.swarm.member.promote import promote_waiting
 from omega.swarm.nodes import plan
-from omega.swarm.record import NODES, PREFIX, READY, TOKEN, snapshot_of
+from omega.swarm.owner import shown
+from omega.swarm.record import NODES, PREFIX, READY, TOKEN, UNLISTED, snapshot_of
 from omega.swarm.waits import not_there_yet
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class Tender:
         """plan.Facts of this moment; raises Verdict where there is nothing to be done here."""
         local = self.engine.local()
         if not local.control:
-            raise Verdict(True, NOBODY_ELSE)
+            raise self._as_worker(local)
         if MANAGER not in site_nodes.roles(self.site, self.store.node):
             raise Verdict(True, f"not a manager of the site: {NOBODY_ELSE}")
         if local.leaderless:
@@ -80,8 +82,18 @@ class Tender:
             snap.published,
             rotation=plan.read_rotation(rotation.json() if rotation else None),
             token_known=bool(token) and token.json().get("token") == self.engine.worker_token(),
+            unlisted=snap.unlisted,
+            now=datetime.datetime.now(datetime.timezone.utc),
         )
         return plan.with_alive(facts, self._alive()) if plan.asks_who_is_alive(facts) else facts
+
+    def _as_worker(self, local):
+        """Return the Verdict of a node that is no manager: it may have been removed, which it cannot see by itself."""
+        entry = self._entries().get(UNLISTED + self.store.node)
+        if local.node_id and entry and entry.json().get("node_id") == local.node_id:
+            why = f"the swarm's managers have no entry {local.node_id} of it, somebody removed it: it gets no tasks"
+            return Verdict(False, f"{why}; on the master: `sudo salt {self.store.node} state.apply`: it joins again")
+        return Verdict(True, NOBODY_ELSE)
 
     def _entries(self):
         try:
@@ -130,6 +142,10 @@ class Tender:
             self._removed(removal)
         for name in found.forget:
             self._forgotten(name)
+        for name, node_id in found.mark.items():
+            self._marked(name, node_id)
+        for name in found.unmark:
+            self._unmarked(name)
         self._rotated(found.rotate, found.republish)
         if found.early:
             found.tell(found.early)
@@ -209,6 +225,13 @@ class Tender:
             key = NODES + name
             if self.store.client.delete(key, index=self._indices[key]):
                 self._forgotten(name)
+        for name, node_id in found.mark.items():
+            key = UNLISTED + name
+            if self.store.client.put_cas(key, {"node_id": node_id}, self._indices.get(key, 0)):
+                self._marked(name, node_id)
+        for name in found.unmark:
+            if self.store.client.delete(UNLISTED + name, index=self._indices[UNLISTED + name]):
+                self._unmarked(name)
         if found.rotate or found.republish:
             self._renew()
 
@@ -247,9 +270,7 @@ class Tender:
     # -- what changed --------------------------------------------------------------------------------------
 
     def _changed(self, facts, node, before, after):
-        known = plan.member(facts, node.hostname)
-        name = node.hostname if known and known.id == node.id else f"{node.hostname} ({node.id})"
-        changed = self.changes.setdefault(name, {})
+        changed = self.changes.setdefault(plan.label(facts, node), {})
         for key in ("Availability", "Labels"):
             old, new = before.get(key) or {}, after.get(key) or {}
             if old != new:
@@ -257,10 +278,16 @@ class Tender:
                 changed[key.lower()] = {"old": first, "new": new}
 
     def _removed(self, removal):
-        self.changes.setdefault("removed", []).append(f"{removal.node.hostname} ({removal.node.id}): {removal.why}")
+        self.changes.setdefault("removed", []).append(f"{shown(removal.node)} ({removal.node.id}): {removal.why}")
+
+    def _marked(self, name, node_id):
+        self.changes.setdefault("not in the node list", []).append(f"{name} ({node_id})")
 
     def _forgotten(self, name):
         self.changes.setdefault("forgotten in Consul", []).append(name)
+
+    def _unmarked(self, name):
+        self.changes.setdefault("no longer marked as not in the node list", []).append(name)
 
     def _rotated(self, roles, republish):
         if roles:

@@ -88,7 +88,7 @@ def rotate(engine, keyring=None):
     if keyring:
         keyring.keep(engine.unlock_key())
     own = engine.local().node_id
-    return sorted(node.hostname for node in engine.nodes() if node.role == MANAGER and node.id != own)
+    return sorted(node.hostname or node.id for node in engine.nodes() if node.role == MANAGER and node.id != own)
 
 
 def keep(engine, keyring):

@@ -13,6 +13,7 @@ from rpiomega.node.doctor import storage
 from rpiomega.node.step import Diff, Step
 
 RECORD = "/v1/kv/rpiomega/swarm/record?stale"
+PUBLISHED = "/v1/kv/rpiomega/swarm/nodes/?recurse&stale"
 # Consul's serf states by number (hashicorp/serf, serf/serf.go: MemberStatus).
 MEMBER = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}
 B2 = "/usr/local/bin/b2"
@@ -43,6 +44,7 @@ class ClusterStatus(Step):
         leader, leader_error = api.consul(self.board, "/v1/status/leader")
         peers, _ = api.consul(self.board, "/v1/status/peers?stale")
         record, _ = api.consul(self.board, RECORD)
+        published, _ = api.consul(self.board, PUBLISHED)
         return {
             "error": error or leader_error,
             "members": {
@@ -57,6 +59,7 @@ class ClusterStatus(Step):
             "leader": str(leader or "").rsplit(":", 1)[0],
             "peers": sorted(str(peer).rsplit(":", 1)[0] for peer in peers or []),
             "record": _record(record),
+            "published": _published(published),
         }
 
     def _active(self, unit: str) -> bool:
@@ -105,3 +108,17 @@ def _record(entries) -> dict:
         return json.loads(base64.b64decode(entries[0]["Value"]))
     except (TypeError, IndexError, KeyError, ValueError):
         return {}
+
+
+def _published(entries) -> dict:
+    """Return {name: {"node_id", "previous"}} of what the nodes say of themselves; a key with anything else is empty."""
+    found = {}
+    for entry in entries or []:
+        said = _record([entry])
+        said = said if isinstance(said, dict) else {}
+        previous = said.get("previous") if isinstance(said.get("previous"), list) else []
+        found[entry["Key"].rpartition("/")[2]] = {
+            "node_id": said["node_id"] if isinstance(said.get("node_id"), str) else "",
+            "previous": [node_id for node_id in previous if isinstance(node_id, str)],
+        }
+    return found
