@@ -152,7 +152,7 @@ rpiomega:
 """
 
 
-@pytest.mark.parametrize("host", ["192.168.1.58", "pi-1", "PI-1.local"])
+@pytest.mark.parametrize("host", ["192.168.1.58", "pi-1", "PI-1.local", "pi-1.lan", "Pi-1.fritz.box"])
 def test_a_node_that_is_now_where_another_will_be_is_refused(tmp_path, host):
     path = tmp_path / "site.sls"
     path.write_text(SHIFTED.replace("HOST", host))
