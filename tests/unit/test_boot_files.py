@@ -257,3 +257,9 @@ def test_fstab_may_write_the_boot_partitions_folder_with_a_slash(board):
              "boot/firmware/cmdline.txt": LINE}  # fmt: skip
     with pytest.raises(StepError, match="not mounted at /boot/firmware"):
         Cmdline(board(files), {}).check()
+
+
+def test_a_file_that_config_txt_names_and_that_is_not_there_is_the_error(board):
+    files = {"boot/firmware/config.txt": "cmdline=mine.txt\n", "boot/firmware/cmdline.txt": LINE}
+    with pytest.raises(StepError, match="/boot/firmware/config.txt names a file for the kernel's command line that is"):
+        Cmdline(board(files), {}).check()

@@ -60,6 +60,9 @@ def find(board) -> list[BootFile]:
                        "/boot/grub/grub.cfg", "")]  # fmt: skip
     if board.read(FLASH) is not None:
         return [_shell(board, FLASH, "", "LINUX_KERNEL_CMDLINE", "flash-kernel", "", "quiet")]
+    if folder and board.read(f"{folder}/{firmware.CONFIG}"):
+        cause = f"{folder}/{firmware.CONFIG} names a file for the kernel's command line that is not there"
+        raise StepError(cause, "correct `cmdline=` and `os_prefix=` in it, or the board will not start")
     return []
 
 
