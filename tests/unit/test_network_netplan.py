@@ -355,3 +355,12 @@ def test_a_key_that_is_there_twice_is_named(tree, name):
     assert "192.168.1.10/24" not in tree.network()
     with pytest.raises(StepError, match=r"50\.yaml line \d: `\w+` is there twice"):
         tree.files()
+
+
+def test_a_board_that_is_an_access_point_itself_stays_one(radio):
+    point = "access-points: {home: {mode: ap, password: correct horse}}"
+    radio.write("50.yaml", definition("wlan0", point, kind="wifis", renderer="  renderer: NetworkManager\n"))
+    with pytest.raises(StepError, match="50.yaml: wlan0 has mode=ap in home: it is no client"):
+        radio.files()
+    radio.write("50.yaml", definition("wlan0", point.replace("ap,", "infrastructure,"), kind="wifis"))
+    assert radio.files()

@@ -165,6 +165,7 @@ def takeover(texts: dict[str, str], kind: str, name: str, wanted: Wanted, own: s
     """
     definition = Definition(texts, kind, name)
     _refuse_shared(definition, wanted.interface)
+    _refuse_no_client(definition)
     defaults = definition.defaults()
     gateways = {entry["via"] for _, entry in defaults}
     if len(gateways) > 1:
@@ -204,6 +205,17 @@ def _refuse_shared(definition: Definition, interface: str) -> None:
             where = ", ".join(definition.nodes)
             cause = f"the definition {definition.name} in {where} is for every interface whose {key} is {found}"
             raise StepError(cause, f"give {interface} a definition of its own there")
+
+
+def _refuse_no_client(definition: Definition) -> None:
+    """Raise StepError if the board itself is an access point, or the like, through this interface."""
+    for path, node in definition.nodes.items():
+        points = value(node, "access-points")
+        for name, point in points.value if _mapping(points) else ():
+            mode = value(point, "mode")
+            if mode is not None and mode.value != "infrastructure":
+                cause = f"{path}: {definition.name} has mode={mode.value} in {name.value}: it is no client of a network"
+                raise StepError(cause, _CURE)
 
 
 def _clear(node, path: str, wanted: Wanted, gateways: set[str], every: bool = False) -> set[str]:
