@@ -153,3 +153,18 @@ def test_the_system_finds_the_full_name(tmp_path, line):
     )
     done = subprocess.run(["unshare", "-mu", "sh", "-c", script], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("box.lan\n", "")
+
+
+def test_a_line_of_the_owner_with_an_old_address_of_a_node_comes_after_the_nodes():
+    old = "127.0.0.1\tlocalhost\n127.0.1.1\tpi-1\n192.168.1.99 NAS pi-2 # by hand\n10.0.0.1 router\n"
+    new = edit_hosts(old, "pi-1", "pi-1", {"pi-2": "192.168.1.11", "pi-3": "192.168.1.12"})
+    lines = new.splitlines()
+    assert lines.index("192.168.1.11\tpi-2") < lines.index("192.168.1.99 NAS pi-2 # by hand")
+    assert [line for line in old.splitlines() if line not in lines] == []
+    assert edit_hosts(new, "pi-1", "pi-1", {"pi-2": "192.168.1.11", "pi-3": "192.168.1.12"}) == new
+
+
+@pytest.mark.parametrize("line", ["192.168.1.11 pi-2.lan pi-2", "fd00::11 pi-2", "# 192.168.1.99 pi-2", ""])
+def test_a_line_that_agrees_leaves_the_nodes_at_the_end(line):
+    new = edit_hosts(f"127.0.0.1 localhost\n127.0.1.1 pi-1\n{line}\n", "pi-1", "pi-1", {"pi-2": "192.168.1.11"})
+    assert new.endswith(f"{END}\n")

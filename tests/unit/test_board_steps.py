@@ -172,6 +172,19 @@ def test_password_logins_go_off_only_after_a_proven_key_login_and_come_back(tree
     assert not tree.exists("/etc/ssh/sshd_config.d/10-rpiomega.conf")
 
 
+@pytest.mark.parametrize(("owner", "root"), [
+    ("PermitRootLogin no", False), ("permitrootlogin=forced-commands-only", False), ("PermitRootLogin yes", True),
+    ("PermitRootLogin without-password", True), ("#PermitRootLogin no", True),
+    ("Match User bob\n  PermitRootLogin no", True),
+])  # fmt: skip
+def test_a_login_of_root_that_the_owner_forbids_stays_forbidden(tree, owner, root):
+    """Ours is read first, so it would count."""
+    with open(tree.path("/etc/ssh/sshd_config"), "a") as stream:
+        stream.write(f"{owner}\n")
+    settle(Sshd, tree, passwords="off", user="pi", proven=True)
+    assert ("PermitRootLogin" in tree.read("/etc/ssh/sshd_config.d/10-rpiomega.conf")) is root
+
+
 def test_an_sshd_that_a_cut_short_run_did_not_reload_is_reloaded_by_the_next(tmp_path, monkeypatch):
     tree = plant(tmp_path, "trixie")
     for passwords in ("off", "keep"):

@@ -237,3 +237,29 @@ def test_where_u_boot_update_makes_extlinux_conf_its_settings_change(board):
     assert changed(board(files)) == {"/etc/default/u-boot": f'U_BOOT_PARAMETERS="ro quiet {" ".join(FLAGS)}"\n'}
     again = board({"etc/default/u-boot": "", "etc/kernel/cmdline": "root=x ro\n"})
     assert set(changed(again)) == {"/etc/kernel/cmdline"}
+
+
+def test_extlinux_conf_may_have_tabs(board):
+    text = "default\tl1\nlabel l0\n\tappend root=/dev/sda2\nlabel\tl1\n\tlinux /b\n\tappend\troot=/dev/sda1 ro\n"
+    found = board({"boot/extlinux/extlinux.conf": text})
+    assert changed(found)["/boot/extlinux/extlinux.conf"] == text.replace("sda1 ro", f"sda1 ro {' '.join(FLAGS)}")
+
+
+def test_another_entry_of_extlinux_conf_never_gets_the_flags_in_place_of_the_default_one(board):
+    text = "default l1\nlabel l1\n linux /b\nlabel l2\n append root=/dev/sda2\n"
+    found = board({"boot/extlinux/extlinux.conf": text})
+    with pytest.raises(StepError, match="extlinux.conf has no `append` line in its default entry l1"):
+        Cmdline(found, {}).check()
+
+
+def test_fstab_may_write_the_boot_partitions_folder_with_a_slash(board):
+    files = {"etc/fstab": " LABEL=system-boot /boot/firmware/ vfat defaults 0 1\n", "proc/self/mountinfo": "",
+             "boot/firmware/cmdline.txt": LINE}  # fmt: skip
+    with pytest.raises(StepError, match="not mounted at /boot/firmware"):
+        Cmdline(board(files), {}).check()
+
+
+def test_a_file_that_config_txt_names_and_that_is_not_there_is_the_error(board):
+    files = {"boot/firmware/config.txt": "cmdline=mine.txt\n", "boot/firmware/cmdline.txt": LINE}
+    with pytest.raises(StepError, match="/boot/firmware/config.txt names a file for the kernel's command line that is"):
+        Cmdline(board(files), {}).check()

@@ -120,6 +120,13 @@ def test_what_is_not_only_a_leftover_is_named_and_stays(board, path, text):
     assert board.read(path) == text
 
 
+@pytest.mark.parametrize("value", ["conf.d/*.conf", "minion.d/[a-f]*.conf"])
+def test_a_folder_that_salt_does_not_read_is_named(board, value):
+    put(board, "/etc/salt/minion", f"default_include: {value}\n")
+    with pytest.raises(StepError, match="Salt does not read /etc/salt/minion.d/.*: default_include in /etc/salt/minio"):
+        Minion(board, MINION).check()
+
+
 def test_a_file_that_salt_cannot_read_is_named(board):
     put(board, "/etc/salt/minion.d/a.conf", "master: [1\n")
     with pytest.raises(StepError, match=r"^Salt cannot read /etc/salt/minion.d/a.conf: "):

@@ -240,3 +240,18 @@ def test_what_another_program_wrote_to_the_card_is_kept_once_and_its_own_first_b
         done = run(site(), folder)
     assert (folder / "user-data.before-rpiomega").read_text() == "#cloud-config\nhostname: mine\n"
     assert "custom.toml on this card is applied" in done.output
+
+
+@pytest.mark.parametrize(("mount", "right", "wrong"), [("/boot", "bullseye", "bookworm"),
+                                                       ("/boot/firmware", "bookworm", "bullseye")])  # fmt: skip
+def test_the_script_is_not_written_where_the_board_will_not_find_it(site, tmp_path, mount, right, wrong):
+    """With a systemd.run= that names no file the board would reboot for ever."""
+    card, line = tmp_path / "card", "console=tty1 root=PARTUUID=deadbeef-02 rootwait\n"
+    card.mkdir()
+    (card / "config.txt").write_text(f"# Additional overlays and parameters are documented {mount}/overlays/README\n")
+    (card / "cmdline.txt").write_text(line)
+    for release in (wrong, "trixie"):
+        done = run(site(), card, "--release", release)
+        assert done.exit_code == 1 and f"--release {right}" in done.output
+        assert (card / "cmdline.txt").read_text() == line and not (card / "firstrun.sh").exists()
+    assert run(site(), card, "--release", right).exit_code == 0

@@ -322,3 +322,45 @@ def test_a_bridge_of_netplan_is_named(tmp_path):
     )
     with pytest.raises(StepError, match="br0 is configured by netplan as br0 of section bridges"):
         tree.files()
+
+
+@pytest.mark.parametrize("yes", ["True", "ON", "y"])
+def test_every_spelling_of_yes_that_netplan_knows_is_kept(tree, yes):
+    routes = f"routes: [{{to: default, via: 192.168.1.1, on-link: {yes}}}]"
+    tree.write("50.yaml", definition("eth0", "addresses: [192.168.1.7/24]", routes))
+    assert "GatewayOnLink=true" in tree.network()
+    tree.apply()
+    assert "GatewayOnLink=true" in tree.network()
+
+
+@pytest.mark.parametrize("no", ["False", "N", "OFF"])
+def test_every_spelling_of_no_keeps_the_default_route_away(tree, no):
+    tree.write("50.yaml", definition("eth0", "dhcp4: TRUE", f"dhcp4-overrides: {{use-routes: {no}}}"))
+    with pytest.raises(StepError, match="dhcp4-overrides.use-routes of eth0"):
+        tree.files()
+
+
+TWICE = {
+    "section": "network:\n  version: 2\n  ethernets:\n    eth0: {addresses: [192.168.1.9/24]}\n"
+    "  ethernets:\n    eth1: {dhcp4: true}\n",
+    "definition": "network:\n  version: 2\n  ethernets:\n    eth0: {mtu: 1400}\n    eth0: {dhcp4: true}\n",
+    "inside": definition("eth0", "addresses: [192.168.1.9/24]", "mtu: 1400", "addresses: [192.168.1.8/24]"),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_key_that_is_there_twice_is_named(tree, name):
+    """netplan joins both; an address in the first one would stay beside the new one."""
+    tree.write("50.yaml", TWICE[name])
+    assert "192.168.1.10/24" not in tree.network()
+    with pytest.raises(StepError, match=r"50\.yaml line \d: `\w+` is there twice"):
+        tree.files()
+
+
+def test_a_board_that_is_an_access_point_itself_stays_one(radio):
+    point = "access-points: {home: {mode: ap, password: correct horse}}"
+    radio.write("50.yaml", definition("wlan0", point, kind="wifis", renderer="  renderer: NetworkManager\n"))
+    with pytest.raises(StepError, match="50.yaml: wlan0 has mode=ap in home: it is no client"):
+        radio.files()
+    radio.write("50.yaml", definition("wlan0", point.replace("ap,", "infrastructure,"), kind="wifis"))
+    assert radio.files()

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from rpiomega.node.board import Board
-from rpiomega.node.network import ini, keyfile, network_file, networkd, nm_config
+from rpiomega.node.network import concealed, ini, keyfile, network_file, networkd, nm_config, supplicant
 from rpiomega.node.network.stack import Wanted, Wifi
 from rpiomega.node.step import StepError
 
@@ -369,3 +369,43 @@ def test_resolv_conf_keeps_all_but_ipv4_name_servers(tmp_path, monkeypatch):
     ]  # fmt: skip
     assert "192.168.1.3" in (tmp_path / "etc/resolv.conf.before-rpiomega").read_text()
     assert networkd.resolver(board, ("9.9.9.9",)) == []
+
+
+def test_a_radio_that_is_no_client_keeps_its_profile():
+    access_point = WIFI.replace("ssid=home", "ssid=home\nmode=ap").replace("method=auto", "method=manual")
+    with pytest.raises(StepError, match="has mode=ap: it is no client"):
+        keyfile.takeover(access_point, "p", WIRELESS, "rpiomega-wlan0", UUID)
+    assert keyfile.takeover(WIFI.replace("ssid=home", "ssid=home\nmode=infrastructure"), "p", WIRELESS, "x", UUID)
+
+
+KEPT_OFF = {
+    "another table": ("[Network]\nDHCP=ipv4\n\n[DHCPv4]\nRouteTable=100\n", r"\[DHCPv4\] RouteTable=100 keeps"),
+    "its DHCP server": ("[Network]\nAddress=192.168.1.77/24\nDHCPServer=yes\n\n[DHCPServer]\n"
+                        "ServerAddress=192.168.1.77/24\n", "ServerAddress=192.168.1.77/24 names the address"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT_OFF)
+def test_what_a_network_file_says_of_the_address_that_goes_is_named(name):
+    base, why = KEPT_OFF[name]
+    with pytest.raises(StepError, match=why):
+        network_file.takeover(base, "p", WIRED)
+
+
+def test_a_name_server_that_a_drop_in_cleared_does_not_come_back():
+    base = "[Network]\nDHCP=ipv4\nDNS=2001:db8::1\n\n[Network]\nDNS=\nDNS=2001:db8::2 1.1.1.1\n"
+    new = network_file.takeover(base, "p", WIRED)
+    assert "2001:db8::1" not in new and "DNS=2001:db8::2" in new
+
+
+def test_a_network_with_remarks_in_wpa_supplicants_file_is_one():
+    text = 'network={ # at home\n\tssid="home"\n\tpsk="old secret"\n} # end\n'
+    new = supplicant.edit(text, "p", Wifi("home", "ab" * 32, ""))
+    assert new.count("network={") == 1 and "old secret" not in new and f"psk={'ab' * 32}" in new
+
+
+@pytest.mark.parametrize("line", ["key: SECRET", "keys: {private: SECRET}", "shared: SECRET", "preshared-key=SECRET",
+                                  "private: 'SECRET'", "wireguard-private-key: SECRET"])  # fmt: skip
+def test_keys_of_tunnels_are_in_no_diff(line):
+    assert "SECRET" not in concealed.redact(f"      mtu: 1400\n        {line}\n")
+    assert concealed.redact("key-management: psk\nkey-mgmt=wpa-psk\n") == "key-management: psk\nkey-mgmt=wpa-psk\n"

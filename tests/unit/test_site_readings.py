@@ -152,7 +152,7 @@ rpiomega:
 """
 
 
-@pytest.mark.parametrize("host", ["192.168.1.58", "pi-1", "PI-1.local"])
+@pytest.mark.parametrize("host", ["192.168.1.58", "pi-1", "PI-1.local", "pi-1.lan", "Pi-1.fritz.box"])
 def test_a_node_that_is_now_where_another_will_be_is_refused(tmp_path, host):
     path = tmp_path / "site.sls"
     path.write_text(SHIFTED.replace("HOST", host))
@@ -172,3 +172,14 @@ def test_one_host_in_two_spellings_is_one_host(tmp_path, one, two):
     path.write_text(SHIFTED.replace("192.168.1.57", f"'{one}'").replace("HOST", f"'{two.rstrip('.')}'"))
     with pytest.raises(SiteError, match="is where pi-1 is reached too"):
         load(path)
+
+
+@pytest.mark.parametrize("value", ["024", "0x18", "1_0"])
+def test_where_only_a_number_fits_nobody_is_told_to_quote_it(tmp_path, value):
+    path = tmp_path / "site.sls"
+    path.write_text(SHIFTED.replace("HOST", "192.168.1.60") + f"  network: {{prefix: {value}}}\n")
+    with pytest.raises(SiteError) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    assert f"`{value}` without quotes is " in problem.cause
+    assert problem.allowed == "write the number you mean in plain digits, as 24"

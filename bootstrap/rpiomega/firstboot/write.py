@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ RELEASES = {
     "bullseye": ("firstrun", "/boot"),
 }
 ADDITION = "cmdline.txt.addition"
+# Raspberry Pi OS says in config.txt where the board mounts this partition (pi-gen, stage1/00-boot-files).
+_MOUNT = re.compile(r"^# .*\s(/boot(?:/firmware)?)/overlays/README\s*$", re.MULTILINE)
 KEPT = ".before-rpiomega"
 # What other programs have a first boot do; it would contradict ours.
 RIVALS = ("rpi-preseed.toml", "custom.toml", "userconf.txt", "userconf", "wpa_supplicant.conf")
@@ -47,6 +50,8 @@ def write(plan: Plan, release: str, folder: Path) -> Written:
         folder.mkdir(parents=True, exist_ok=True)
         lines = firmware.command_lines(lambda name: _read(folder / name))
         done.mounted = bool(lines)
+        mount = next(iter(_MOUNT.findall(_read(folder / firmware.CONFIG) or "")), "")
+        plain = "bullseye" if mount == "/boot" else "bookworm"
         for name in RIVALS:
             if done.mounted and (folder / name).exists():
                 done.notes.append(f"{name} on this card is applied at the first boot as well: delete it")
@@ -54,6 +59,10 @@ def write(plan: Plan, release: str, folder: Path) -> Written:
             if lines and (folder / "user-data").exists():
                 cause = f"{folder} is the boot partition of an image with cloud-init"
                 raise NodeError(cause, "give its release: --release trixie (or ubuntu)", "firstboot")
+            if lines and mount not in ("", boot):
+                # systemd.run= would name a file that is not there: the board would reboot for ever.
+                cause = f"{folder} is the boot partition of an image that mounts it at {mount}, {release} at {boot}"
+                raise NodeError(cause, f"give its release: --release {plain}", "firstboot")
             wanted = firstrun.files(plan, boot, tuple(lines) or (firmware.DEFAULT,))
             if lines:
                 wanted |= _edited(folder, lines, lambda line: firstrun.edit_line(line, boot))
@@ -62,7 +71,7 @@ def write(plan: Plan, release: str, folder: Path) -> Written:
         else:
             if lines and not _has_cloud_init(folder):
                 cause = f"{folder} is the boot partition of an image without cloud-init"
-                raise NodeError(cause, "give its release: --release bookworm", "firstboot")
+                raise NodeError(cause, f"give its release: --release {plain}", "firstboot")
             wanted = cloudinit.files(plan)
             identity = cloudinit.instance_id(plan)
             for name in lines:

@@ -7,11 +7,12 @@ boot/pxe_utils.c (extlinux.conf).
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from typing import Callable
 
-from rpiomega.node import firmware, kernel_line
+from rpiomega.node import firmware, fstab, kernel_line
 from rpiomega.node.step import StepError
 
 ARMBIAN = "/boot/armbianEnv.txt"
@@ -59,6 +60,9 @@ def find(board) -> list[BootFile]:
                        "/boot/grub/grub.cfg", "")]  # fmt: skip
     if board.read(FLASH) is not None:
         return [_shell(board, FLASH, "", "LINUX_KERNEL_CMDLINE", "flash-kernel", "", "quiet")]
+    if folder and board.read(f"{folder}/{firmware.CONFIG}"):
+        cause = f"{folder}/{firmware.CONFIG} names a file for the kernel's command line that is not there"
+        raise StepError(cause, "correct `cmdline=` and `os_prefix=` in it, or the board will not start")
     return []
 
 
@@ -67,8 +71,8 @@ def boot_folder(board) -> str:
 
     Raise StepError if it should be and is not: what is below its folder then is not what the board boots with.
     """
-    wanted = {line.split()[1] for line in (board.read("/etc/fstab") or "").splitlines()
-              if len(line.split()) > 2 and not line.lstrip().startswith("#")}  # fmt: skip
+    entries = filter(None, map(fstab.parse, (board.read("/etc/fstab") or "").splitlines()))
+    wanted = {posixpath.normpath(entry.folder) for entry in entries}
     mounts = board.read("/proc/self/mountinfo")
     for folder in ("/boot/firmware", "/boot"):
         texts = [board.read(f"{folder}/{name}") for name in ("config.txt", "cmdline.txt")]
@@ -124,19 +128,25 @@ def _extraargs(end: str) -> str:
 
 
 def edit_extlinux(text: str) -> str:
-    """Return extlinux.conf with the flags in the ``append`` line of the entry that is started by default."""
+    """Return extlinux.conf with the flags in the ``append`` line of the entry that is started by default.
+
+    Raise StepError if that entry has none: U-Boot then takes the arguments from its own environment.
+    """
     lines, label, wanted, found = text.split("\n"), "", "", {}
     for index, line in enumerate(lines):
-        word, _, rest = line.strip().partition(" ")
+        word, rest = (line.split(None, 1) + ["", ""])[:2]
         if word.lower() == "default":
             wanted = rest.strip()
         elif word.lower() == "label":
             label = rest.strip()
+            found.setdefault(label, None)
         elif word.lower() == "append" and label:
             found[label] = index
-    if not found:
-        raise StepError("has no `append` line", f"add `append {' '.join(kernel_line.FLAGS)}` to its entry by hand")
-    index = found.get(wanted, next(iter(found.values())))
+    label = wanted if wanted in found else next(iter(found), "")
+    index = found.get(label)
+    if index is None:
+        cure = f"add the kernel's arguments and {' '.join(kernel_line.FLAGS)} to that entry as a line `append ...`"
+        raise StepError(f"has no `append` line in its default entry {label}".rstrip(), cure)
     start, rest = re.match(r"(\s*\S+\s+)(.*)", lines[index] + " ", re.S).groups()
     lines[index] = start + kernel_line.add(rest.rstrip()) + ("\r" if lines[index].endswith("\r") else "")
     return "\n".join(lines)

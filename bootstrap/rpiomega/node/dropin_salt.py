@@ -80,9 +80,9 @@ def read(board, program: str, role: str, ours: str, text: str | None, keys: list
     """Return what Salt reads: ``files`` ([path, its keys, {key: value}], in the order of reading) and ``values``.
 
     `role`: minion or master; `ours`: path of our file, with `text` in place of what is on the card (None: as it is);
-    `keys`: the settings asked for. Raise StepError if Salt cannot read a file.
+    `keys`: the settings asked for. Raise StepError if Salt cannot read a file, or does not read ours.
     """
-    asked = [role, board.path(f"/etc/salt/{role}"), board.path(ours), text, keys]
+    asked = [role, board.path(f"/etc/salt/{role}"), board.path(ours), text, [*keys, "default_include"]]
     result = board.shell.run([program, "-W", "ignore", "-c", _ASK, json.dumps(asked)], timeout=BOUND)
     lines = [line for line in result.output.splitlines() if line.startswith('{"files"')]
     if result.code or not lines:
@@ -95,6 +95,10 @@ def read(board, program: str, role: str, ours: str, text: str | None, keys: list
         path, error = found["errors"][0]
         cause = f"Salt cannot read {path[len(cut) :] if path.startswith(cut) else path}: {error[:200]}"
         raise StepError(cause, "correct that file or move it away, then run the bootstrap again")
+    if text is not None and ours not in [path for path, _, _ in found["files"]]:
+        pattern = found["values"]["default_include"]
+        cause = f"Salt does not read {ours}: default_include in /etc/salt/{role} is {pattern}"
+        raise StepError(cause, f"take default_include out of /etc/salt/{role}, then run the bootstrap again")
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-DEFAULT = "cmdline.txt"
+CONFIG, DEFAULT = "config.txt", "cmdline.txt"
 _SETTING = re.compile(r"(os_prefix|cmdline)\s*[= \t]\s*(.*)")
 _INCLUDE = re.compile(r"include\s+(\S+)")
 _DEPTH = 8
@@ -24,7 +24,7 @@ def command_lines(read, model: str = "", booted_prefix: str | None = None) -> li
     """
     values = {"os_prefix": {""}, "cmdline": {DEFAULT}}
     given: set[str] = set()
-    _follow(read, "config.txt", _models(model) if model else None, {}, values, given, 0)
+    _follow(read, CONFIG, _models(model) if model else None, {}, values, given, 0)
     prefixes = values["os_prefix"]
     if booted_prefix is not None and "os_prefix" not in given:
         prefixes = {booted_prefix}

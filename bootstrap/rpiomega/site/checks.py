@@ -102,8 +102,9 @@ def _shifted(site: Site, owners: dict[str, str]) -> Iterator[Problem]:
     """Yield each node whose `host` is the address of another one: one of the two would be taken for the other."""
     for name, node in site.nodes.items():
         owner = owners.get(node.host)
-        if not owner and node.host.lower().removesuffix(".local") in site.nodes:
-            owner = node.host.lower().removesuffix(".local")
+        # A router's DNS knows a board by its name as well: pi-2.local, pi-2.lan, pi-2.fritz.box.
+        if not owner and node.host.lower().partition(".")[0] in site.nodes:
+            owner = node.host.lower().partition(".")[0]
         if owner in (None, name):
             continue
         if node.host in owners:

@@ -47,7 +47,7 @@ def load(path: Path) -> Site:
         found += [problem for problem in more if problem.key not in said]
         # Where the schema has refused the value, it has said so in the key's own terms.
         said = {problem.key for problem in found}
-        found += [problem for problem in document.odd if _merged(problem.key) not in said]
+        found += [_number(problem) for problem in document.odd if _merged(problem.key) not in said]
     if site and not found:
         found += [_below_top(problem) for problem in checks.problems(site, path.parent)]
     if found:
@@ -66,6 +66,13 @@ def _validate(data: object, plain: dict[tuple, str]) -> tuple[Site | None, list[
     except ValidationError as error:
         details = _joined(error.errors(include_url=False))
         return None, extra + [_below_top(_translate(item, plain.get((TOP, *item["loc"])))) for item in details]
+
+
+def _number(problem: Problem) -> Problem:
+    """Return the problem without the advice to quote, where the key takes a number only."""
+    if _item_at(_merged(problem.key)[1:]).get("type") != "whole number":
+        return problem
+    return Problem(problem.key, problem.cause, "write the number you mean in plain digits, as 24", problem.line)
 
 
 def _merged(key: tuple) -> tuple:

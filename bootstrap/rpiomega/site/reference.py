@@ -30,7 +30,7 @@ _HEAD = f"""\
 `pillar/site.sls` is the one file a site edits. Bootstrap and Salt read the same text: plain YAML, no Jinja, everything
 below the one key `rpiomega`. Only `cluster` and `nodes` are needed; whatever is left out has the default given here.
 `rpiomega check` says what is wrong with a file, with line and key. The master looks again whenever it renders the
-pillar, so a slip in its copy stops `state.apply` before anything is done.
+pillar, so a mistake in its copy stops `state.apply` before anything is done.
 
 Examples: [one node](../examples/site-one-node.sls), [three nodes](../examples/site-three-nodes.sls),
 [seven mixed nodes](../examples/site-seven-mixed.sls).

@@ -13,7 +13,11 @@ KEPT = ".before-rpiomega"
 # NetworkManager reads every file of its folder as a profile, whatever its ending: copies of profiles go here.
 PROFILES = "/var/lib/rpiomega/network/profiles"
 # wpa_supplicant's, netplan's and NetworkManager's names; of a mapping in one line ({password: x}) the rest goes.
-_NAMES = r"psk|\w*(?:password|passphrase|passwd)(?:-raw)?|wep[-_]key\d?|sae_password|private[-_]key|pin|secret|pac"
+# netplan has the keys of WireGuard as `key`, `private` and `shared`.
+_NAMES = (
+    r"psk|\w*(?:password|passphrase|passwd)(?:-raw)?|wep[-_]key\d?|sae_password|pin|secret|pac|"
+    r"(?:private|preshared)[-_]key|key|private|shared"
+)
 _KEYS = re.compile(rf"((?:^|[\s#{{,\"'.-])\"?(?:[\w-]+-)?(?:{_NAMES})\"?\s*[=:]\s*)(\S.*)$", re.M | re.I)
 
 

@@ -87,6 +87,10 @@ def _refuse(profile: list[ini.Section], path: str, wanted: Wanted) -> None:
     if TYPES.get(kind) != ("wifi" if wanted.wireless else "ethernet"):
         cause = f"the profile {name} of {wanted.interface} ({path}) has type={kind or '(none)'}"
         raise StepError(cause, "write `network.manage: false` into the site file and set the address yourself")
+    mode = ini.last(profile, "wifi", "mode")
+    if mode not in ("", "infrastructure"):
+        cause = f"the profile {name} of {wanted.interface} ({path}) has mode={mode}: it is no client of a network"
+        raise StepError(cause, "name another `interface`, or write `network.manage: false` into the site file")
     for key in _PORT:
         if connection.values(key):
             cause = f"{wanted.interface} is a port of {connection.values(key)[-1]} ({path}: {key})"

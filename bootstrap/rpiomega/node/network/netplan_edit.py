@@ -21,6 +21,8 @@ OURS = ("addresses", "nameservers", "routes", "dhcp4")
 _CURE = "change it there, or write `network.manage: false` into the site file and set the address yourself"
 # What a default route may have besides its destination and gateway; it is carried over.
 _CARRIED = {"metric", "mtu", "on-link", "congestion-window", "advertised-receive-window", "advertised-mss"}
+# In any case (handle_bool of libnetplan).
+_YES, _NO = ("true", "on", "yes", "y"), ("false", "off", "no", "n")
 
 
 @dataclass
@@ -65,6 +67,24 @@ def value(node, *keys: str):
 
 def _mapping(node) -> bool:
     return getattr(node, "id", "") == "mapping"
+
+
+def _refuse_twice(node, path: str, way: list[str]) -> None:
+    """Raise StepError for a key that is there twice on the way to a definition, or inside of it.
+
+    netplan joins the two; here the second one alone would be seen.
+    """
+    seen: set[str] = set()
+    for key, item in node.value if _mapping(node) else ():
+        if way and key.value != way[0]:
+            continue
+        if key.value in seen:
+            line = key.start_mark.line + 1
+            raise StepError(f"{path} line {line}: `{key.value}` is there twice", "join the two, as netplan does")
+        seen.add(key.value)
+        _refuse_twice(item, path, way[1:])
+    for item in [] if way else _items(node):
+        _refuse_twice(item, path, [])
 
 
 def _items(node) -> list:
@@ -113,6 +133,7 @@ class Definition:
         self.roots = {path: load(text, path) for path, text in texts.items()}
         self.nodes = {}
         for path, root in self.roots.items():
+            _refuse_twice(root, path, ["network", kind, name])
             parent = value(root, "network", kind)
             node = value(parent, name)
             if _mapping(node):
@@ -144,13 +165,14 @@ def takeover(texts: dict[str, str], kind: str, name: str, wanted: Wanted, own: s
     """
     definition = Definition(texts, kind, name)
     _refuse_shared(definition, wanted.interface)
+    _refuse_no_client(definition)
     defaults = definition.defaults()
     gateways = {entry["via"] for _, entry in defaults}
     if len(gateways) > 1:
         where = ", ".join(sorted({f"{entry['via']} in {path}" for path, entry in defaults}))
         raise StepError(f"{name} has several default routes ({where})", _CURE)
-    kept_off = definition.scalar("dhcp4-overrides", "use-routes") in ("false", "no", "off")
-    if kept_off and definition.scalar("dhcp4") in ("true", "yes", "on") and not defaults:
+    kept_off = definition.scalar("dhcp4-overrides", "use-routes").lower() in _NO
+    if kept_off and definition.scalar("dhcp4").lower() in _YES and not defaults:
         raise StepError(f"dhcp4-overrides.use-routes of {name} keeps the default route away from it", _CURE)
     previous = copy.deepcopy(value(load(own, "our file"), "network", kind, name)) if own else None
     result = Result(own=_own(definition, wanted, defaults, previous))
@@ -183,6 +205,17 @@ def _refuse_shared(definition: Definition, interface: str) -> None:
             where = ", ".join(definition.nodes)
             cause = f"the definition {definition.name} in {where} is for every interface whose {key} is {found}"
             raise StepError(cause, f"give {interface} a definition of its own there")
+
+
+def _refuse_no_client(definition: Definition) -> None:
+    """Raise StepError if the board itself is an access point, or the like, through this interface."""
+    for path, node in definition.nodes.items():
+        points = value(node, "access-points")
+        for name, point in points.value if _mapping(points) else ():
+            mode = value(point, "mode")
+            if mode is not None and mode.value != "infrastructure":
+                cause = f"{path}: {definition.name} has mode={mode.value} in {name.value}: it is no client of a network"
+                raise StepError(cause, _CURE)
 
 
 def _clear(node, path: str, wanted: Wanted, gateways: set[str], every: bool = False) -> set[str]:
@@ -292,4 +325,4 @@ def _options(definition: Definition, defaults: list, before) -> dict:
     else:
         found = {key: item for key, item in _entry(next(iter(_items(value(before, "routes"))), None)).items()
                  if key in _CARRIED}  # fmt: skip
-    return {key: int(item) if item.isdigit() else item in ("true", "yes", "on") for key, item in sorted(found.items())}
+    return {key: int(item) if item.isdigit() else item.lower() in _YES for key, item in sorted(found.items())}

@@ -16,6 +16,7 @@ _PORT = ("Bridge", "Bond", "BatmanAdvanced", "VRF")
 # What a default route may have besides destination and gateway; it stays with the route.
 _CARRIED = {"Metric", "MTUBytes", "GatewayOnLink", "GatewayOnlink", "InitialCongestionWindow", "Protocol",
             "InitialAdvertisedReceiveWindow", "QuickAck", "TCPAdvertisedMaximumSegmentSize"}  # fmt: skip
+_NAMING = ("Route", "RoutingPolicyRule", "NextHop", "DHCPServer")
 _CURE = "change it there, or write `network.manage: false` into the site file and set the address yourself"
 
 
@@ -44,6 +45,10 @@ def takeover(base: str, path: str, wanted: Wanted) -> str:
             for key in _NO_ROUTE:
                 if ini.last(found, section, key).lower() in ("no", "false", "0", "off", "n"):
                     raise StepError(f"{path}: [{section}] {key}= keeps the default route off {wanted.interface}", _CURE)
+            table = ini.last(found, section, "RouteTable")
+            if table not in ("", "main", "254"):
+                cause = f"{path}: [{section}] RouteTable={table} keeps the default route out of the main table"
+                raise StepError(cause, _CURE)
         metric = next(filter(None, (ini.last(found, section, "RouteMetric") for section in _LEASE)), "")
         if metric and route is None:
             route = ini.Section("Route", "[Route]")
@@ -116,8 +121,8 @@ def _addresses(found: list[ini.Section], network: ini.Section, wanted: Wanted, g
 def _refuse_mentions(found: list[ini.Section], path: str, gone: set[str]) -> None:
     for section in found:
         for key, value, _ in section.items:
-            named = section.name in ("Route", "RoutingPolicyRule", "NextHop") and value.partition("/")[0] in gone
-            if named and key in ("PreferredSource", "Source", "From", "To"):
+            named = section.name in _NAMING and value.partition("/")[0] in gone
+            if named and key in ("PreferredSource", "Source", "From", "To", "ServerAddress"):
                 raise StepError(f"{path}: [{section.name}] {key}={value} names the address that is replaced", _CURE)
 
 
@@ -126,9 +131,9 @@ def _set(network: ini.Section, route: ini.Section | None, wanted: Wanted) -> Non
     dhcp = (network.values("DHCP") or ["no"])[-1].lower()
     both = ini.true(dhcp) or dhcp in ("both", "ipv6", "v6")
     for key in ("DNS", "Gateway"):
-        left = [
-            word for value in network.values(key) for word in value.split() if family(word) == 6 or word == "_ipv6ra"
-        ]
+        given = network.values(key)
+        given = given[len(given) - given[::-1].index("") :] if "" in given else given
+        left = [word for value in given for word in value.split() if family(word) == 6 or word == "_ipv6ra"]
         network.drop(key)
         for word in left:
             network.add(key, word)

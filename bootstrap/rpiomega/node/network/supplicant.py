@@ -18,7 +18,7 @@ FOLDER = "/etc/wpa_supplicant"
 # Raspberry Pi OS before bookworm: dhcpcd starts wpa_supplicant itself, with the first of the two files that exists.
 HOOK = "/lib/dhcpcd/dhcpcd-hooks/10-wpa_supplicant"
 SHARED = f"{FOLDER}/wpa_supplicant.conf"
-_BLOCK = re.compile(r"^[ \t]*network=\{[ \t]*\r?\n(.*?)^[ \t]*\}[ \t]*\r?$", re.M | re.S)
+_BLOCK = re.compile(r"^[ \t]*network=\{[ \t]*(?:#[^\n]*)?\r?\n(.*?)^[ \t]*\}[ \t]*(?:#[^\n]*)?\r?$", re.M | re.S)
 _ESCAPES = {"n": b"\n", "r": b"\r", "t": b"\t", "e": b"\033", "\\": b"\\", '"': b'"'}
 
 

@@ -31,7 +31,8 @@ def edit_hosts(text: str, name: str, old: str, others: dict[str, str]) -> str:
     """Return hosts(5) text with `name` at 127.0.1.1 in the place of `old`, and the cluster's `others` in one block.
 
     `others` is name -> address. The first name of a line is the canonical one (`hostname -f`): order, domains, aliases
-    and remarks stay as they are, and so do all other lines.
+    and remarks stay as they are, and so do all other lines. The block goes before the first line that gives one of
+    `others` another address: of several lines with a name the first counts.
     """
     old, _, domain = old.partition(".")
     old = "" if old.lower() in ("localhost", name) else old.lower()
@@ -46,7 +47,8 @@ def edit_hosts(text: str, name: str, old: str, others: dict[str, str]) -> str:
     rest = [_without(line, name) for line in lines[own + 1 :]]
     lines = [*lines[: own + 1], *(line for line in rest if line is not None)]
     if others:
-        lines += [BEGIN, *(f"{address}\t{other}" for other, address in others.items()), END]
+        at = next((i for i, line in enumerate(lines) if _contradicts(line, others)), len(lines))
+        lines[at:at] = [BEGIN, *(f"{address}\t{other}" for other, address in others.items()), END]
     return "\n".join(lines) + "\n"
 
 
@@ -61,6 +63,11 @@ def _lower(line: str) -> list[str]:
 def _own(line: str, name: str) -> bool:
     words = _lower(line)
     return words[:1] == ["127.0.1.1"] and any(word == name or word.startswith(f"{name}.") for word in words[1:])
+
+
+def _contradicts(line: str, others: dict[str, str]) -> bool:
+    words = _lower(line)
+    return bool(words) and ":" not in words[0] and any(others.get(word, words[0]) != words[0] for word in words[1:])
 
 
 def _full_names(lines: list[str], name: str, domain: str) -> list[str]:
@@ -147,7 +154,8 @@ class Hostname(Step):
 
     def _files(self) -> list[File]:
         name, nodes = self.args["name"], self.args.get("nodes", {})
-        old = (self.board.read("/etc/hostname") or "").strip()
+        lines = (line.strip() for line in (self.board.read("/etc/hostname") or "").splitlines())
+        old = next((line for line in lines if line and not line.startswith("#")), "")  # hostname(5)
         others = {other: address for other, address in nodes.items() if other != name}
         hosts = edit_hosts(self.board.read("/etc/hosts") or "127.0.0.1\tlocalhost\n", name, old, others)
         wanted = [File("/etc/hosts", hosts), File("/etc/hostname", f"{name}\n")]

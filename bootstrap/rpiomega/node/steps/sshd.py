@@ -14,11 +14,13 @@ MAIN = "/etc/ssh/sshd_config"
 PATH = "/etc/ssh/sshd_config.d/10-rpiomega.conf"
 # Kept until the running sshd has read its files: `sshd -T` tells of these alone.
 OWED = "/var/lib/rpiomega/reload-ssh"
-TEXT = """# Written by rpiomega (system.ssh_passwords of the site file).
+ROOT = "PermitRootLogin prohibit-password\n"
+TEXT = f"""# Written by rpiomega (system.ssh_passwords of the site file).
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-PermitRootLogin prohibit-password
-"""
+{ROOT}"""
+# What an owner may have for root that lets no password in either, and no more than ours does.
+STRICT = ("no", "forced-commands-only")
 
 
 class Sshd(Step):
@@ -78,7 +80,7 @@ class Sshd(Step):
         """Raise StepError if another file, or a Match block for some connections, overrules our settings."""
         if not self.board.live:
             return
-        wanted = dict(line.split(" ", 1) for line in TEXT.splitlines() if not line.startswith("#"))
+        wanted = dict(line.split(" ", 1) for line in self._text().splitlines() if not line.startswith("#"))
         try:
             lost = dropin_sshd.lost(MAIN, PATH, self.board.ask, self.args["user"], wanted)
         except ValueError as error:
@@ -88,4 +90,10 @@ class Sshd(Step):
             raise StepError(lost[0].cause(PATH), cure)
 
     def _file(self, off: bool) -> File:
-        return File(PATH, TEXT if off else None, 0o644)
+        return File(PATH, self._text() if off else None, 0o644)
+
+    def _text(self) -> str:
+        """Return our file's text: without the setting for root where the owner's is stricter, as the first counts."""
+        found = (line.value.lower() for line in dropin_sshd.lines(self.board.path(MAIN))
+                 if line.keyword == "permitrootlogin" and not line.match and line.file != PATH)  # fmt: skip
+        return TEXT.replace(ROOT, "") if next(found, "") in STRICT else TEXT
