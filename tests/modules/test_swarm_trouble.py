@@ -177,6 +177,81 @@ def test_waits_go_on_while_the_engine_restarts(site, tmp_path):
     assert settled.cluster()["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"] == 3
 
 
+# -- a join that goes on in the background --------------------------------------------------------------------
+
+
+def failed_in_the_background(site, name):
+    """Have a node join while the only manager's port is silent: the engine tries on, and fails (20.10: after 35 s)."""
+    pi1 = site.dockerds["pi1"]
+    pi1.block(2377)
+    with pytest.raises(SwarmError, match="continue in the background"):
+        engine_of(site, name).join(pi1.address, engine_of(site, "pi1").worker_token(), site.dockerds[name].address)
+    until(lambda: site.dockerds[name].info()["LocalNodeState"] == "error", 60, "the join to fail")
+    pi1.unblock(2377)
+
+
+@pytest.mark.long  # the engine gives up after half a minute
+def test_g01_a_join_that_failed_in_the_background_is_given_up_and_made_again(site):
+    made(member(site, "pi1"))
+    failed_in_the_background(site, "pi2")
+    result, comment, ahead = member(site, "pi2").foresee()
+    assert (result, "give up a join that has failed" in comment) == (None, True), comment
+    run = member(site, "pi2")
+    made(run)
+    assert set(ahead) == set(run.changes) == {"swarm state", "swarm", "published"}
+    assert "DeadlineExceeded" in run.changes["swarm state"]["old"]
+    assert site.roles_now("pi1") == ROLES
+
+
+class Silenced(Engine):
+    """An engine whose manager does not answer from the moment on at which it asks to join, until the join has failed."""
+
+    asked = 0
+
+    def __init__(self, site, name):
+        super().__init__(site.dockerds[name].base_url)
+        self.manager = site.dockerds["pi1"]
+
+    def join(self, *args, **kwargs):
+        self.asked += 1
+        if self.asked == 1:
+            self.manager.block(2377)
+        super().join(*args, **kwargs)
+
+    def leave(self):
+        super().leave()
+        self.manager.unblock(2377)
+
+
+@pytest.mark.long  # the engine gives up after half a minute
+def test_g01_a_join_that_fails_in_the_background_is_made_again_in_the_same_run(site):
+    made(member(site, "pi1"))
+    engine = Silenced(site, "pi2")
+    run = member(site, "pi2", engine)
+    made(run)
+    assert engine.asked == 2
+    assert set(run.changes) == {"swarm", "published"}
+    assert site.roles_now("pi1") == ROLES
+
+
+@pytest.mark.long
+def test_g01_what_was_a_member_is_not_made_to_leave_whatever_its_engine_says(site):
+    made(member(site, "pi1"))
+    made(member(site, "pi2"))
+    pi2 = site.dockerds["pi2"]
+    node_id = pi2.info()["NodeID"]
+    pi2.stop()
+    for name in ("swarm-node.crt", "swarm-node.key"):  # as after a card that lost them: the engine joins without a token
+        (pi2.root / "data/swarm/certificates" / name).unlink()
+    pi2.start()
+    until(lambda: pi2.info()["LocalNodeState"] == "error", 60, "the engine to say that it is broken")
+    before = pi2.writes()
+    result, comment = member(site, "pi2").run()
+    assert (result, "run `docker swarm leave` by hand" in comment) == (False, True), comment
+    assert pi2.writes() == before
+    assert engine_of(site, "pi1").find(node_id).hostname == "pi2"
+
+
 # -- test mode, before there is what the state needs ----------------------------------------------------------
 
 NO_DOCKER = {"swarm.docker_url": "unix:///no/docker.sock"}

@@ -13,16 +13,17 @@ from dataclasses import dataclass, field, replace
 
 from omega.consul.client import ConsulError
 from omega.site import nodes as site_nodes
-from omega.swarm import check
+from omega.swarm import check, clock
 from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.member import plan, predict
 from omega.swarm.member import repair_plan as mend
 from omega.swarm.member.join import Joining, with_port
-from omega.swarm.member.promote import not_promotable, promote
+from omega.swarm.member.promote import not_promotable, take
 from omega.swarm.member.repair import Mending
 from omega.swarm.member.step import Step
 from omega.swarm.nodes.labels import KEEP
 from omega.swarm.record import INITIALIZING, READY, VACANT
+from omega.swarm.settings import ca
 from omega.swarm.waits import CONTEND, POLL, Failed, logged, not_there_yet
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Bounds:
     gather: float = 30  # after this run recorded the swarm, for managers-to-be that Consul sees alive
     engine: float = 60  # of an engine that does not answer
     consul: float = 15  # of a Consul that does not answer
+    clock: float = 90  # until the clock is synchronised, before an init or a join
+    notice: float = 20  # until the engine of a manager that was demoted notices that by itself
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,25 @@ class Member(Joining, Mending):
     :param store: omega.swarm.record.Store
     :param notify: called with this node's name when it waits for a manager to act; best effort
     :param keyring: omega.swarm.settings.key.Keyring with the unlock key, if there may be one
+    :param restart: called with this node's name, restarts its engine; returns what went wrong in words, or None
+    :param synchronised: as omega.swarm.clock.synchronised
     """
 
-    def __init__(self, engine, store, want, bounds=None, notify=None, keyring=None):
+    def __init__(
+        self,
+        engine,
+        store,
+        want,
+        bounds=None,
+        notify=None,
+        keyring=None,
+        restart=None,
+        synchronised=clock.synchronised,
+    ):
         self.engine, self.store, self.want, self.keyring = engine, store, want, keyring
+        self.restart = restart or (lambda node: "nothing here can restart it")
+        self.synchronised, self._clock_trusted = synchronised, False
+        self._restarted, self._looked, self._refused, self._asked = False, False, "", ""
         self.bounds, self.notify = bounds or Bounds(), notify or (lambda node: None)
         self.changes, self.notes, self.warnings = {}, [], []
         self._since, self._appeared, self._bootstrapped = {}, False, None
@@ -133,8 +151,10 @@ class Member(Joining, Mending):
             here=here,
             readdress=self.want.readdress,
             rejoin=self.want.rejoin,
+            demoted=snap.demoted,
+            restarted=self._restarted,
         )
-        return self._more(facts)
+        return self._more(facts, snap.token)
 
     def _here(self, local):
         """Whether this host has the site's address; None if the engine is another host's."""
@@ -142,9 +162,13 @@ class Member(Joining, Mending):
             return None
         return check.has_address(check.split(self.want.address)[0])
 
-    def _more(self, facts):
+    def _more(self, facts, token):
         local, record = facts.local, facts.record
         facts = self._damage(facts)
+        if facts.demoted.get(facts.node, "") == local.node_id != "":
+            # Demoted before this run began, its engine has had its time.
+            facts = replace(facts, unaware=not self._looked or self._over("demoted", self.bounds.notice))
+        self._looked = True
         if self.want.role == MANAGER and local.role == WORKER:
             facts = replace(facts, problem="; ".join(self._host(facts)[0]))
         asking = self.want.role == WORKER or plan.candidates(facts) or plan.wishing(facts) or mend.moved(facts)
@@ -157,7 +181,26 @@ class Member(Joining, Mending):
             facts = replace(facts, expected=frozenset(self.store.client.alive()))
         if plan.decide(facts).kind == "bootstrap":
             facts = replace(facts, listening=check.answering(self.want.others))
+        kind = plan.decide(facts).kind
+        if kind in ("bootstrap", "join") and not self._clock_trusted:
+            return replace(facts, clock=self._clock(facts))
+        # Others wait for this run, perhaps with a token that somebody has rotated; swarm.tended looks after it later.
+        if kind in ("linger", "promote", "release") and facts.role == MANAGER and token:
+            facts = replace(facts, token_old=token != self.engine.worker_token())
         return facts
+
+    def _clock(self, facts):
+        """Why this node's clock cannot be trusted, "" if it can."""
+        synchronised = self.synchronised()
+        if synchronised:
+            return ""
+        seen = {name: entry.at for name, entry in facts.published.items() if name != facts.node}
+        if facts.record and facts.record.by != facts.node:
+            seen = {facts.record.by: facts.record.at, **seen}
+        late, says = clock.behind(facts.now, seen), f"it says {facts.now:%Y-%m-%d %H:%M:%S} UTC"
+        if late:
+            return f"{says}, and {late}"
+        return f"{says}, and no time server has confirmed that" if synchronised is False else ""
 
     def foresee(self):
         """
@@ -223,6 +266,9 @@ class Member(Joining, Mending):
             try:
                 facts = self.facts()
                 step = plan.decide(facts)
+                if self._asked and facts.local.state == "active":  # the engine went on in the background
+                    new = f"member of {facts.local.cluster_id}, joined through {self._asked}"
+                    self.changes.setdefault("swarm", {"old": "inactive", "new": new})
                 if step.kind in ("done", "refuse"):
                     self.warnings = self._host(facts)[1]
                     self.notes += plan.missed(facts, self._expected)
@@ -275,16 +321,23 @@ class Member(Joining, Mending):
             "wait_token": self.bounds.promote,
             "await_promotion": self.bounds.promote,
             "await_demotion": self.bounds.promote,
+            "await_engine": self.bounds.promote,
+            "await_clock": self.bounds.clock,
         }[step.kind]
         first = step.kind not in self._since
         if self._over(step.kind, bound):
+            if step.kind == "await_clock" and " wrote to Consul " not in facts.clock:
+                # A site without a time server: the other nodes' times do not speak against this one.
+                self._clock_trusted = True
+                self.notes.append(f"its clock is not synchronised ({facts.clock}; {bound:g} s have passed)")
+                return
             raise Failed(f"{facts.node}: {step.reason} ({bound:g} s have passed){self._next(step, facts)}")
         if step.kind == "await_demotion" and not facts.own.wish:
             self.store.publish(plan.entry_of(facts, mend.DEMOTION))
         if step.kind in ("await_promotion", "await_demotion") and first:
             with logged("telling the master that this node waits for a manager"):
                 self.notify(facts.node)
-        if step.kind == "settle" and not facts.local.joined and self._over("pending", 2 * CONTEND):
+        if step.kind == "settle" and facts.local.unaccepted and self._over("pending", 2 * CONTEND):
             # The engine hangs on one manager and has no identity yet: nothing is lost by giving up this attempt.
             self._since.pop("pending")
             self.engine.leave()
@@ -301,6 +354,10 @@ class Member(Joining, Mending):
         if step.kind == "settle":
             problems = check.managers_unreachable(facts.local.managers).values()
             return "; " + ("; ".join(filter(None, problems)) or "see `journalctl -u docker`")
+        if step.kind == "await_engine":
+            return "; see `journalctl -u docker`"
+        if step.kind == "await_clock":
+            return "; set it (`sudo timedatectl set-time`, or a time server the node reaches: `time.servers`), run again"
         if step.kind == "wait_bootstrap":
             return "; see the result of the state on the managers, then run again"
         return ""
@@ -315,7 +372,8 @@ class Member(Joining, Mending):
         if not self._appeared:
             self.store.appear()
             self._said_first = facts.own.role_now or None
-            known = facts.local.control or facts.local.state in ("locked", "pending")
+            known = facts.local.control or facts.local.state in ("locked", "pending", "error")
+            known = known and not facts.local.unaccepted
             self.store.publish(facts.own if known and facts.own.node_id else plan.entry_of(facts))
             self._appeared = True
 
@@ -387,7 +445,7 @@ class Member(Joining, Mending):
             self._finish(lock, record, how)
 
     def _do_publish_token(self, facts, _step):
-        self.store.write_token(self.engine.worker_token(), facts.record.cluster_id)
+        ca.publish_token(self.engine, self.store, facts.record.cluster_id)
         self.changes["worker token"] = {"old": facts.token_cluster or None, "new": f"of {facts.record.cluster_id}"}
 
     def _do_publish(self, facts, _step):
@@ -407,6 +465,6 @@ class Member(Joining, Mending):
 
     def _do_promote(self, facts, step):
         for name in step.names:
-            if promote(self.engine, facts.published[name].node_id):
+            if take(self.engine, self.store, facts, name):
                 self.changes.setdefault("promoted", []).append(name)
         time.sleep(POLL)
