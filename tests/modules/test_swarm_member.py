@@ -123,6 +123,19 @@ def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(s
     assert json.loads(stored[TOKEN])["token"] == tokens["Worker"]
 
 
+def test_g04_a_worker_token_rotated_by_hand_is_published_by_the_manager_that_waits_for_joiners(site, kv):
+    first = site.apply("pi1", gather_timeout=0)["pi1"]
+    assert first["result"] is True, first
+    engine = Engine(site.dockerds["pi1"].base_url)
+    engine.rotate_token("worker")
+    assert kv.get(TOKEN).json()["token"] != engine.worker_token()
+    results = site.apply("pi1", "pi2")
+    assert [result["result"] for result in results.values()] == [True, True], comments(results)
+    assert (results["pi1"]["changes"]["promoted"], "worker token" in results["pi1"]["changes"]) == (["pi2"], True)
+    assert kv.get(TOKEN).json()["token"] == engine.worker_token()
+    assert "SWMTKN" not in json.dumps(list(results.values())) + site.logs()
+
+
 def test_a_manager_that_comes_later_is_promoted_when_a_manager_looks(site, kv):
     first = site.apply("pi1", gather_timeout=2)["pi1"]
     assert first["result"] is True

@@ -17,7 +17,8 @@ from dockerds import Dockerds, missing
 from omega.consul import client as consul_client
 from omega.swarm.api import Engine
 from omega.swarm.member import run as member_run
-from omega.swarm.record import NODES, PREFIX, RECORD, Store
+from omega.swarm.member import promote
+from omega.swarm.record import DEMOTED, NODES, PREFIX, RECORD, Store
 from swarm_site import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
@@ -181,6 +182,60 @@ def test_f31_the_address_of_a_manager_changed(formed, kv):
     assert entries(formed, "pi3")[before].role == "worker"
     assert kv.get(f"{NODES}pi3").json()["previous"] == [before]
     assert formed.apply("pi3")["pi3"]["changes"] == {}
+
+
+def test_g06_a_manager_that_moved_while_its_engine_runs_learns_of_its_demotion_by_a_restart(formed, kv):
+    pi3, old = formed.dockerds["pi3"], formed.dockerds["pi3"].address
+    node_id, new = pi3.info()["NodeID"], f"{formed.dockerds.subnet}.43"
+    pi3.readdress(new)
+    formed.set_node("pi3", address=new)
+    until(lambda: engine(formed, "pi3").local().leaderless, 60, "pi3 to lose its leader")
+    seen, restarts = [], []
+
+    def restart(node):
+        restarts.append(node)
+        formed.dockerds[node].restart()
+
+    run = run_of(formed, "pi3", restart=restart, readdress=True)
+    until(lambda: seen.append(run.foresee()) or seen[-1][0] is None, 60, "a prediction")
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run_of(formed, "pi3", restart=restart, readdress=True).run)
+        until(lambda: wishes(kv.get(f"{NODES}pi3")), 60, "a run on pi3 to wish its demotion")
+        helped = formed.apply("pi1")["pi1"]
+        result, comment = running.result()
+    assert (helped["result"], result) == (True, True), (helped["comment"], comment)
+    assert restarts == ["pi3"]
+    assert pi3.info()["NodeAddr"] == new
+    assert kv.get(f"{NODES}pi3").json()["previous"] == [node_id]
+    until(lambda: reachable(formed) == ["pi1", "pi2", "pi3"], 60, "three reachable managers")
+    assert set(seen[-1][2]) == {"address", "swarm", "published", "role"}, (old, seen[-1])
+
+
+def test_g06_a_manager_that_was_demoted_before_the_run_has_its_engine_restarted_at_once(formed, kv):
+    pi3 = formed.dockerds["pi3"]
+    node_id, new = pi3.info()["NodeID"], f"{formed.dockerds.subnet}.43"
+    pi3.readdress(new)
+    formed.set_node("pi3", address=new)
+    until(lambda: engine(formed, "pi3").local().leaderless, 60, "pi3 to lose its leader")
+    promote.release(engine(formed, "pi1"), Store(kv, "pi1"), "pi3", node_id)
+    until(lambda: len(engine(formed, "pi1").local().managers) == 2, 60, "pi3 to be no manager any more")
+    result, comment = run_of(formed, "pi3", readdress=True).run()
+    assert result is False
+    assert "run `sudo systemctl restart docker` there" in comment
+    run = run_of(formed, "pi3", restart=lambda node: pi3.restart(), readdress=True)
+    result, comment, ahead = run.foresee()
+    assert result is None, comment
+    assert (set(ahead), "its engine does not notice" in comment) == (
+        {"engine", "address", "swarm", "published", "role"},
+        True,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run.run)
+        until(lambda: kv.get(f"{NODES}pi3").json()["role_now"] == "worker", 90, "pi3 to have joined again")
+        assert formed.apply("pi1")["pi1"]["changes"]["promoted"] == ["pi3"]
+        result, comment = running.result()
+    assert (result, set(run.changes)) == (True, set(ahead)), comment
+    assert kv.get(f"{DEMOTED}pi3") is None
 
 
 def test_f31_the_only_manager_is_left_to_the_operator(site):
@@ -408,10 +463,11 @@ def apart(site, one, other):
             daemon.run("iptables", "-D", *drop, peer.address)
 
 
-def run_of(site, name, bounds=None):
+def run_of(site, name, bounds=None, restart=None, **allowed):
     """A run of `swarm.member` in this process, which reaches all nodes."""
     store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
-    return member_run.Member(engine(site, name), store, member_run.wanted(site.pillar["rpiomega"], name), bounds)
+    want = member_run.wanted(site.pillar["rpiomega"], name, **allowed)
+    return member_run.Member(engine(site, name), store, want, bounds, restart=restart)
 
 
 def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):

@@ -234,22 +234,21 @@ def test_g01_a_join_that_fails_in_the_background_is_made_again_in_the_same_run(s
     assert site.roles_now("pi1") == ROLES
 
 
-@pytest.mark.long
-def test_g01_what_was_a_member_is_not_made_to_leave_whatever_its_engine_says(site):
+# -- a worker token that was rotated by hand ------------------------------------------------------------------
+
+
+def test_g04_a_joiner_whose_token_is_refused_says_so_and_asks_the_managers(site):
     made(member(site, "pi1"))
-    made(member(site, "pi2"))
-    pi2 = site.dockerds["pi2"]
-    node_id = pi2.info()["NodeID"]
-    pi2.stop()
-    for name in ("swarm-node.crt", "swarm-node.key"):  # as after a card that lost them: the engine joins without a token
-        (pi2.root / "data/swarm/certificates" / name).unlink()
-    pi2.start()
-    until(lambda: pi2.info()["LocalNodeState"] == "error", 60, "the engine to say that it is broken")
-    before = pi2.writes()
-    result, comment = member(site, "pi2").run()
-    assert (result, "run `docker swarm leave` by hand" in comment) == (False, True), comment
-    assert pi2.writes() == before
-    assert engine_of(site, "pi1").find(node_id).hostname == "pi2"
+    engine_of(site, "pi1").rotate_token("worker")
+    called, run = [], member(site, "pi2", join=12)
+    run.notify = called.append
+    result, comment = run.run()
+    assert result is False
+    assert "refuses the worker token that Consul holds" in comment
+    assert "apply the state on pi1" in comment
+    assert "SWMTKN" not in comment
+    assert called == ["pi2"] * len(called) != []
+    assert sum("/swarm/join" in line for line in site.dockerds["pi2"].writes()) <= 3
 
 
 # -- test mode, before there is what the state needs ----------------------------------------------------------

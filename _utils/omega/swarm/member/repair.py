@@ -1,6 +1,5 @@
 """The part of a run of `swarm.member` that repairs a damaged membership; the decisions are in `repair_plan`."""
 
-import os
 import time
 from dataclasses import replace
 
@@ -131,7 +130,7 @@ class Mending:
 
     def _do_restart(self, facts, step):
         self._restarted = True
-        problem = self.restart(facts.node) if facts.local.hostname == os.uname().nodename else "it is another host's"
+        problem = self.restart(facts.node)
         if problem:
             cure = "run `sudo systemctl restart docker` there, then apply again"
             raise Failed(f"{facts.node}: {step.reason}; that failed ({problem}): {cure}")
