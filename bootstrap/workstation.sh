@@ -30,6 +30,7 @@ missing_packages() {
         have mkfs.ext4 || echo e2fsprogs
         have mkfs.btrfs || echo btrfs-progs
         have mkfs.xfs || echo xfsprogs
+        have netplan || echo netplan.io
         have dockerd || echo docker.io
         have gcc || echo gcc libc6-dev
         python3 -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import entries
 import results
 import yaml
 from nodes import FOLDER, SALT_PYTHON, Failed, Nodes
@@ -159,33 +160,16 @@ class Cluster(Nodes):
 
     def nodes_seen(self, node: str | None = None) -> list[dict]:
         """The swarm's list of nodes by a manager: id, name, role, state, availability, reachable, leader."""
-        listed = self.docker(node or self.leading(), "GET", "/nodes")
-        found = []
-        for item in listed:
-            manager = item.get("ManagerStatus") or {}
-            found.append(
-                {
-                    "id": item["ID"],
-                    "name": item["Description"]["Hostname"],
-                    "role": item["Spec"]["Role"],
-                    "state": item["Status"]["State"],
-                    "availability": item["Spec"]["Availability"],
-                    "labels": item["Spec"].get("Labels") or {},
-                    "reachable": manager.get("Reachability") == "reachable",
-                    "leader": bool(manager.get("Leader")),
-                }
-            )
-        return found
+        return [entries.seen(item) for item in self.docker(node or self.leading(), "GET", "/nodes")]
 
     def leading(self) -> str:
         """Return a node that has power and lists the swarm's nodes; the leader if there is one."""
         for node in self.managers:
             status, answer = self.ask(node, ["docker", "GET", "/nodes"])[0] if self.is_on(node) else (0, "")
             if status == 200:
-                for item in answer:
-                    if (item.get("ManagerStatus") or {}).get("Leader") and self.is_on(item["Description"]["Hostname"]):
-                        return item["Description"]["Hostname"]
-                return node
+                leader = entries.leader([entries.seen(item) for item in answer])
+                # A leader that was renamed by hand is no node by that name.
+                return leader if leader in self.names and self.is_on(leader) else node
         raise Failed("no manager of the swarm answers")
 
     def consul_leader(self) -> str:
@@ -224,8 +208,8 @@ class Cluster(Nodes):
             return [str(error)]
         ready = sorted(node["name"] for node in seen if node["state"] == "ready")
         found = [] if ready == sorted(self.names) else [f"ready in the swarm: {ready}"]
-        seats = {node["name"]: node["reachable"] for node in seen if node["role"] == "manager"}
-        if seats != dict.fromkeys(self.managers, True):
+        seats = entries.seats(seen)
+        if seats != sorted((name, True) for name in self.managers):
             found.append(f"managers reachable: {seats}")
         return found
 

@@ -1,14 +1,13 @@
 """Faults of a whole cluster, on one lab. `make faults` runs them; their own files say what each row does.
 
 A test is named after its row of faults.yaml (test_f21_...). What has passed is not run again: results are kept in
-.lab/faults/results.json. Environment: RPIOMEGA_FAULTS_ONLY=F21,F22 runs these in any case, RPIOMEGA_FAULTS_FRESH=1 all.
+.lab/faults/results.json. Environment: RPIOMEGA_FAULTS_ONLY=F21,G01 runs these in any case, RPIOMEGA_FAULTS_FRESH=1 all.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 import traceback
@@ -33,18 +32,16 @@ OUTCOME = pytest.StashKey()
 LAST = ("test_losses.py", "test_forming.py")
 
 
-def row_of(name: str) -> str:
-    """The row a test is for, such as F21; empty if it is for none."""
-    found = re.match(r"test_(f\d+)_", name)
-    return found[1].upper() if found else ""
-
-
 def pytest_collection_modifyitems(config, items):
     # Other suites have tests named after rows, too, and may be collected together with the checkers of this one.
     rows = [item for item in items if item.path.parent == HERE and "fault" in item.fixturenames]
-    only = {word.upper() for word in re.split(r"[ ,]+", os.environ.get("RPIOMEGA_FAULTS_ONLY", "")) if word}
     if not rows:
         return
+    try:
+        known = {results.row_of(item.name) for item in rows}
+        only = results.chosen(os.environ.get("RPIOMEGA_FAULTS_ONLY", ""), known)
+    except ValueError as error:
+        raise pytest.UsageError(f"RPIOMEGA_FAULTS_ONLY: {error}") from None
     if os.environ.get("RPIOMEGA_FAULTS_FRESH"):
         results.forget()
     results.prune({item.name for item in rows})
@@ -53,7 +50,7 @@ def pytest_collection_modifyitems(config, items):
     def wanted(item):
         if item not in rows:
             return not only
-        return row_of(item.name) in only if only else item.name not in done
+        return results.row_of(item.name) in only if only else item.name not in done
 
     kept = [item for item in items if wanted(item)]
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
@@ -125,7 +122,7 @@ class Fault(Injector):
 @pytest.fixture
 def fault(request, cluster, group):
     """A row's fault on a whole cluster; afterwards it is healed, the invariants are checked, the result is recorded."""
-    row = results.table()[row_of(request.node.name)]
+    row = results.table()[results.row_of(request.node.name)]
     if cluster.problems():
         repair(cluster)
     before = invariants.baseline(cluster)

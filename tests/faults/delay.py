@@ -73,13 +73,14 @@ def main(queue, mean, jitter, loss, seconds):
             data = link.recv(1 << 16)
         except OSError:
             continue  # the kernel had more than the buffer holds: those packets are lost as well
+        arrived = time.monotonic()  # not before select: it waits up to a second for the first packet
         for packet in packet_ids(data):
             if random.random() < loss:
                 counts["lost"] += 1
                 verdict(link, queue, packet, DROP)
             else:
                 counts["delayed"] += 1
-                heapq.heappush(held, (now + max(0.0, random.uniform(mean - jitter, mean + jitter)), packet))
+                heapq.heappush(held, (arrived + max(0.0, random.uniform(mean - jitter, mean + jitter)), packet))
     print(counts, flush=True)
 
 

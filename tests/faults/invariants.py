@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 import engine_log
+import entries
 import leaks
 from cluster import Cluster, changes, failures
 from comments import unclear
@@ -158,9 +159,9 @@ def untouched(cluster: Cluster, before: Baseline, touched: set[str]) -> list[str
 def seats(cluster: Cluster) -> list[str]:
     """I8: the managers of the site, an odd number, are the swarm's, and all of them are reachable."""
     try:
-        seen = {node["name"]: node["reachable"] for node in cluster.nodes_seen() if node["role"] == "manager"}
+        seen = entries.seats(cluster.nodes_seen())
     except Failed as error:
         return [f"I8: {error}"]
-    wanted = dict.fromkeys(cluster.managers, True)
+    wanted = sorted((name, True) for name in cluster.managers)
     found = [] if seen == wanted else [f"I8: managers {seen}, wanted {wanted}"]
     return found if len(seen) % 2 else [*found, f"I8: {len(seen)} managers is no odd number"]

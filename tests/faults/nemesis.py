@@ -18,7 +18,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-import history  # noqa: E402 - beside this file
+import entries  # noqa: E402 - beside this file
+import history  # noqa: E402
 import invariants  # noqa: E402
 import leaks  # noqa: E402
 import results  # noqa: E402
@@ -113,8 +114,7 @@ class Nemesis:
         for node in (name for name in awake if facts[name]["control"]):
             status, answer = self.cluster.ask(node, ["docker", "GET", "/nodes"])[0]
             if status == 200:
-                found = [one["Description"]["Hostname"] for one in answer if one["Spec"]["Role"] == "manager"]
-                listed[node] = sorted(found)
+                listed[node] = [name for name, _ in entries.seats([entries.seen(one) for one in answer])]
         self.note(
             "observe",
             clusters={name: fact["cluster_id"] for name, fact in facts.items() if fact["cluster_id"]},

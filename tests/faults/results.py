@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +19,20 @@ PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 def table() -> dict[str, dict]:
     """Row ID -> row of faults.yaml."""
     return {row["id"]: row for row in yaml.safe_load((HERE / "faults.yaml").read_text())["faults"]}
+
+
+def row_of(name: str) -> str:
+    """The row a test is for, such as F21 of `test_f21_leader_killed`; empty if it is for none."""
+    found = re.match(r"test_([a-z]\d+)_", name)
+    return found[1].upper() if found else ""
+
+
+def chosen(words: str, rows) -> set[str]:
+    """Row IDs out of a line such as `F21, g01`, of those in `rows`; ValueError names one that is not among them."""
+    found = {word.upper() for word in re.split(r"[ ,]+", words) if word}
+    if wrong := sorted(found - set(rows)):
+        raise ValueError(f"no row {', '.join(wrong)} has a test: choose of {', '.join(sorted(rows))}")
+    return found
 
 
 def path() -> Path:
@@ -43,7 +58,7 @@ def save(key: str, entry: dict, of: str = "") -> None:
 
 def prune(names: set[str]) -> None:
     """Forget tests that are no more: their row has tests among `names`, but by other names."""
-    rows = {name.split("_")[1].upper() for name in names}
+    rows = {row_of(name) for name in names}
     known = load()
     kept = {key: entry for key, entry in known.items() if key in names or entry.get("row") not in rows}
     if kept != known:

@@ -36,10 +36,12 @@ class Board:
         self.host = self.leased
         self.site = lab.folder / "static.sls"
 
-    def write_site(self, **network):
+    def write_site(self, interface="", **network):
         content = yaml.safe_load(self.lab.site_file.read_text())
         content["rpiomega"].pop("consul", None)
         content["rpiomega"]["nodes"][NODE].update(host=self.host, address=self.address)
+        if interface:
+            content["rpiomega"]["nodes"][NODE]["interface"] = interface
         content["rpiomega"]["network"].update({"rollback": ROLLBACK, **network})
         self.site.write_text(yaml.safe_dump(content))
 
@@ -57,7 +59,7 @@ class Board:
         return process.returncode, output
 
     def has(self):
-        """Return the addresses of eth0."""
+        """Return the IPv4 addresses of eth0."""
         shown = engine.run(self.container, "ip -4 -o addr show dev eth0 scope global", check=False)
         return [word.partition("/")[0] for word in shown.split() if "/" in word]
 
@@ -230,34 +232,88 @@ def test_a_change_that_was_never_set_off_is_taken_back_by_the_next_run(board):
     assert "pending" not in engine.run(board.container, "ls /var/lib/rpiomega/network")
 
 
-def test_an_owners_static_addresses_in_netplan_give_way_and_are_kept(board):
-    if not board.lab.stack.startswith("netplan"):
-        pytest.skip("only netplan joins lists")
-    own, gateway = board.lab.address(140), board.lab.address(1)
-    written = f"""# my own words
+# What an owner may have written by hand, and how it is made effective: an address and gateway of the lab's network, and
+# beside them an MTU, an address and a route of another network. {own}, {gateway}: the addresses.
+NETPLAN = """rm /etc/netplan/*; umask 077; cat > /etc/netplan/99_mine.yaml <<'YAML'
+# my own words
 network:
   version: 2
-  renderer: {"NetworkManager" if board.lab.stack == "netplan-nm" else "networkd"}
+  renderer: {renderer}
   ethernets:
     eth0:
-      addresses: [{own}/24]
+      mtu: 1400
+      addresses: [{own}/24, 198.51.100.77/24]
       nameservers: {{addresses: [{gateway}], search: [home.arpa]}}
       routes: [{{to: 0.0.0.0/0, via: {gateway}}}, {{to: 10.99.0.0/16, via: {gateway}}}]
+YAML
+netplan generate
 """
-    write = f"rm /etc/netplan/*; umask 077; cat > /etc/netplan/50-mine.yaml <<'YAML'\n{written}YAML\n"
-    nm = "nmcli connection reload; nmcli connection up netplan-eth0"
-    reload = nm if board.lab.stack == "netplan-nm" else "networkctl reload; networkctl reconfigure eth0"
-    engine.run(board.container, f"{write} netplan generate; {reload}")
-    _wait("the owner's address", lambda: board.has() == [own], 30)
+OWNERS = {
+    "netplan": NETPLAN + "networkctl reload; networkctl reconfigure eth0",
+    "netplan-nm": NETPLAN + "nmcli connection reload; nmcli connection up netplan-eth0",
+    "networkmanager": """nmcli connection add type ethernet ifname eth0 con-name mine 802-3-ethernet.mtu 1400 \\
+  ipv4.method manual ipv4.addresses {own}/24,198.51.100.77/24 ipv4.gateway {gateway} ipv4.dns {gateway} \\
+  ipv4.routes '10.99.0.0/16 {gateway}'
+nmcli connection delete rpiomega-eth0; nmcli connection up mine""",
+    "networkd": """rm /etc/systemd/network/*rpiomega*
+cat > /etc/systemd/network/05-mine.network <<'UNIT'
+[Match]
+Name=e*
+[Link]
+MTUBytes=1400
+[Network]
+Address={own}/24
+Address=198.51.100.77/24
+Gateway={gateway}
+DNS={gateway}
+UNIT
+mkdir -p /etc/systemd/network/05-mine.network.d
+printf '[Route]\\nDestination=10.99.0.0/16\\nGateway={gateway}\\n' > /etc/systemd/network/05-mine.network.d/route.conf
+networkctl reload; networkctl reconfigure eth0""",
+    "dhcpcd": """sed -i '/rpiomega: begin/,/rpiomega: end/d' /etc/dhcpcd.conf
+printf 'interface eth0\\nstatic ip_address={own}/24\\nstatic routers={gateway}\\n' >> /etc/dhcpcd.conf
+printf 'static domain_name_servers={gateway}\\nstatic interface_mtu=1400\\n' >> /etc/dhcpcd.conf
+systemctl stop dhcpcd; ip addr flush dev eth0; systemctl start dhcpcd""",
+}
+
+
+def test_what_the_owner_has_beside_the_address_stays(board):
+    own, gateway, stack = board.lab.address(140), board.lab.address(1), board.lab.stack
+    renderer = "NetworkManager" if stack == "netplan-nm" else "networkd"
+    engine.run(board.container, OWNERS[stack].format(own=own, gateway=gateway, renderer=renderer))
+    _wait("the owner's address", lambda: own in board.has() and board.address not in board.has(), 60)
     board.host, board.address = own, board.lab.address(149)
     code, output = board.run("--reboot")
     assert code == 0, output
-    assert board.has() == [board.address]
-    assert engine.run(board.container, "cat /etc/netplan/50-mine.yaml.before-rpiomega") == written.strip()
+    assert board.address in board.has() and own not in board.has()
     routes = engine.run(board.container, "ip route show")
-    assert routes.count("default") == 1 and "10.99.0.0/16" in routes
-    left = engine.run(board.container, "cat /etc/netplan/50-mine.yaml")
-    assert "home.arpa" in left and own not in left
+    assert routes.count("default") == 1
+    if stack == "dhcpcd":  # which keeps one address, and gives the MTU to its routes
+        assert "mtu 1400" in routes
+    else:
+        assert engine.run(board.container, "cat /sys/class/net/eth0/mtu").strip() == "1400"
+        _wait("the owner's second address", lambda: "198.51.100.77" in board.has(), 30)
+        assert "10.99.0.0/16" in engine.run(board.container, "ip route show")
+    if stack.startswith("netplan"):
+        assert "my own words" in engine.run(board.container, "cat /etc/netplan/99_mine.yaml.before-rpiomega")
+    code, output = board.run()
+    assert code == 0 and "changed" not in output, output
+
+
+def test_a_bridge_and_its_port_are_refused_and_named(board):
+    if board.lab.stack != "networkmanager":
+        pytest.skip("what kind of device it is does not depend on the stack")
+    board.host = board.address
+    # NetworkManager would configure the port as an Ethernet of its own, and take it out of the bridge.
+    make = "ip link add br9 type bridge; ip link add dm9 type veth peer name dm8; sleep 1; "
+    make += "nmcli device set dm9 managed no; ip link set dm9 master br9"
+    engine.run(board.container, make)
+    before = board.files()
+    for interface, why in (("br9", "br9 is a bridge (on dm9)"), ("dm9", "dm9 is a port of br9")):
+        code, output = board.run(interface=interface)
+        assert code == 1 and why in output, output
+        assert board.files() == before
+    engine.run(board.container, "ip link del br9; ip link del dm9")
 
 
 def test_no_key_of_the_wifi_is_ever_shown(board):

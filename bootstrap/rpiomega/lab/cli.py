@@ -25,6 +25,8 @@ SALT = click.option(
     type=click.Choice(["onedir", "pip"]),
     help="Where Salt comes from; default: as before, or pip; onedir: the lab's own repository in the place of Salt's.",
 )
+# Options end at NODE: what follows is a command with options of its own.
+OWN_FIRST = {"allow_interspersed_args": False}
 NAME = click.option("--name", default="demo", show_default=True, help="Which lab.")
 
 
@@ -46,6 +48,18 @@ def _errors(function):
     return wrapped
 
 
+def _command(words: tuple[str, ...], node: str) -> list[str]:
+    """Return the command that was typed after NODE, without the `--` that may stand before it.
+
+    Raises click.UsageError for an option of ours in its place.
+    """
+    if words[:1] == ("--",):
+        return list(words[1:])
+    if words and words[0].partition("=")[0] in click.get_current_context().help_option_names + ["--name"]:
+        raise click.UsageError(f"`{words[0]}` belongs before {node}; `--` begins a command: {node} -- {words[0]}")
+    return list(words)
+
+
 @click.group()
 def lab() -> None:
     """Virtual Pis on this machine: one container each, with systemd, SSH and NetworkManager."""
@@ -64,7 +78,7 @@ def up(name: str, nodes: int | None, release: str | None, stack: str | None, **s
     made = bring_up(name, nodes, release, stack, **sources)
     for what, meaning in sorted(made.limits.items()):
         click.echo(f"limit {what}: {meaning}")
-    click.echo(f"lab {name}: {made.nodes} nodes; rpiomega lab ssh {made.node_names()[0]} --name {name}")
+    click.echo(f"lab {name}: {made.nodes} nodes; rpiomega lab ssh --name {name} {made.node_names()[0]}")
     click.echo(f"site file: {made.site_file}")
 
 
@@ -129,26 +143,32 @@ def status(name: str, as_json: bool) -> None:
         click.echo(text.rstrip())
 
 
-@lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@lab.command(context_settings=OWN_FIRST)
 @NAME
 @click.argument("node")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @_errors
 def ssh(name: str, node: str, command: tuple[str, ...]) -> None:
-    """Log in on NODE as pi, or run COMMAND there."""
+    """Log in on NODE as pi, or run COMMAND there; `--` before it keeps ssh from reading its options."""
     found = state.existing(name)
     if node not in found.node_names():
         raise LabError(f"{node} is no node of lab {name}: it has {', '.join(found.node_names())}")
-    os.execvp("ssh", ["ssh", "-F", str(found.ssh_config), node, *command])
+    words = _command(command, node)
+    # ssh reads options after the host too, unless they were ended before it.
+    host = ["--", node] if command[:1] == ("--",) else [node]
+    os.execvp("ssh", ["ssh", "-F", str(found.ssh_config), *host, *words])
 
 
-@lab.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@lab.command(name="exec", context_settings=OWN_FIRST)
 @NAME
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @_errors
 def execute(name: str, node: str, command: tuple[str, ...]) -> None:
     """Run COMMAND on NODE as root, without SSH (through the container engine)."""
+    words = _command(command, node)
+    if not words:
+        raise click.UsageError(f"COMMAND is missing after `--`: rpiomega lab exec {node} -- ls -l")
     container = pi.find(engine.connect(), state.existing(name), node)
 
     def write(stream: int, data: bytes) -> None:
@@ -156,7 +176,7 @@ def execute(name: str, node: str, command: tuple[str, ...]) -> None:
         out.buffer.write(data)
         out.flush()
 
-    sys.exit(engine.execute(container, list(command), write))
+    sys.exit(engine.execute(container, words, write))
 
 
 @lab.command()

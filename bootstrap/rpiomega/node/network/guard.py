@@ -3,6 +3,7 @@
 guard.py activate    make the new configuration effective; go back at once if a command of it fails
 guard.py rollback    go back, unless the new address was confirmed (a timer calls this)
 guard.py boot        the same before the network starts: power was lost before the confirmation
+guard.py radio IFACE wait until NetworkManager has a wireless interface switched on (a command of `activate`)
 
 Beside it: pending.json (what was there, what to run), lock, outcome.json (how it ended).
 """
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import time
 
+FOLDER = "/var/lib/rpiomega/network"
+PYTHON = "/usr/bin/python3"
 UNIT = "/etc/systemd/system/rpiomega-network-guard.service"
 WANTS = "/etc/systemd/system/multi-user.target.wants/rpiomega-network-guard.service"
 BOUND = 90
@@ -65,7 +68,8 @@ def restore(pending):
 
 
 def write(path, text, mode, uid=0, gid=0):
-    """Replace a file whole."""
+    """Replace a file whole; of a symbolic link the file it leads to."""
+    path = os.path.realpath(path)
     temporary = os.path.join(os.path.dirname(path), "." + os.path.basename(path) + ".rpiomega")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as stream:
@@ -78,9 +82,13 @@ def write(path, text, mode, uid=0, gid=0):
 
 
 def run(commands, stop):
-    """Run commands one after the other; return the first failure as one line, empty if there is none."""
+    """Run commands one after the other; return the first failure as one line, empty if there is none.
+
+    As in systemd's units, the failure of a command with a `-` before its name does not count.
+    """
     failure = ""
     for argv in commands:
+        optional, argv = argv[0].startswith("-"), [argv[0].lstrip("-"), *argv[1:]]
         try:
             done = subprocess.run(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=BOUND
@@ -89,7 +97,7 @@ def run(commands, stop):
         except (OSError, subprocess.TimeoutExpired) as error:
             code, output = -1, str(error)
         print("$", " ".join(argv), "->", code, output, flush=True)
-        if code:
+        if code and not optional:
             last = output.splitlines()[-1] if output else f"exit code {code}"
             failure = failure or " ".join(argv[:3]) + ": " + last
             if stop:
@@ -111,6 +119,27 @@ def has_address(pending):
     return False
 
 
+def radio(interface, nmcli="nmcli", bound=SETTLE):
+    """Wait until NetworkManager can use a wireless interface; return 0, or print the reason and return 1."""
+    device = ["-g", "GENERAL.STATE", "device", "show", interface]
+    for left in range(bound, 0, -1):
+        enabled, hardware, state = (
+            subprocess.run(
+                [nmcli, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                env=dict(os.environ, LC_ALL="C"),
+            ).stdout.decode("utf-8", "replace").strip()
+            for words in (["radio", "wifi"], ["-g", "WIFI-HW", "radio"], device)
+        )  # fmt: skip
+        # nm-device-state: 20 is unavailable, 30 disconnected.
+        number = state.split()[0] if state else ""
+        if enabled == "enabled" and number.isdigit() and int(number) >= 30:
+            return 0
+        if left > 1:
+            time.sleep(1)
+    print(f"Wi-Fi stays off: `nmcli radio wifi` is {enabled}, hardware {hardware}, {interface} is {state or 'missing'}")
+    return 1
+
+
 def disarm():
     """Remove the unit that runs this program at boot; should power fail before, it finds nothing pending."""
     for path in (WANTS, UNIT):
@@ -119,4 +148,6 @@ def disarm():
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "radio":
+        sys.exit(radio(sys.argv[2]))
     sys.exit(main(sys.argv[1], os.path.dirname(os.path.abspath(__file__))))

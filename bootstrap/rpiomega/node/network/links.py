@@ -8,10 +8,13 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from rpiomega.node.network import device
 from rpiomega.node.step import StepError
 
 # Made by container engines, tunnels and bridges: never a board's way to its network.
 _VIRTUAL = ("lo", "docker", "veth", "br-", "virbr", "vxlan", "flannel", "cni", "tun", "tap", "wg", "dummy")
+
+_CLIENTS = ("dhclient", "udhcpc", "dhcpcd", "pump")
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,18 @@ def choose(board, named: str, target: str) -> str:
 
     Raise StepError if it does not exist, or if several could be meant.
     """
-    names = sorted(name for name in os.listdir("/sys/class/net") if not name.startswith(_VIRTUAL))
+    every = device.names()
+    names = [name for name in every if not name.startswith(_VIRTUAL)]
     if named:
-        if named not in names:
+        if named not in every:
             raise StepError(f"there is no interface {named}", f"the board has {', '.join(names)}: correct `interface`")
         return named
     for name in names:
         if any(found.address == target for found in addresses(board, name)):
             return name
     routes = [name for _, name in default_routes(board) if name in names]
+    # A default route through a bridge or tunnel alone: `device.refuse` says what it is.
+    routes = routes or [name for _, name in default_routes(board)]
     if routes:
         return routes[0]
     up = [name for name in names if addresses(board, name)]
@@ -80,6 +86,21 @@ def carrier(interface: str) -> bool:
             return handle.read().strip() == "1"
     except OSError:  # EINVAL: the interface is down
         return False
+
+
+def dhcp_clients(interface: str) -> list[str]:
+    """Return the DHCP client programs that run for an interface, as "NAME (PID)"."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as handle:
+                words = handle.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        name = os.path.basename(words[0].split(" ")[0].rstrip(":"))
+        if name in _CLIENTS and (interface in " ".join(words).split() or len(words) <= 3):
+            found.append(f"{name} (PID {entry})")
+    return found
 
 
 def reached_at() -> str:

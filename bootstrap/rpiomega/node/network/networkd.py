@@ -10,12 +10,15 @@ import os
 import re
 
 from rpiomega.node.files import File
-from rpiomega.node.network import wifi
-from rpiomega.node.network.stack import MARK, Stack, Wanted, kept
+from rpiomega.node.network import ini, network_file, supplicant, wifi
+from rpiomega.node.network.concealed import kept
+from rpiomega.node.network.stack import MARK, Stack, Wanted, family
 from rpiomega.node.step import StepError
 
 FOLDER = "/etc/systemd/network"
-PREFIXES = ("10-", "00-", "00-00-", "")
+FOLDERS = (FOLDER, "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network",
+           "/lib/systemd/network")  # fmt: skip
+PREFIXES = ("10-", "05-", "00-", "0-", "-")
 
 
 def status(board, interface: str) -> tuple[str, str]:
@@ -29,12 +32,39 @@ def status(board, interface: str) -> tuple[str, str]:
 
 
 def resolver(board, dns: tuple[str, ...]) -> list[File]:
-    """Return /etc/resolv.conf where nobody writes it: a plain file, and no systemd-resolved."""
+    """Return /etc/resolv.conf where nobody writes it: a plain file, and no systemd-resolved.
+
+    Only IPv4 name servers are replaced; what else the owner has there stays.
+    """
     path = "/etc/resolv.conf"
     if os.path.islink(board.path(path)) or not board.shell.run(["systemctl", "is-active", "systemd-resolved"]).code:
         return []
-    text = MARK + "\n" + "".join(f"nameserver {server}\n" for server in dns)
-    return [*kept(board, path), File(path, text)]
+    old = board.read(path) or ""
+    lines = [
+        line for line in old.splitlines() if not re.match(r"\s*nameserver\s", line) or family(line.split()[1]) == 6
+    ]
+    text = "\n".join([*([] if MARK in lines else [MARK]), *lines, *(f"nameserver {server}" for server in dns)]) + "\n"
+    if text == old:
+        return []
+    return [*([] if MARK in old else kept(board, path)), File(path, text)]
+
+
+def drop_ins(board, name: str) -> dict[str, str]:
+    """Return path -> text of the drop-ins of a `.network` file, in the order in which they are read.
+
+    Of drop-ins with one name the first folder's counts; an empty one, or a link to /dev/null, is none.
+    """
+    found: dict[str, str] = {}
+    for folder in FOLDERS:
+        for real in glob.glob(f"{glob.escape(board.path(folder))}/{glob.escape(name)}.d/*.conf"):
+            found.setdefault(os.path.basename(real), f"{folder}/{name}.d")
+    return {f"{found[conf]}/{conf}": board.read(f"{found[conf]}/{conf}") or "" for conf in sorted(found)}
+
+
+def names(board) -> list[str]:
+    """Return the names of all `.network` files, sorted as networkd reads them."""
+    return sorted({os.path.basename(path) for folder in FOLDERS
+                   for path in glob.glob(f"{glob.escape(board.path(folder))}/*.network")})  # fmt: skip
 
 
 class Networkd(Stack):
@@ -46,37 +76,58 @@ class Networkd(Stack):
         state, file = status(self.board, self.interface)
         return state in ("configured", "configuring", "degraded", "failed") and "-netplan-" not in file
 
-    def _path(self) -> str:
-        """Return our file's path: the one that is there, or a name that sorts before what is in force."""
-        own = f"rpiomega-{self.interface}.network"
-        present = sorted(glob.glob(f"{glob.escape(self.board.path(FOLDER))}/*{own}"))
-        if present:
-            return f"{FOLDER}/{os.path.basename(present[0])}"
-        taken = os.path.basename(status(self.board, self.interface)[1])
+    def _present(self) -> list[str]:
+        """Return the names of our own files for the interface."""
+        own = re.compile(rf"[0-9-]*rpiomega-{re.escape(self.interface)}\.network")
+        return [name for name in names(self.board) if own.fullmatch(name) and self.board.exists(f"{FOLDER}/{name}")]
+
+    def _name(self) -> str:
+        """Return our file's name: the first one that sorts before all files of others.
+
+        Whether another file matches the interface is for networkd to say, and it says so of the running state only.
+        """
+        own, present = f"rpiomega-{self.interface}.network", self._present()
+        first = min((name for name in names(self.board) if "rpiomega-" not in name), default="~")
         for prefix in PREFIXES:
-            if not taken or prefix + own < taken:
-                return f"{FOLDER}/{prefix}{own}"
-        raise StepError(f"no file can be sorted before {taken}", f"rename {FOLDER}/{taken}, so that it starts with 50-")
+            if prefix + own < first:
+                # A name that an earlier run chose is as good, as long as it is the first one.
+                return next((name for name in present if name < first), prefix + own)
+        raise StepError(f"no file can be sorted before {first}", f"rename {first}, so that it starts with 50-")
+
+    def _base(self, name: str) -> tuple[str, str]:
+        """Return text and path of what is in force; of our own file, without drop-ins."""
+        path = status(self.board, self.interface)[1]
+        taken = os.path.basename(path)
+        if taken in self._present():
+            for conf, text in drop_ins(self.board, taken).items():
+                self._refuse_drop_in(conf, text)
+            return self.board.read(f"{FOLDER}/{taken}") or "", f"{FOLDER}/{taken}"
+        present = self._present()
+        if present and not path:
+            return self.board.read(f"{FOLDER}/{present[0]}") or "", f"{FOLDER}/{present[0]}"
+        texts = [self.board.read(path) or "", *drop_ins(self.board, taken).values()] if path else []
+        return "\n".join(texts), path
+
+    @staticmethod
+    def _refuse_drop_in(path: str, text: str) -> None:
+        for section in ini.parse(text, continued=True):
+            for key, value, _ in section.items:
+                ours = section.name == "Network" and key in ("Address", "Gateway", "DHCP", "DNS")
+                if ours or (section.name, key) == ("Address", "Address") or section.name == "Match":
+                    raise StepError(f"{path} changes rpiomega's own file: [{section.name}] {key}={value}", "remove it")
 
     def files(self, wanted: Wanted) -> list[File]:
-        lines = [
-            MARK,
-            "[Match]",
-            f"Name={self.interface}",
-            "",
-            "[Network]",
-            f"Address={wanted.cidr}",
-            f"Gateway={wanted.gateway}",
-            *(f"DNS={server}" for server in wanted.dns),
-        ]
-        found = [File(self._path(), "\n".join(lines) + "\n", mode=0o644)]
+        name = self._name()
+        text = network_file.takeover(*self._base(name), wanted)
+        found = [File(f"{FOLDER}/{old}", None) for old in self._present() if old != name]
+        found.append(File(f"{FOLDER}/{name}", text, mode=0o644))
         if wanted.wifi:
-            found.append(wifi.supplicant(wanted))
+            found += supplicant.files(self.board, wanted)
         return found + resolver(self.board, wanted.dns)
 
     def activate(self, wanted: Wanted) -> list[list[str]]:
-        start = wifi.supplicant_commands(self.interface) if wanted.wifi else []
-        return [*wifi.country_commands(self.board, wanted.wifi), *start, *self._reload()]
+        start = supplicant.commands(self.interface) if wanted.wifi else []
+        return [*wifi.country_commands(self.board, wanted), *start, *self._reload()]
 
     def restore(self) -> list[list[str]]:
         unit = f"wpa_supplicant@{self.interface}.service"

@@ -9,11 +9,12 @@ import re
 import uuid
 
 from rpiomega.node.files import File
-from rpiomega.node.network import wifi
-from rpiomega.node.network.stack import MARK, Concealed, Stack, Wanted
+from rpiomega.node.network import keyfile, nm_config, wifi
+from rpiomega.node.network.concealed import PROFILES, Concealed, kept
+from rpiomega.node.network.stack import Stack, Wanted
 from rpiomega.node.step import StepError
 
-FOLDER = "/etc/NetworkManager/system-connections"
+FOLDER = nm_config.FOLDERS[0]
 WAIT = "45"
 _SPACE = uuid.UUID("6a5e1a4e-3a1c-4b57-9d5f-0f2b8c3c7d11")
 
@@ -57,42 +58,37 @@ class NetworkManager(Stack):
         return str(uuid.uuid5(_SPACE, self.interface))
 
     def files(self, wanted: Wanted) -> list[File]:
-        lines = [
-            MARK,
-            "[connection]",
-            f"id=rpiomega-{self.interface}",
-            f"uuid={self.uuid}",
-            f"type={'wifi' if wanted.wireless else 'ethernet'}",
-            f"interface-name={self.interface}",
-            "autoconnect-priority=999",
-            # Never give up: a board whose switch boots slowly must come back.
-            "autoconnect-retries=0",
-            "",
-            *(self._wireless(wanted) if wanted.wireless else []),
-            "[ipv4]",
-            "method=manual",
-            f"address1={wanted.cidr},{wanted.gateway}",
-            f"dns={''.join(f'{server};' for server in wanted.dns)}",
-            "",
-            # As the owner has it: IPv6 is not what the site file speaks of.
-            *(sections(self.board.read(self.active()[2]) or "", ("ipv6",)) or ["[ipv6]", "method=auto"]),
-        ]
-        return [Concealed(self.path, "\n".join(lines) + "\n", mode=0o600), *wifi.country(wanted.wifi)]
+        nm_config.refuse_unmanaged(self.board, self.interface)
+        profiles = nm_config.profiles(self.board)
+        base, path = self._base(wanted)
+        text = keyfile.takeover(base, path, wanted, f"rpiomega-{self.interface}", self.uuid)
+        nm_config.refuse_invalid(self.board, text, path)
+        found: list[File] = []
+        for rival in nm_config.same(profiles, self.uuid, self.path):
+            if not rival.startswith(f"{FOLDER}/"):
+                raise StepError(f"{rival} has the UUID of rpiomega's profile", "remove it")
+            found += [*kept(self.board, rival, PROFILES), File(rival, None)]
+        nm_config.refuse_equal(profiles, self.interface, self.uuid)
+        return [*found, Concealed(self.path, text, mode=0o600, owner="root:root"), *wifi.country(wanted.wifi)]
 
-    def _wireless(self, wanted: Wanted) -> list[str]:
-        if wanted.wifi:
-            ssid = "".join(f"{byte};" for byte in wanted.wifi.ssid.encode())
-            security = ["[wifi-security]", "key-mgmt=wpa-psk", f"psk={wanted.wifi.psk}", ""]
-            return ["[wifi]", "mode=infrastructure", f"ssid={ssid}", "", *security]
-        kept = sections(self.board.read(self.active()[2]) or "", ("wifi", "wifi-security", "802-1x"))
-        if not kept:
-            cause = f"the profile of {self.interface} cannot be read, so its Wi-Fi settings are not known"
-            raise StepError(cause, "write network.wifi into the site file")
-        return [*kept, ""]
+    def _base(self, wanted: Wanted) -> tuple[str, str]:
+        """Return text and path of the profile that ours is made from: the one in force, or else a new one."""
+        _, connection, path = self.active()
+        text = (self.board.read(path) if path else None) or ""
+        profile = keyfile.sections(text)
+        if wanted.wifi and keyfile.ssid(profile) != wanted.wifi.ssid.encode():
+            return keyfile.fresh(wanted), self.path
+        if any(section.name == "connection" for section in profile):
+            return text, path
+        if connection or (wanted.wireless and not wanted.wifi):
+            cause = f"the profile of {self.interface} ({path or connection or 'none'}) cannot be read as a keyfile"
+            cure = "write network.wifi into the site file" if wanted.wireless else "`nmcli connection migrate`"
+            raise StepError(cause, cure)
+        return keyfile.fresh(wanted), self.path
 
     def activate(self, wanted: Wanted) -> list[list[str]]:
         return [
-            *wifi.country_commands(self.board, wanted.wifi),
+            *wifi.country_commands(self.board, wanted),
             ["nmcli", "connection", "load", self.path],
             ["nmcli", "--wait", WAIT, "connection", "up", "uuid", self.uuid, "ifname", self.interface],
         ]
@@ -105,16 +101,3 @@ class NetworkManager(Stack):
 
     def restart(self) -> list[list[str]]:
         return [["systemctl", "restart", "NetworkManager.service"]]
-
-
-def sections(text: str, names: tuple[str, ...]) -> list[str]:
-    """Return the lines of some sections of a keyfile, as they are."""
-    kept, inside = [], False
-    for line in text.splitlines():
-        if line.startswith("["):
-            inside = line.strip("[] ") in names
-        if inside:
-            kept.append(line)
-    while kept and not kept[-1].strip():
-        kept.pop()
-    return kept

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from rpiomega.node import files
 from rpiomega.node.network import guard, links
 
-FOLDER = "/var/lib/rpiomega/network"
+FOLDER, PYTHON = guard.FOLDER, guard.PYTHON
 TIMER = "rpiomega-network-rollback"
 GO = "rpiomega-network-activate"
-PYTHON = "/usr/bin/python3"
 # Before anything configures an interface, and without waiting for what waits for the network.
 UNIT_TEXT = f"""# Written by rpiomega while a new address waits for its confirmation; goes with it.
 [Unit]

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 
-from rpiomega.node import files
 from rpiomega.node.files import File
 
 MARK = "# Written by rpiomega from the site file."
-KEPT = ".before-rpiomega"
+
+
+def family(text: str) -> int:
+    """Return 4 or 6 for an IP address, with or without prefix, port, scope or server name; 0 if it is none."""
+    try:
+        return ipaddress.ip_interface(re.split(r"[#%]|\]", text.strip().lstrip("["))[0]).version
+    except ValueError:
+        return 4 if re.fullmatch(r"[\d.]+:\d+", text.strip()) else 0
+
+
+def gives_way(cidr: str, wanted: Wanted, gateways: set[str]) -> bool:
+    """Return whether the wanted address replaces this one.
+
+    It does where both are in one network, and where the default route used so far (`gateways`) depends on it. An
+    address in another network, and every IPv6 address, is the owner's own affair and stays.
+    """
+    if family(cidr) != 4:
+        return False
+    network = ipaddress.ip_interface(cidr).network
+    return network.overlaps(wanted.network) or any(
+        family(via) == 4 and ipaddress.ip_address(via) in network for via in gateways
+    )
 
 
 @dataclass(frozen=True)
@@ -76,31 +97,3 @@ class Stack:
     def boot(self) -> list[list[str]]:
         """Return the commands that must follow a change of files at boot, before the network starts."""
         return []
-
-
-class Concealed(File):
-    """A file with a Wi-Fi key among its lines: its diff shows everything but that."""
-
-    def diff(self, board):
-        """Return how the board's file differs, keys blanked."""
-        from rpiomega.node.network import wifi
-        from rpiomega.node.step import Diff
-
-        old = files.read(board.path(self.path))
-        diff = Diff()
-        if self.text is not None and old != self.text:
-            before, after = (None if old is None else wifi.redact(old)), wifi.redact(self.text)
-            if before == after:
-                diff.add(f"write {self.path} (the Wi-Fi key changes, not shown)")
-            else:
-                diff.add_text(self.path, before, after)
-            return diff
-        return super().diff(board)
-
-
-def kept(board, path: str) -> list[File]:
-    """Return the copy that keeps what the owner wrote, unless there is one; nothing if there is nothing to keep."""
-    text = board.read(path)
-    if text is None or MARK in text or board.exists(path + KEPT):
-        return []
-    return [Concealed(path + KEPT, text, mode=0o600)]

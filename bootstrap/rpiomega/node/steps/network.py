@@ -6,12 +6,14 @@ change off and comes back at the new address with `network_confirm`. `network_st
 
 from __future__ import annotations
 
+import glob
 import ipaddress
 import os
+import re
 import time
 
 from rpiomega.node.files import File, apply_all
-from rpiomega.node.network import arp, links, rollback
+from rpiomega.node.network import arp, device, ifupdown, links, rollback
 from rpiomega.node.network.dhcpcd import Dhcpcd
 from rpiomega.node.network.netplan import Netplan
 from rpiomega.node.network.networkd import Networkd
@@ -20,24 +22,42 @@ from rpiomega.node.network.stack import MARK, Stack, Wanted, Wifi
 from rpiomega.node.step import Diff, Step, StepError
 
 STACKS = (NetworkManager, Netplan, Networkd, Dhcpcd)
-CLOUD = "/etc/cloud/cloud.cfg.d/99-rpiomega-network.cfg"
+# cloud-init merges these by name, the last one counts.
+CLOUD = "/etc/cloud/cloud.cfg.d"
+CLOUD_NAMES = ("99-rpiomega-network.cfg", "99_rpiomega-network.cfg", "zz-rpiomega-network.cfg")
 RANGE = (20, 900)
+# Seconds in which the stack in force has to give its old lease up.
+LEASE_GONE = 8.0
 
 
 def owner(board, interface: str) -> Stack:
     """Return what configures an interface now; raise StepError if nothing known does, or two do."""
     found = [stack for stack in (kind(board, interface) for kind in STACKS) if stack.owns()]
-    if len(found) == 1:
-        return found[0]
+    other, boot = ifupdown.stanza(board, interface)
+    names = [stack.name for stack in found] + ([f"ifupdown ({other})"] if other and boot and board.has("ifup") else [])
+    if found and len(names) > 1:
+        cure = f"remove {interface} from {other}" if other else "disable one of them (`systemctl disable --now ...`)"
+        raise StepError(f"{' and '.join(names)} both configure {interface}", cure)
     if found:
-        names = " and ".join(stack.name for stack in found)
-        raise StepError(f"{names} both configure {interface}", "disable one of them (`systemctl disable --now ...`)")
+        return found[0]
     known = ", ".join(kind.name for kind in STACKS)
     cause = f"{interface} is configured by none of {known}"
-    if interface in (board.read("/etc/network/interfaces") or ""):
-        cause = f"{interface} is configured in /etc/network/interfaces (ifupdown), which is not supported"
+    if other:
+        cause = f"{interface} is configured in {other} (ifupdown), which is not supported"
     cure = "hand it to one of them, or write `network.manage: false` into the site file and set the address yourself"
     raise StepError(cause, cure)
+
+
+def cloud_file(board) -> str:
+    """Return the path of our file for cloud-init: it has to sort after each other one that has a network section."""
+    present = [os.path.basename(path) for path in glob.glob(f"{glob.escape(board.path(CLOUD))}/*.cfg")]
+    others = [name for name in present if name not in CLOUD_NAMES]
+    network = re.compile(r"^network\s*:", re.M)
+    last = max((name for name in others if network.search(board.read(f"{CLOUD}/{name}") or "")), default="")
+    found = next((name for name in CLOUD_NAMES if name > last), "")
+    if not found:
+        raise StepError(f"{CLOUD}/{last} configures the network for cloud-init", "remove its section `network`")
+    return f"{CLOUD}/{found}"
 
 
 def refuse_nonsense(wanted: Wanted, others: dict[str, str]) -> None:
@@ -55,6 +75,15 @@ def refuse_nonsense(wanted: Wanted, others: dict[str, str]) -> None:
     for name, other in others.items():
         if other == wanted.address:
             raise StepError(f"{address} is the address of {name} too", "give each node its own in the site file")
+
+
+def beside(interface: str, leased: list[links.Address]) -> StepError:
+    """Return the error for a lease that stays although the files in force say that there is none."""
+    clients = links.dhcp_clients(interface)
+    cause = f"{interface} has {', '.join(map(str, leased))} beside the static address"
+    if not clients:
+        return StepError(f"{cause}: another DHCP client gave it", "stop that client, then run the bootstrap again")
+    return StepError(f"{cause}, from {', '.join(clients)}", f"disable {clients[0].split()[0]}, run the bootstrap again")
 
 
 class Network(Step):
@@ -91,6 +120,7 @@ class Network(Step):
     def _prepare(self) -> None:
         args, board = self.args, self.board
         interface = links.choose(board, args.get("interface", ""), args["address"])
+        device.refuse(board, interface)
         gateway = args.get("gateway") or next(
             (via for via, name in links.default_routes(board) if name == interface), ""
         )
@@ -109,7 +139,7 @@ class Network(Step):
         wanted = self.stack.files(self.wanted)
         if self.board.exists("/etc/cloud"):
             # Else cloud-init writes its own again when the card meets another board or a new instance.
-            wanted.append(File(CLOUD, f"{MARK}\nnetwork: {{config: disabled}}\n"))
+            wanted.append(File(cloud_file(self.board), f"{MARK}\nnetwork: {{config: disabled}}\n"))
         return wanted
 
     def _effective(self, have: list[links.Address], anyway: bool) -> Diff:
@@ -118,6 +148,8 @@ class Network(Step):
         fits = any((found.address, found.prefix) == (wanted.address, wanted.prefix) for found in have)
         leased = [found for found in have if found.dynamic]
         routed = (wanted.gateway, wanted.interface) in links.default_routes(self.board)
+        if fits and leased and not anyway and not rollback.pending(self.board):
+            raise beside(wanted.interface, leased)
         if not fits or leased:
             now = ", ".join(map(str, have)) or "none"
             diff.add(f"address of {wanted.interface} ({self.stack.name}): {now} -> {wanted.cidr}")
@@ -233,7 +265,16 @@ class Confirm(Step):
             if not any((found.address, found.prefix) == (address, int(prefix)) for found in have):
                 now = ", ".join(map(str, have)) or "none"
                 raise StepError(f"{waiting['interface']} has {now}, not {waiting['target']}", "see this node's log")
+            self._no_lease(waiting["interface"])
             rollback.disarm(self.board)
+
+    def _no_lease(self, interface: str) -> None:
+        """Raise StepError if a lease stays beside the new address: each later run would see a change again."""
+        deadline = time.monotonic() + LEASE_GONE
+        while leased := [found for found in links.addresses(self.board, interface) if found.dynamic]:
+            if time.monotonic() > deadline:
+                raise beside(interface, leased)
+            time.sleep(0.5)
 
     def verify(self) -> None:
         if rollback.pending(self.board):
