@@ -371,9 +371,7 @@ def node(
     test = __opts__["test"]
     try:
         engine = _engine(base_url)
-        changes = waits.retried(
-            lambda: settings_node.apply(engine, name, test=test, **wanted), engine, test
-        )
+        changes = waits.retried(lambda: settings_node.apply(engine, name, test=test, **wanted), engine, test)
     except SwarmError as error:
         if test and error.kind in ("inactive", "pending"):
             comment = f"{__opts__['id']}: once swarm.member has made it a manager ({error})"

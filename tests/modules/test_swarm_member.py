@@ -12,7 +12,7 @@ from dockerds import Dockerds, missing
 from omega.consul.client import ConsulError
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.member import run as member_run
-from omega.swarm.record import LOCK, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
+from omega.swarm.record import LOCK, NODES, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
 from swarm_catalog import Catalog
 from swarm_site import Site, until
 
@@ -129,7 +129,9 @@ def test_g04_a_worker_token_rotated_by_hand_is_published_by_the_manager_that_wai
     engine = Engine(site.dockerds["pi1"].base_url)
     engine.rotate_token("worker")
     assert kv.get(TOKEN).json()["token"] != engine.worker_token()
-    results = site.apply("pi1", "pi2")
+    joiner = site.member("pi2")
+    until(lambda: kv.get(f"{NODES}pi2") and kv.get(f"{NODES}pi2").session, 60, "a run on pi2 to be seen")
+    results = {"pi1": site.apply("pi1")["pi1"], "pi2": joiner.result()}
     assert [result["result"] for result in results.values()] == [True, True], comments(results)
     assert (results["pi1"]["changes"]["promoted"], "worker token" in results["pi1"]["changes"]) == (["pi2"], True)
     assert kv.get(TOKEN).json()["token"] == engine.worker_token()

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
 from omega.consul import client as consul_client
 from omega.swarm.api import Engine
-from omega.swarm.member import run as member_run
 from omega.swarm.member import promote
+from omega.swarm.member import run as member_run
 from omega.swarm.record import DEMOTED, NODES, PREFIX, RECORD, Store
 from swarm_site import Site
 
@@ -325,6 +325,34 @@ def test_f34_expired_certificate(formed, kv, name):
     assert kv.get(f"{NODES}{name}").json()["previous"] == [before]
     assert daemon.info()["LocalNodeState"] == "active"
     assert formed.apply(name)[name]["changes"] == {}
+
+
+@pytest.mark.parametrize("name", ["pi4", "pi3"])
+def test_g08_an_engine_that_started_with_a_wrong_clock_is_restarted_once_the_clock_is_right(formed, kv, name):
+    daemon = formed.dockerds[name]
+    file, node_id = daemon.root / "data/swarm/certificates/swarm-node.crt", daemon.info()["NodeID"]
+    valid = file.read_bytes()
+    expire(daemon)
+    until(lambda: daemon.info()["LocalNodeState"] == "error", 30, "the engine to say what it makes of it")
+    file.write_bytes(valid)  # by the clock, the certificate is valid now; the engine does not look again
+    refused_restart, comment = run_of(formed, name).run()
+    assert refused_restart is False
+    assert "sudo systemctl restart docker" in comment
+    assert "swarm leave" not in comment
+    run = run_of(formed, name, restart=lambda node: formed.dockerds[node].restart())
+    result, comment, ahead = run.foresee()
+    assert (result, "restart the engine" in comment) == (None, True), comment
+    result, comment = run.run()
+    assert (result, set(run.changes)) == (True, set(ahead)), (comment, run.changes, ahead)
+    assert daemon.info()["NodeID"] == node_id, "it left"
+
+
+def test_g01_what_was_a_member_does_not_leave_though_its_certificate_is_gone(formed):
+    daemon = formed.dockerds["pi4"]
+    expire(daemon)
+    until(lambda: daemon.info()["LocalNodeState"] == "error", 30, "the engine to say what it makes of it")
+    (daemon.root / "data/swarm/certificates/swarm-node.crt").unlink()
+    refused(formed, "pi4", "run `docker swarm leave` by hand")
 
 
 def test_f34_a_manager_stays_where_the_others_are_no_quorum(formed):

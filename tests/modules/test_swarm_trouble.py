@@ -1,6 +1,7 @@
 """Swarm states while an engine refuses, stands still or restarts: two real daemons and a real Consul."""
 
 import contextlib
+import datetime
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from omega.consul import client as consul_client
 from omega.swarm import absent, removal
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.member import run as member_run
-from omega.swarm.record import PREFIX, RECORD, TOKEN, Store
+from omega.swarm.record import NODES, PREFIX, RECORD, TOKEN, Store
 from omega.swarm.settings import run as settings_run
 from omega.swarm.settings import spec
 from omega.swarm.settings.key import Keyring
@@ -204,7 +205,7 @@ def test_g01_a_join_that_failed_in_the_background_is_given_up_and_made_again(sit
 
 
 class Silenced(Engine):
-    """An engine whose manager does not answer from the moment on at which it asks to join, until the join has failed."""
+    """An engine whose manager is silent from the moment at which it asks to join until the join has failed."""
 
     asked = 0
 
@@ -249,6 +250,41 @@ def test_g04_a_joiner_whose_token_is_refused_says_so_and_asks_the_managers(site)
     assert "SWMTKN" not in comment
     assert called == ["pi2"] * len(called) != []
     assert sum("/swarm/join" in line for line in site.dockerds["pi2"].writes()) <= 3
+
+
+# -- a clock that nobody has confirmed ------------------------------------------------------------------------
+
+
+def unconfirmed(site, name, **bounds):
+    run = member(site, name, **bounds)
+    run.synchronised = lambda: False
+    return run
+
+
+def test_g08_a_node_waits_for_its_clock_and_joins_where_there_is_no_time_server(site):
+    made(unconfirmed(site, "pi1", clock=1))
+    result, comment, _ = unconfirmed(site, "pi2").foresee()
+    assert (result, "waiting until the clock is synchronised" in comment) == (None, True), comment
+    result, comment = unconfirmed(site, "pi2", clock=1).run()
+    assert (result, "its clock is not synchronised" in comment) == (True, True), comment
+    again = unconfirmed(site, "pi2", clock=1)
+    assert again.run()[0] is True
+    assert again.changes == {}
+
+
+def test_g08_a_node_whose_clock_is_behind_that_of_others_does_not_join(site, kv):
+    made(member(site, "pi1"))
+    entry = kv.get(f"{NODES}pi1").json()
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
+    kv.put(f"{NODES}pi1", {**entry, "at": later.isoformat(timespec="seconds")})
+    result, comment = unconfirmed(site, "pi2", clock=1).run()
+    assert result is False
+    assert f"pi1 wrote to Consul at {later:%Y-%m-%d %H:%M:%S} UTC" in comment
+    assert "timedatectl set-time" in comment
+    assert not [line for line in site.dockerds["pi2"].writes() if "/swarm/" in line]
+    run = member(site, "pi2")
+    run.synchronised = lambda: True  # then it is pi1 whose clock is wrong
+    made(run)
 
 
 # -- test mode, before there is what the state needs ----------------------------------------------------------

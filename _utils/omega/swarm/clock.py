@@ -42,6 +42,29 @@ def behind(now, seen):
     return f"{who} wrote to Consul at {when:%Y-%m-%d %H:%M:%S} UTC" if when - now > TOLERANCE else ""
 
 
+def later(facts):
+    """Return which other node's entry or record in Consul is of a later time than this clock's, "" if none is."""
+    seen = {name: entry.at for name, entry in facts.published.items() if name != facts.node}
+    if facts.record and facts.record.by != facts.node:
+        seen = {facts.record.by: facts.record.at, **seen}
+    return behind(facts.now, seen)
+
+
+def doubt(facts, confirmed):
+    """
+    Return why this node's clock cannot be trusted, "" if it can.
+
+    :param facts: omega.swarm.member.plan.Facts
+    :param confirmed: what `synchronised` returned; a clock that is synchronised is right whatever others wrote
+    """
+    if confirmed:
+        return ""
+    late, says = later(facts), f"it says {facts.now:%Y-%m-%d %H:%M:%S} UTC"
+    if late:
+        return f"{says}, and {late}"
+    return f"{says}, and no time server has confirmed that" if confirmed is False else ""
+
+
 def _moment(text):
     try:
         found = datetime.datetime.fromisoformat(text)

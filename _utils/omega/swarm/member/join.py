@@ -52,7 +52,9 @@ class Joining:
         if self._refused:
             return f"apply the state on {self._managers()}, which publishes the swarm's token, at the same time"
         if mend.by_clock(tried):
-            return f"the clock of {facts.node} says {facts.now:%Y-%m-%d %H:%M:%S} UTC: set it (`timedatectl`), run again"
+            return (
+                f"the clock of {facts.node} says {facts.now:%Y-%m-%d %H:%M:%S} UTC: set it (`timedatectl`), run again"
+            )
         return "see that a manager runs and that 2377/tcp, 7946/tcp+udp and 4789/udp are open between the nodes"
 
     def _addresses(self, facts):

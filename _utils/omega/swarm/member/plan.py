@@ -249,7 +249,9 @@ def wishing(facts):
     return tuple(
         name
         for name, entry in facts.published.items()
-        if name != facts.node and entry.wish == mend.DEMOTION and entry.present
+        if name != facts.node
+        and entry.wish == mend.DEMOTION
+        and entry.present
         and entry.cluster_id == facts.local.cluster_id
     )
 

@@ -167,7 +167,9 @@ def elsewhere(facts):
         if not facts.demoted or facts.demoted.get(facts.node) != local.node_id:
             return Step("await_demotion", f"{text}: waiting to be demoted by a manager, to join again")
         if facts.unaware and not facts.restarted:
-            return Step("restart", f"{text}: a manager has demoted it, and its engine does not notice: restart the engine")
+            return Step(
+                "restart", f"{text}: a manager has demoted it, and its engine does not notice: restart the engine"
+            )
         return Step("await_engine", f"{text}: a manager has demoted it, waiting until its engine notices")
     return Step("readdress", f"leave and join again as {facts.address}: {text}")
 

@@ -17,10 +17,11 @@ from omega.swarm import check, clock
 from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.member import plan, predict
 from omega.swarm.member import repair_plan as mend
-from omega.swarm.member.join import Joining, with_port
+from omega.swarm.member.join import Joining
 from omega.swarm.member.promote import not_promotable, take
 from omega.swarm.member.repair import Mending
 from omega.swarm.member.step import Step
+from omega.swarm.member.waiting import Waiting
 from omega.swarm.nodes.labels import KEEP
 from omega.swarm.record import INITIALIZING, READY, VACANT
 from omega.swarm.settings import ca
@@ -97,7 +98,7 @@ def wanted(site, node, role=None, address=None, managers=None, swarm=None, **all
     return Wanted(node, role, str(address), dict(managers), swarm, **allowed)
 
 
-class Member(Joining, Mending):
+class Member(Joining, Mending, Waiting):
     """
     One run of `swarm.member` on one node.
 
@@ -183,24 +184,11 @@ class Member(Joining, Mending):
             facts = replace(facts, listening=check.answering(self.want.others))
         kind = plan.decide(facts).kind
         if kind in ("bootstrap", "join") and not self._clock_trusted:
-            return replace(facts, clock=self._clock(facts))
+            return replace(facts, clock=clock.doubt(facts, self.synchronised()))
         # Others wait for this run, perhaps with a token that somebody has rotated; swarm.tended looks after it later.
         if kind in ("linger", "promote", "release") and facts.role == MANAGER and token:
             facts = replace(facts, token_old=token != self.engine.worker_token())
         return facts
-
-    def _clock(self, facts):
-        """Why this node's clock cannot be trusted, "" if it can."""
-        synchronised = self.synchronised()
-        if synchronised:
-            return ""
-        seen = {name: entry.at for name, entry in facts.published.items() if name != facts.node}
-        if facts.record and facts.record.by != facts.node:
-            seen = {facts.record.by: facts.record.at, **seen}
-        late, says = clock.behind(facts.now, seen), f"it says {facts.now:%Y-%m-%d %H:%M:%S} UTC"
-        if late:
-            return f"{says}, and {late}"
-        return f"{says}, and no time server has confirmed that" if synchronised is False else ""
 
     def foresee(self):
         """
@@ -312,58 +300,6 @@ class Member(Joining, Mending):
         log.info("%s: %s; trying again", self.want.node, error)
         self.engine.close()
         time.sleep(2 * POLL)
-
-    def _wait(self, step, facts):
-        bound = {
-            "settle": self.bounds.join,
-            "wait_bootstrap": self.bounds.bootstrap,
-            "wait_initializer": self.bounds.initializer,
-            "wait_token": self.bounds.promote,
-            "await_promotion": self.bounds.promote,
-            "await_demotion": self.bounds.promote,
-            "await_engine": self.bounds.promote,
-            "await_clock": self.bounds.clock,
-        }[step.kind]
-        first = step.kind not in self._since
-        if self._over(step.kind, bound):
-            if step.kind == "await_clock" and " wrote to Consul " not in facts.clock:
-                # A site without a time server: the other nodes' times do not speak against this one.
-                self._clock_trusted = True
-                self.notes.append(f"its clock is not synchronised ({facts.clock}; {bound:g} s have passed)")
-                return
-            raise Failed(f"{facts.node}: {step.reason} ({bound:g} s have passed){self._next(step, facts)}")
-        if step.kind == "await_demotion" and not facts.own.wish:
-            self.store.publish(plan.entry_of(facts, mend.DEMOTION))
-        if step.kind in ("await_promotion", "await_demotion") and first:
-            with logged("telling the master that this node waits for a manager"):
-                self.notify(facts.node)
-        if step.kind == "settle" and facts.local.unaccepted and self._over("pending", 2 * CONTEND):
-            # The engine hangs on one manager and has no identity yet: nothing is lost by giving up this attempt.
-            self._since.pop("pending")
-            self.engine.leave()
-        time.sleep(POLL)
-
-    def _next(self, step, facts):
-        if step.kind == "await_promotion":
-            known = [entry.address for entry in facts.published.values() if entry.role_now == MANAGER]
-            closed = "; ".join(filter(None, check.managers_unreachable([*map(with_port, known)]).values()))
-            closed = f"; from here {closed}" if closed else ""
-            return f"; it has joined as a worker; apply the state on {self._managers()}, that promotes it{closed}"
-        if step.kind == "await_demotion":
-            return f"; apply the state on {self._managers()} at the same time, that demotes it"
-        if step.kind == "settle":
-            problems = check.managers_unreachable(facts.local.managers).values()
-            return "; " + ("; ".join(filter(None, problems)) or "see `journalctl -u docker`")
-        if step.kind == "await_engine":
-            return "; see `journalctl -u docker`"
-        if step.kind == "await_clock":
-            return "; set it (`sudo timedatectl set-time`, or a time server the node reaches: `time.servers`), run again"
-        if step.kind == "wait_bootstrap":
-            return "; see the result of the state on the managers, then run again"
-        return ""
-
-    def _managers(self):
-        return " or ".join(self.want.others) or "a manager"
 
     def _appear(self, facts):
         """Show the other managers that this run goes on: they wait for it and promote this node."""
