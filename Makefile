@@ -2,7 +2,7 @@
 # make test        everything CI runs                                make lint        only the linters
 # make test-long   what `make test` leaves out for its length
 # make test-salt   tests/modules with another release of Salt, SALT=3007 or 3006
-# make faults      faults of a whole cluster on virtual Pis: what has not passed yet, ONLY=F21,G01, or FRESH=1 for all
+# make faults      faults of a whole cluster on virtual Pis: what has not passed, ONLY=F21,G01, or FRESH=1 for all
 # make nemesis     a random mix of faults with a checked history, SEED=1 MINUTES=30
 # make lab-stacks  addresses on virtual Pis of every network stack
 # make bench       what a finished demo costs: an apply with nothing to do, memory per node
@@ -12,7 +12,7 @@ NODES ?=
 RELEASE ?=
 # Files side by side, the longest first: most tests wait for real daemons, so three workers fit on two cores.
 # Of the faults, which need a cluster of their own, only what checks them.
-checkers = $(patsubst %,tests/faults/test_%.py,comments delay entries history results search table)
+checkers = $(patsubst %,tests/faults/test_%.py,comments delay entries health history moves results search setups shown table)
 TESTS ?= tests/lab $(wildcard tests/modules/test_swarm_*.py) tests/modules tests/unit $(checkers)
 WORKERS ?= 3
 SALT ?= 3007

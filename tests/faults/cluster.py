@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import entries
+import health
 import results
 import yaml
 from nodes import FOLDER, SALT_PYTHON, Failed, Nodes
@@ -26,7 +27,9 @@ MEMBER = "swarm_|-swarm.member_|-"
 class Cluster(Nodes):
     """The lab's nodes, and what the cluster on them says of itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, say=print) -> None:
+        """`say` gets a line for what takes minutes, such as a lab that is made."""
+        self.say = say
         lab = state.load(NAME) or state.Lab(NAME, os.environ.get("RPIOMEGA_RELEASE", "trixie"), COUNT)
         super().__init__(lab)
         self.applied: list[dict] = []  # every state run of the present row, for the invariants
@@ -56,16 +59,26 @@ class Cluster(Nodes):
         """The site file."""
         return yaml.safe_load(self.lab.site_file.read_text())["rpiomega"]
 
+    def address(self, node: str) -> str:
+        """A node's address by the site file."""
+        return self.site["nodes"][node]["address"]
+
     def ensure(self) -> None:
         """Make what is missing of the lab and its cluster; a second call costs only a look."""
         if not self._all_on():
+            self.say(f"lab {NAME}: its nodes are made or started")
+            self._thaw()
             known = self.lab.site_file.read_text() if self.lab.site_file.exists() else ""
-            lifecycle.up(engine.connect(), self.lab, print)
+            lifecycle.up(engine.connect(), self.lab, self.say)
             if known:
                 self.lab.site_file.write_text(known)  # `lab up` writes its own anew
         for node in self.names:
             self.equip(node)
-        if self.problems() or self.commit() != results.commit():
+        wrong = self.problems()
+        if (has := self.commit()) != results.commit():
+            wrong.append(f"the master has {has and f'commit {has}' or 'no states'}, the checkout {results.commit()}")
+        if wrong:
+            self.say(f"lab {NAME}: the checkout's commit is brought and applied, because: {'; '.join(wrong)}")
             self.build()
         self.steady()
 
@@ -74,6 +87,16 @@ class Cluster(Nodes):
             return all(self.is_on(name) for name in self.names)
         except engine.LabError:
             return False
+
+    def _thaw(self) -> None:
+        """A run that was cut short leaves frozen nodes, which cannot be started."""
+        for node in self.names:
+            try:
+                found = self.container(node)
+            except engine.LabError:
+                continue  # it is not made yet
+            if found.status == "paused":
+                found.unpause()
 
     def build(self) -> None:
         """Bring the checkout's HEAD to the nodes and apply all states, with an engine that logs every request."""
@@ -88,7 +111,7 @@ class Cluster(Nodes):
         return self.run(self.master, "git -C /srv/rpiomega/formula rev-parse --short=7 HEAD", check=False).out
 
     def rebuild(self) -> None:
-        """Remove the lab and make it again."""
+        """Remove the lab and make it again; its results are kept elsewhere (results.py)."""
         lifecycle.down(engine.connect(), NAME)
         self.lab = state.Lab(NAME, self.lab.release, COUNT)
         self.ensure()
@@ -174,7 +197,7 @@ class Cluster(Nodes):
 
     def consul_leader(self) -> str:
         """Return the node that leads Consul, empty if none does."""
-        addresses = {self.lab.node_address(name): name for name in self.names}
+        addresses = {self.address(name): name for name in self.names}
         leaders = [fact["leader"] for fact in self.look().values() if fact["leader"]]
         return addresses.get(max(leaders, key=leaders.count), "") if leaders else ""
 
@@ -186,38 +209,9 @@ class Cluster(Nodes):
                 return answer
         return {}
 
-    def problems(self) -> list[str]:
-        """What keeps the cluster from being whole; empty if nothing does."""
-        off = [name for name in self.names if not self.is_on(name)]
-        if off:
-            return [f"no power: {', '.join(off)}"]
-        facts = self.look()
-        found = [f"{n}: swarm {f['state'] or f['error']}" for n, f in facts.items() if f["state"] != "active"]
-        found += [f"{n}: sees {f['alive']} in Consul" for n, f in facts.items() if f["alive"] != sorted(self.names)]
-        found += [f"{n}: Consul has no leader" for n, f in facts.items() if not f["leader"]]
-        found += [f"{n}: no manager" for n in self.managers if not facts[n]["control"]]
-        found += [f"{n}: a manager" for n in self.workers if facts[n]["control"]]
-        if found:
-            return found
-        return self._seats() + self._voters()
-
-    def _seats(self) -> list[str]:
-        try:
-            seen = self.nodes_seen()
-        except Failed as error:
-            return [str(error)]
-        ready = sorted(node["name"] for node in seen if node["state"] == "ready")
-        found = [] if ready == sorted(self.names) else [f"ready in the swarm: {ready}"]
-        seats = entries.seats(seen)
-        if seats != sorted((name, True) for name in self.managers):
-            found.append(f"managers reachable: {seats}")
-        return found
-
-    def _voters(self) -> list[str]:
-        path = "/v1/operator/raft/configuration"
-        status, answer = self.ask(self.master, ["consul", "GET", path, None, "management"])[0]
-        voters = sorted(s["Node"] for s in answer["Servers"] if s["Voter"]) if status == 200 else answer
-        return [] if voters == sorted(self.managers) else [f"Consul's voters: {voters}"]
+    def problems(self, but=()) -> list[str]:
+        """What keeps the cluster from being whole; empty if nothing does. `but`: see health.py."""
+        return health.problems(self, but)
 
     def wait(self, what: str, bound: float, look):
         """Poll `look()` until it is true; Failed after `bound` seconds with what was seen last."""

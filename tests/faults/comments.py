@@ -10,7 +10,8 @@ import results
 OWN = {path.stem for path in (results.ROOT / "_states").glob("*.py")}
 # A node, an address, a file or a key: whatever is wrong, it has a name.
 SUBJECT = re.compile(r"https?://|(^|[ (`])/\w|\d+\.\d+\.\d+\.\d+")
-STEPS = "apply bring check correct free give install let open recover reboot remove run see set start unlock wait"
+STEPS = "apply bring check correct free give install let open recover reboot remove rename restart restore retire run"
+STEPS += " see set start unlock wait"
 STEP = re.compile(rf"`[^`]+`|docs/\w+|\b({STEPS.replace(' ', '|')})\b")
 
 

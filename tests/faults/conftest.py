@@ -1,7 +1,8 @@
 """Faults of a whole cluster, on one lab. `make faults` runs them; their own files say what each row does.
 
-A test is named after its row of faults.yaml (test_f21_...). What has passed is not run again: results are kept in
-.lab/faults/results.json. Environment: RPIOMEGA_FAULTS_ONLY=F21,G01 runs these in any case, RPIOMEGA_FAULTS_FRESH=1 all.
+A test is named after its row of faults.yaml (test_f21_...). What has passed with the product's files as they are is not
+run again: results are kept in .lab/faults-results/results.json. Environment: RPIOMEGA_FAULTS_ONLY=F21,G01 runs these in
+any case, RPIOMEGA_FAULTS_FRESH=1 all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import logging
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,20 @@ sys.path.insert(0, str(HERE))
 import invariants
 import leaks
 import results
+import shown
 from cluster import HEAL_BOUND, Cluster
 from inject import Injector
-from nodes import Failed
+from nodes import TROUBLE
+from repair import repair
 
-OUTCOME = pytest.StashKey()
+OUTCOME, SHOWN = pytest.StashKey(), pytest.StashKey()
 # Rows that take the swarm apart come last.
 LAST = ("test_losses.py", "test_forming.py")
+
+
+def pytest_configure(config):
+    config.stash[SHOWN] = shown.Shown(config, HERE.relative_to(results.ROOT).as_posix())
+    config.pluginmanager.register(config.stash[SHOWN], "faults-shown")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -45,7 +52,11 @@ def pytest_collection_modifyitems(config, items):
     if os.environ.get("RPIOMEGA_FAULTS_FRESH"):
         results.forget()
     results.prune({item.name for item in rows})
-    done = {key for key, entry in results.load().items() if entry["outcome"] == results.PASSED}
+    done, old = results.standing(results.load())
+    for item in rows:
+        if not only and item.name in old:
+            again = f"{item.name} passed at {old[item.name]}; the product's files changed since, so it runs again"
+            config.stash[SHOWN].say(again)
 
     def wanted(item):
         if item not in rows:
@@ -66,9 +77,9 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
-def cluster():
+def cluster(request):
     """The lab `faults`, whole and with a service on every node. It stays for the next run."""
-    made = Cluster()
+    made = Cluster(request.config.stash[SHOWN].say)
     made.ensure()
     leaks.watch_events(made)
     leaks.follow(made)
@@ -123,8 +134,8 @@ class Fault(Injector):
 def fault(request, cluster, group):
     """A row's fault on a whole cluster; afterwards it is healed, the invariants are checked, the result is recorded."""
     row = results.table()[results.row_of(request.node.name)]
-    if cluster.problems():
-        repair(cluster)
+    wrong = cluster.problems()
+    repaired = repair(cluster, wrong, cluster.say) if wrong else []
     before = invariants.baseline(cluster)
     found = Fault(cluster, row)
     yield found
@@ -148,6 +159,7 @@ def fault(request, cluster, group):
             "injected": found.injected,
             "lost": found.lost,
             "measured": found.measured,
+            "repaired": repaired,
             "problems": problems + ([] if report is None or report.passed else [str(report.longrepr)[-800:]]),
         },
         cluster.commit(),
@@ -172,23 +184,5 @@ def close(cluster, found, before) -> list[str]:
         found.measured.setdefault("whole again after healing, s", round(whole, 1))
         problems += invariants.check(cluster, before, found.touched, found.operator, found.bound)
         return problems + (invariants.check_group(cluster) if found.thoroughly else [])
-    except (Failed, OSError, RuntimeError) as error:
+    except TROUBLE as error:
         return [f"after the fault: {error}"]
-
-
-def repair(cluster) -> None:
-    """Make a cluster whole again that a failed row left broken: power, network, apply; at worst a new lab."""
-    tool = Injector(cluster)
-    for node in cluster.names:
-        tool.power_on(node)
-    tool.join_network_again()
-    try:
-        cluster.wait_healthy(60)
-    except Failed:
-        try:
-            cluster.wait_salt(cluster.names)
-            cluster.apply()
-            cluster.wait_healthy(120)
-        except Failed:
-            traceback.print_exc()
-            cluster.rebuild()

@@ -6,13 +6,17 @@ An entry is a dict with `t` (seconds since the epoch) and `kind`:
 - `observe`: {"clusters": {node: ClusterID}, "record": {...}, "managers": {of: [names]}, "tasks": {node: container}}
 - `lock`: {"node", "event": "held" | "written" | "lost" | "released", "fence", "seconds"}: from holder.py
 - `converged`: {"seconds"} or {"seconds": None, "problems": [...]} if it did not
-- `apply`: {"failures": {node: [comments]}, "healed": whether all faults were undone before}
+- `apply`: {"failures": {node: [comments]}, "healed": whether all faults were undone before}; of an apply that shall put
+  right what an operator did, {"moved": [nodes], "whole": whether they were in their place after it} besides
+- `cure`: {"command", "node", "why"}: a command that a state printed was run, after healing; `why` it failed, or ""
 """
 
 from __future__ import annotations
 
 # Faults after which a node's tasks may be new ones.
-TOUCHING = {"power", "freeze", "partition", "engine", "quality", "leave"}
+TOUCHING = {"power", "freeze", "partition", "engine", "quality", "leave", "node rm", "rename"}
+# Moves of an operator that take a manager its seat, until everything is in its place again.
+UNSEATING = {"demote", "swap"}
 
 
 def violations(entries: list[dict], managers: list[str]) -> list[str]:
@@ -20,7 +24,7 @@ def violations(entries: list[dict], managers: list[str]) -> list[str]:
     ordered = sorted(entries, key=lambda entry: entry["t"])
     start = ordered[0]["t"] if ordered else 0
     found = [*clusters(ordered), *records(ordered), *locks(ordered), *tasks(ordered), *seats(ordered, managers)]
-    found += [*convergence(ordered), *applies(ordered)]
+    found += [*convergence(ordered), *applies(ordered), *cures(ordered)]
     return [f"{moment - start:.0f} s: {text}" for moment, text in found]
 
 
@@ -102,11 +106,17 @@ def short(containers):
 
 
 def seats(entries, managers):
-    """Nobody demotes a manager of the site, whatever happens: no quorum is lost by our own acts."""
-    for entry in _of(entries, "observe"):
-        for observer, listed in entry["managers"].items():
-            if missing := sorted(set(managers) - set(listed)):
-                yield entry["t"], f"{observer} lists {', '.join(missing)} as no manager"
+    """Nobody but an operator demotes a manager of the site: no quorum is lost by our own acts."""
+    unseated = set()
+    for entry in entries:
+        if entry["kind"] == "invoke" and entry["fault"] in UNSEATING:
+            unseated.update(entry["nodes"])
+        elif entry["kind"] == "converged":
+            unseated.clear()
+        elif entry["kind"] == "observe":
+            for observer, listed in entry["managers"].items():
+                if missing := sorted(set(managers) - set(listed) - unseated):
+                    yield entry["t"], f"{observer} lists {', '.join(missing)} as no manager"
 
 
 def convergence(entries):
@@ -117,8 +127,10 @@ def convergence(entries):
 
 
 def applies(entries):
-    """A state that fails under a fault says why; without a fault none fails."""
+    """A state that fails says why; without a fault none fails; none succeeds beside a node that has lost its place."""
     for entry in _of(entries, "apply"):
+        if entry.get("moved") and not entry["whole"] and not entry["failures"]:
+            yield entry["t"], f"all states succeeded though {', '.join(entry['moved'])} had lost their place"
         for node, comments in entry["failures"].items():
             if entry.get("healed"):
                 yield entry["t"], f"{node}: an apply after healing failed: {str(comments)[:300]}"
@@ -126,3 +138,10 @@ def applies(entries):
             for comment in comments if isinstance(comments, list) else [str(comments)]:
                 if "Traceback" in comment:
                     yield entry["t"], f"{node}: {comment[:200]}"
+
+
+def cures(entries):
+    """What a state prints for an operator to run can be run."""
+    for entry in _of(entries, "cure"):
+        if entry["why"]:
+            yield entry["t"], f"`{entry['command']}` was printed, and failed on {entry['node']}: {entry['why']}"

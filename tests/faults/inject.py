@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 
 from cluster import Cluster, power
-from nodes import FOLDER, SALT_PYTHON, Failed, Job
+from nodes import FOLDER, HERE, SALT_PYTHON, TROUBLE, Failed, Job, Unsupported
 
 MARK = "rpiomega-faults"
+QUEUE = 7  # of netfilter, for delay.py
 
 
 class Injector:
@@ -26,7 +27,7 @@ class Injector:
             what, act = self._undo.pop()
             try:
                 act()
-            except (Failed, OSError, RuntimeError) as error:
+            except TROUBLE as error:
                 problems.append(f"{what}: {error}")
         return problems
 
@@ -45,19 +46,20 @@ class Injector:
             self.cluster.container(node).kill()
 
     def power_on(self, node: str) -> None:
-        """Give a node power; wait until it has booted."""
+        """Give a node power; wait until it has booted. One that was frozen goes on."""
+        self.thaw(node)
         if not self.cluster.is_on(node):
             power(self.cluster, node)
 
     def freeze(self, node: str) -> None:
         """Stop all processes of a node, as a board does that hangs; nothing of it answers, no connection is closed."""
         self.cluster.container(node).pause()
+        self.undo_later(f"thaw {node}", lambda: self.thaw(node))
 
-        def thaw():
-            if self.cluster.container(node).status == "paused":
-                self.cluster.container(node).unpause()
-
-        self.undo_later(f"thaw {node}", thaw)
+    def thaw(self, node: str) -> None:
+        """Let a frozen node go on."""
+        if self.cluster.container(node).status == "paused":
+            self.cluster.container(node).unpause()
 
     # -- processes -----------------------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ class Injector:
         """Cut a node off from others: `both`, `in` (it hears nothing of them) or `out` (they hear nothing of it)."""
         self.touched.add(node)  # to the swarm's leader it may be down, and its tasks are started anew
         for other in others:
-            address = self.cluster.lab.node_address(other)
+            address = self.cluster.address(other)
             if direction in ("both", "in"):
                 self.rule(node, f"INPUT -s {address} -j DROP")
             if direction in ("both", "out"):
@@ -126,6 +128,27 @@ class Injector:
     def lose(self, node: str, share: float) -> None:
         """Lose a share of the packets that come in from the network."""
         self.rule(node, f"INPUT ! -i lo -m statistic --mode random --probability {share} -j DROP")
+
+    def weather(self, mean: float, jitter: float, loss: float, seconds: float) -> None:
+        """Hold back what comes in from other nodes for `mean` +- `jitter` seconds and lose a share, as bad Wi-Fi does.
+
+        It ends when healed, or after `seconds`. By delay.py, because a kernel may lack netem; Unsupported if it lacks
+        NFQUEUE as well.
+        """
+        self.touched.update(self.cluster.names)
+        for node in self.cluster.names:
+            self.cluster.put(node, f"{FOLDER}/delay.py", (HERE / "delay.py").read_text())
+            words = f"{QUEUE} {mean} {jitter} {loss} {seconds}"
+            job = self.cluster.later(node, f"exec python3 {FOLDER}/delay.py {words}")
+            self.undo_later(f"delay of {node}", lambda job=job: job.signal("TERM"))
+            self.cluster.wait("the delay to be in place", 20, job.read)
+        for node in self.cluster.names:
+            for other in (name for name in self.cluster.names if name != node):
+                source = self.cluster.address(other)
+                try:
+                    self.rule(node, f"INPUT -s {source} -j NFQUEUE --queue-num {QUEUE} --queue-bypass")
+                except Failed as error:
+                    raise Unsupported(f"neither netem nor NFQUEUE in this kernel: {error}") from None
 
     def join_network_again(self) -> None:
         """Remove every rule of this kind on all nodes."""

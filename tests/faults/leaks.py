@@ -8,7 +8,7 @@ import time
 
 import engine_log
 from cluster import MEMBER, Cluster
-from nodes import FOLDER, HERE
+from nodes import FOLDER, HERE, TROUBLE
 
 SAVED = "/var/cache/salt/master/jobs"
 EVENTS = f"{FOLDER}/events.log"
@@ -84,7 +84,7 @@ def follow(cluster: Cluster) -> None:
                 time.sleep(PERIOD)
                 try:
                     swarm, unlock = cluster.ask(node, *REQUESTS)
-                except (OSError, RuntimeError):
+                except TROUBLE:
                     continue  # no power
                 if swarm[0] == 200 == unlock[0]:
                     _keep(cluster, _of_swarm(swarm[1], unlock[1]))

@@ -1,8 +1,8 @@
 """A random mix of faults on the lab's cluster: `python -m tests.faults.nemesis --seed 7 --minutes 30`.
 
 The same seed gives the same schedule (`--show` prints it). What is invoked and what is observed goes, as JSON lines, to
-.lab/<lab>/nemesis-<seed>.jsonl; the checker (history.py) reads it after every episode and at the end. An episode is one
-to three faults at overlapping times, then healing, then a bound within which the cluster has to be whole again.
+.lab/<lab>-results/nemesis-<seed>.jsonl; the checker (history.py) reads it after each episode and at the end. An episode
+is one to three faults at overlapping times, then healing, then a bound within which the cluster has to be whole again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import results  # noqa: E402
 from cluster import Cluster, failures  # noqa: E402
 from inject import Injector  # noqa: E402
 from moves import Operator  # noqa: E402
-from nodes import Failed  # noqa: E402
+from nodes import TROUBLE  # noqa: E402
 
 LOCK = "rpiomega/swarm/faults/lock"
 CONVERGE = 240
@@ -45,9 +45,17 @@ KINDS = {
     "leave": 2,
     "role": 2,
     "snapshot": 1,
+    "node rm": 1,
+    "demote": 1,
+    "rename": 1,
+    "rotate": 1,
+    "swap": 1,
 }
-# These have one place: the node with the master, or the worker.
-FIRST, LAST = ("master", "snapshot"), ("leave", "role")
+# These have one place: the node with the master, the worker, or a manager.
+FIRST, LAST, SEATED = ("master", "snapshot"), ("leave", "role", "node rm", "rename", "swap"), ("demote",)
+# What an operator does (moves.py), and those of it after which an apply is started beside the other faults.
+BY_HAND = ("leave", "role", "snapshot", "node rm", "demote", "rename", "rotate", "swap")
+APPLIED = ("apply", "leave", "role", "node rm", "demote", "swap")
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ def schedule(seed: int, names: list[str]):
         moves = []
         for _ in range(dice.randint(1, 3)):
             kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
-            node = names[0] if kind in FIRST else names[-1] if kind in LAST else dice.choice(names)
+            node = names[0] if kind in FIRST else names[-1] if kind in LAST else ""
+            node = node or dice.choice(names[:-1] if kind in SEATED else names)
             rest = [name for name in names if name != node]
             others = tuple(sorted(dice.sample(rest, dice.randint(1, len(rest)))))
             at, seconds = round(dice.uniform(0, 15), 1), round(dice.uniform(5, 40), 1)
@@ -82,11 +91,13 @@ class Nemesis:
 
     def __init__(self, cluster: Cluster, seed: int) -> None:
         self.cluster, self.seed = cluster, seed
-        self.path = results.path().with_name(f"nemesis-{seed}.jsonl")
+        self.path = results.folder() / f"nemesis-{seed}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.unlink(missing_ok=True)
         self.entries: list[dict] = []
         self._guard, self._over = threading.Lock(), threading.Event()
         self._applies: list[threading.Thread] = []
+        self._forced: set[str] = set()  # NodeIDs whose entries an operator removed
         self._holders: dict[str, list] = {name: [] for name in cluster.managers}
 
     def note(self, kind: str, **more) -> None:
@@ -104,7 +115,7 @@ class Nemesis:
         while not self._over.wait(2):
             try:
                 self._observe()
-            except (Failed, OSError, RuntimeError, KeyError) as error:
+            except (*TROUBLE, KeyError) as error:
                 self.note("unseen", why=str(error)[:200])
 
     def _observe(self) -> None:
@@ -152,6 +163,7 @@ class Nemesis:
         if self.cluster.container(node).status != "running" and move.kind != "power":
             return
         nodes = [node, *move.others] if move.kind == "partition" else [node]
+        nodes += [self.cluster.managers[-1]] if move.kind == "swap" else []
         self.note("invoke", fault=move.kind, nodes=nodes, direction=move.direction, seconds=move.seconds)
         if move.kind == "power":
             if self.cluster.is_on(node):
@@ -172,16 +184,16 @@ class Nemesis:
             self.cluster.run(node, "systemctl kill -s KILL salt-minion; systemctl restart --no-block salt-minion", 60)
         elif move.kind == "master":
             injector.stop_unit(node, "salt-master")
-        elif move.kind in ("leave", "role", "snapshot"):
-            getattr(operator, move.kind)()
-        if move.kind in ("apply", "leave", "role"):
+        elif move.kind in BY_HAND:
+            getattr(operator, move.kind.replace(" ", "_"))(node)
+        if move.kind in APPLIED:
             self._applies.append(threading.Thread(target=self._apply, daemon=True))
             self._applies[-1].start()
 
     def _apply(self) -> None:
         try:
             returned = self.cluster.apply(sls="swarm", bound=400)
-        except (Failed, OSError, RuntimeError) as error:
+        except TROUBLE as error:
             self.note("apply", failures={"master": [str(error)[:200]]})
             return
         self.note("apply", failures=_told(failures(returned)))
@@ -193,7 +205,7 @@ class Nemesis:
             time.sleep(max(0.0, move.at - (time.monotonic() - began)))
             try:
                 self.strike(injector, operator, move)
-            except (Failed, OSError, RuntimeError) as error:
+            except TROUBLE as error:
                 self.note("unstruck", fault=move.kind, nodes=[move.node], why=str(error)[:200])
             self.contend()
         end = max(move.at + move.seconds for move in moves)
@@ -205,7 +217,7 @@ class Nemesis:
         try:
             self._settle(operator)
             self.cluster.wait_healthy(CONVERGE)
-        except (Failed, OSError, RuntimeError) as error:
+        except TROUBLE as error:
             self.note("converged", seconds=None, problems=[str(error)[:600]])
             return None
         seconds = round(time.monotonic() - began, 1)
@@ -213,11 +225,12 @@ class Nemesis:
         return seconds
 
     def _settle(self, operator: Operator) -> None:
-        """Mend what the operator has moved, once no apply is under way that a second one would be refused for."""
+        """Put right what the operator has moved, once no apply is under way that a second one would be refused for."""
         for thread in self._applies:
             thread.join(450)
         self._applies.clear()
-        wrong = operator.settle()
+        self._forced |= operator.forced
+        wrong = operator.settle(self.note)
         if wrong is not None:
             self.note("apply", failures=wrong, healed=True)
 
@@ -239,7 +252,9 @@ class Nemesis:
         self._over.set()
         watcher.join(60)
         if not found:
-            found = invariants.one_cluster(self.cluster, before) + invariants.nothing_forced(self.cluster, before)
+            found = invariants.one_cluster(self.cluster, before)
+            forced = invariants.nothing_forced(self.cluster, before)
+            found += [text for text in forced if not any(f"/nodes/{one}?" in text for one in self._forced)]
             found += invariants.seats(self.cluster) + leaks.on_disks(self.cluster, self.cluster.workers, False)
             found += invariants.nothing_left_to_do(self.cluster)
         good = [seconds for seconds in taken if seconds is not None]
@@ -260,6 +275,7 @@ class Nemesis:
                 "lock": {"held": locks.count("held"), "writes": locks.count("written")},
                 "problems": found,
             },
+            self.cluster.commit(),
         )
 
 

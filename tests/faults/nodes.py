@@ -19,6 +19,18 @@ FOLDER = "/var/lib/faults"  # on a node's disk: survives the loss of power
 SALT_PYTHON = "$(for p in /opt/rpiomega/salt/bin/python /opt/saltstack/salt/bin/python3; do [ -x $p ] && echo $p; done)"
 
 
+class Failed(AssertionError):
+    """A command on a node failed; the text has node, command and cause."""
+
+
+class Unsupported(Failed):
+    """This kernel cannot do what a fault needs."""
+
+
+# What a look at a node, or an act on it, can end with.
+TROUBLE = (Failed, OSError, RuntimeError, engine.LabError)
+
+
 @dataclass
 class Done:
     """What a command came to."""
@@ -26,10 +38,6 @@ class Done:
     code: int
     out: str
     err: str
-
-
-class Failed(AssertionError):
-    """A command on a node failed; the text has node, command and cause."""
 
 
 class Nodes:

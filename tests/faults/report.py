@@ -1,6 +1,6 @@
 """Put the measured table into docs/reliability.md: `python -m tests.faults.report [results.json ...]`.
 
-Takes what `make faults` has recorded (default: .lab/faults/results.json) and writes the lines between the two marks.
+Takes what `make faults` has recorded (default: .lab/faults-results/results.json), writes the lines between two marks.
 """
 
 from __future__ import annotations
@@ -20,24 +20,33 @@ GROUP = "no secret found by its value, nothing changed by a second apply, nothin
 HEAD = "| row | fault | what was injected | result | seconds (bound) | lost |\n|---|---|---|---|---|---|"
 
 
-def lines(known: dict[str, dict]) -> list[str]:
+def lines(known: dict[str, dict], differ=results.changed) -> list[str]:
     """One line of the table per test, in the order of the rows; rows without a result are said to have none.
 
-    A result of another commit than the last one measured is said to be of that.
+    A result of another commit than the last one measured is said to be of that, and whether the product is another.
+
+    :param differ: between which two commits which product files differ
     """
-    found, newest = [], max((entry["at"], entry["commit"]) for entry in known.values())[1] if known else ""
+    found, marks = [], of_others(known, differ)
     for key, row in results.table().items():
         entries = [entry for entry in known.values() if entry.get("row") == key]
         fault = row["fault"].replace("|", "/")
         if not entries:
             found.append(f"| {key} | {fault} | | not run | | |")
         for entry in entries:
-            found.append(f"| {key} | {fault} | {_middle(entry, row, newest)} |")
+            found.append(f"| {key} | {fault} | {_middle(entry, row, marks)} |")
     return found
 
 
-def _middle(entry: dict, row: dict, newest: str) -> str:
-    commit = "" if entry["commit"] == newest else f" at {entry['commit']}"
+def of_others(known: dict[str, dict], differ=results.changed) -> dict[str, str]:
+    """Return what to say of each commit that is not the last one measured; `differ` as for `lines`."""
+    newest = max((entry["at"], entry["commit"]) for entry in known.values())[1] if known else ""
+    others = {entry["commit"] for entry in known.values()} - {newest}
+    return {of: f" at {of}" + (", product changed since" if differ(of, newest) else "") for of in others}
+
+
+def _middle(entry: dict, row: dict, marks: dict[str, str]) -> str:
+    commit = marks.get(entry["commit"], "")
     if entry["outcome"] == results.SKIPPED:
         reason = entry["reason"].removeprefix("Skipped: ").replace("|", "/")
         return f"{reason} | skipped | ({row['bound_s']}) | "
@@ -47,35 +56,39 @@ def _middle(entry: dict, row: dict, newest: str) -> str:
     return f"{what} | {entry['outcome']}{commit} | {seconds}({entry['bound']}) | {entry['lost']}"
 
 
-def others(known: dict[str, dict]) -> list[str]:
-    """One line per check after a run of rows, and per nemesis."""
-    found = []
+def others(known: dict[str, dict], differ=results.changed) -> list[str]:
+    """One line per check after a run of rows, and per nemesis. `differ` as for `lines`."""
+    found, marks = [], of_others(known, differ)
     for key, entry in known.items():
+        outcome = f"{entry['outcome']}{marks.get(entry['commit'], '')}"
         problems = f": {'; '.join(entry['problems'])[:400]}" if entry.get("problems") else ""
         if key.startswith("after "):
-            found.append(f"- {key}: {GROUP}: {entry['outcome']}, in {entry['took']} s{problems}")
+            found.append(f"- {key}: {GROUP}: {outcome}, in {entry['took']} s{problems}")
         elif key.startswith("nemesis"):
             whole, lock = entry["whole again, s"], entry["lock"]
             struck = ", ".join(f"{count} {kind}" for kind, count in entry["struck"].items())
             found.append(
-                f"- {key}, {entry['minutes']:g} minutes: {entry['outcome']}; {entry['episodes']} episodes ({struck}), "
+                f"- {key}, {entry['minutes']:g} minutes: {outcome}; {entry['episodes']} episodes ({struck}), "
                 f"whole again after {whole['worst']:g} s at worst; the lock held {lock['held']} times, "
                 f"{lock['writes']} writes under it{problems}"
             )
     return found
 
 
-def summary(known: dict[str, dict]) -> str:
-    """How many rows passed, of which commits, when."""
+def summary(known: dict[str, dict], differ=results.changed) -> str:
+    """How many rows passed, of which commits, when; and which of them with another product. `differ` as for `lines`."""
     rows = results.table()
     by_row = {key: [e["outcome"] for e in known.values() if e.get("row") == key] for key in rows}
     passed = sum(bool(found) and set(found) == {results.PASSED} for found in by_row.values())
     commits = [e["commit"] for e in sorted(known.values(), key=lambda entry: entry["at"])]
+    marks = of_others(known, differ)
+    older = sorted({e["row"] for e in known.values() if "row" in e and "product changed" in marks.get(e["commit"], "")})
     days = sorted({entry["at"][:10] for entry in known.values()})
     return (
         f"{passed} of {len(rows)} rows passed with all their tests, on {', '.join(days) or 'no day'} "
         f"(last at commit {commits[-1] if commits else 'none'}; {len(set(commits))} in all). "
-        "Each time is one measurement on a noisy shared machine."
+        + (f"With other files of the product than that commit's: {', '.join(older)}. " if older else "")
+        + "Each time is one measurement on a noisy shared machine."
     )
 
 

@@ -1,4 +1,7 @@
-"""The table of faults and what came of each: `.lab/<lab>/results.json`, one entry per test, written as it ends."""
+"""The table of faults and what came of each: `.lab/<lab>-results/results.json`, one entry per test, written as it ends.
+
+`rpiomega lab down` keeps that folder. A row that passed counts as long as the product's files are those it passed with.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import time
 from pathlib import Path
 
 import yaml
+from rpiomega.lab import state
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+# What runs on the nodes or acts on them. A result says nothing about other files of these.
+PRODUCT = ["bootstrap/rpiomega", "_modules", "_states", "_utils", "_pillar", "salt", ":(exclude)bootstrap/rpiomega/lab"]
 
 
 def table() -> dict[str, dict]:
@@ -35,10 +41,20 @@ def chosen(words: str, rows) -> set[str]:
     return found
 
 
+def folder() -> Path:
+    """Where results and histories are kept; what an earlier version left in the lab's own folder is moved there."""
+    lab = state.Lab(os.environ.get("RPIOMEGA_FAULTS_LAB", "faults"))
+    for pattern in ("results.json", "nemesis-*.jsonl"):
+        for old in lab.folder.glob(pattern):
+            lab.results.mkdir(parents=True, exist_ok=True)
+            if not (lab.results / old.name).exists():
+                old.rename(lab.results / old.name)
+    return lab.results
+
+
 def path() -> Path:
-    """Where the results are kept."""
-    top = Path(os.environ.get("RPIOMEGA_LAB_DIR") or ROOT / ".lab")
-    return top / os.environ.get("RPIOMEGA_FAULTS_LAB", "faults") / "results.json"
+    """The file of the results."""
+    return folder() / "results.json"
 
 
 def load() -> dict[str, dict]:
@@ -76,3 +92,23 @@ def commit() -> str:
     """The checkout's commit, abbreviated."""
     command = ["git", "-C", str(ROOT), "rev-parse", "--short=7", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def changed(since: str, until: str = "HEAD", root: Path = ROOT) -> list[str]:
+    """Return the product's files that differ between two commits; a commit that is not here, as one line."""
+    command = ["git", "-C", str(root), "diff", "--name-only", since, until, "--", *PRODUCT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [f"no such commit here: {since} or {until}"]
+    return done.stdout.splitlines()
+
+
+def standing(known: dict[str, dict], differ=changed) -> tuple[set[str], dict[str, str]]:
+    """Return the tests that have passed on the product as it is, and commit by test of those that passed on another.
+
+    :param known: as of `load`
+    :param differ: since which commit which product files have changed
+    """
+    passed = {key: entry["commit"] for key, entry in known.items() if entry["outcome"] == PASSED}
+    old = {of for of in set(passed.values()) if differ(of)}
+    return {key for key, of in passed.items() if of not in old}, {k: of for k, of in passed.items() if of in old}

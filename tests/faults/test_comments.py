@@ -31,3 +31,15 @@ def test_what_is_clear(key, comment):
 )
 def test_what_is_not(comment, why):
     assert comments.unclear(KEY, comment, NAMES) == why
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "pi4 was removed from the swarm by hand (node abc): leave and restart there",
+        "pi4 calls itself kitchen: rename it back",
+        "pi3 is a Consul server and shall be a worker; retire it",
+    ],
+)
+def test_what_an_operator_did_by_hand_is_said_with_a_step(comment):
+    assert comments.unclear(KEY, comment, [*NAMES, "pi3", "pi4"]) == ""

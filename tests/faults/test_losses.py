@@ -131,7 +131,7 @@ def test_f28_a_node_belongs_to_another_swarm(fault, cluster):
         cluster.run(cluster.leading(), f"docker node rm {old}", check=False)
 
     fault.undo_later("the node's way home", home)
-    address = cluster.lab.node_address(node)
+    address = cluster.address(node)
     cluster.run(node, f"docker swarm leave; docker swarm init --advertise-addr {address}", 60)
     foreign = cluster.look([node])[node]["cluster_id"]
     fault.begins(f"`docker swarm init` by hand on {node}")
@@ -147,7 +147,7 @@ def test_f28_a_node_belongs_to_another_swarm(fault, cluster):
 def test_f31_a_managers_address_changes(fault, cluster):
     """The board has another address than the site and the swarm know; mending it is in tests/modules (readdress)."""
     node = cluster.managers[-1]
-    address = cluster.lab.node_address(node)
+    address = cluster.address(node)
     other = cluster.lab.address(199)
     fault.touched.add(node)
 

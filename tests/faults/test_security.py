@@ -54,7 +54,7 @@ def test_f38_root_on_a_worker_gets_no_secret_of_others(fault, cluster):
     fault.undo_later("the key that was refused", lambda: cluster.run(cluster.master, f"rm -f {denied}"))
     fault.begins("root on a worker tries every way in tests/faults/attack.py, with autolock on")
     holder = fault.holder(other, "rpiomega/swarm/faults/lock", hold=400)
-    address = cluster.lab.node_address(cluster.master)
+    address = cluster.address(cluster.master)
     session = cluster.wait("the lock to be held", 60, lambda: [one for one in holder.lines() if one["event"] == "held"])
     words = f"{other} {address} {FOLDER}/gave.json {' '.join(applies(cluster))}"
     job = cluster.later(worker, f"{SALT_PYTHON} {FOLDER}/attack.py {words}")
@@ -136,7 +136,7 @@ def seats(cluster):
 
 def test_f39_an_unknown_node_with_the_workers_token_gets_no_work(fault, cluster):
     """A fifth engine joins with a stolen worker token; the next apply pauses it, reports it and changes the token."""
-    address = f"{cluster.lab.node_address(cluster.master)}:2377"
+    address = f"{cluster.address(cluster.master)}:2377"
     node, name = cluster.workers[0], "pi9"
     stranger = Stranger(fault, cluster, node, name)
     stolen = cluster.docker(cluster.leading(), "GET", "/swarm")["JoinTokens"]["Worker"]

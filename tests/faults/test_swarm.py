@@ -97,12 +97,12 @@ def test_f27_the_first_managers_are_dead_and_a_node_joins_through_another(fault,
     fault.begins(f"{node} cannot reach {' and '.join(dead)} at 2377 and 7946 while it joins")
     for manager in dead:
         for port in (2377, 7946):
-            fault.rule(node, f"OUTPUT -d {cluster.lab.node_address(manager)} -p tcp --dport {port} -j DROP")
+            fault.rule(node, f"OUTPUT -d {cluster.address(manager)} -p tcp --dport {port} -j DROP")
     result = cluster.member(node)
     assert result["result"] is True, result["comment"]
     fault.recovers(f"{node} to be ready", lambda: node in [one["name"] for one in cluster.nodes_seen() if up(one)])
     for manager in dead:
-        assert f"{cluster.lab.node_address(manager)}:2377" in result["comment"], result["comment"]
+        assert f"{cluster.address(manager)}:2377" in result["comment"], result["comment"]
 
 
 def up(entry):

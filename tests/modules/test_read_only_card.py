@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from omega.core import pki
+from omega.core import apt_sources, pki
 
 SITE = {"cluster": "omega", "nodes": {"pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]}}}
 
@@ -18,7 +18,9 @@ def card(tmp_path):
     path = tmp_path / "card"
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
-    (path / "vendor.sources").touch()
+    (path / "vendor.sources").write_text(
+        f"Types: deb\nURIs: http://127.0.0.1:1\nSuites: stable\nComponents: main\nSigned-By: {path}/vendor.asc\n"
+    )
     (path / "vendor.asc").touch()
     subprocess.run(["mount", "-o", "remount,ro", path], check=True)
     yield path
@@ -44,9 +46,10 @@ def failed(answer, path):
     assert "\n" not in answer["comment"]
 
 
-def test_states_that_write_fail_in_one_line(call, card):
+def test_states_that_write_fail_in_one_line(call, card, monkeypatch):
     answer = call("consul_agent.configured", str(card / "consul"), "consul:1.21.5", str(card / "marker"))
     failed(answer, card / "consul")
-    answer = call("apt_repository.absent", "vendor", KEYRINGS=str(card), SOURCES=str(card))
+    monkeypatch.setattr(apt_sources, "PARTS", str(card))
+    answer = call("apt_repository.absent", "vendor", KEYRINGS=str(card))
     failed(answer, card / "vendor.sources")
     failed(call("consul_resolver.absent", str(card / "vendor.asc")), card / "vendor.asc")

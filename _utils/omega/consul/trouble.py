@@ -22,9 +22,13 @@ def last_error(name, engine=None):
             lines = found.logs(tail=LINES).decode(errors="replace").splitlines()
     except docker_engine.EngineError as error:
         return str(error)
+    again, state = found.attrs.get("RestartCount"), found.attrs["State"]
     ended = found.status != "running"
-    text = worst(lines, ended)
-    how = f"{name} is {found.status}, exit code {found.attrs['State'].get('ExitCode')}" if ended else name
+    # Between two starts a container that ends again and again runs for a moment.
+    text = worst(lines, ended or again)
+    how = f"{name} is {found.status}, exit code {state.get('ExitCode')}" if ended else name
+    if again and not ended:
+        how = f"{name} was started {again} times again"
     return f"{how}; the last error in its log: {text}" if text else how if ended else ""
 
 

@@ -211,6 +211,8 @@ def down(name: str, purge: bool) -> None:
     client = engine.connect()
     removed = lifecycle.down(client, name)
     click.echo(f"removed: {', '.join(removed)}" if removed else f"nothing there of lab {name}")
+    if (results := Lab(name).results).exists():
+        click.echo(f"kept: {results}")
     if purge:
         click.echo(f"removed: {', '.join(lifecycle.purge(client))}")
     else:

@@ -40,6 +40,11 @@ class Lab:
         return ROOT / self.name
 
     @property
+    def results(self) -> Path:
+        """Where suites keep what they measured on the lab; it outlives the lab. No lab can have that name."""
+        return ROOT / f"{self.name}-results"
+
+    @property
     def key(self) -> Path:
         """The private key that logs in as pi on every node."""
         return self.folder / "id_ed25519"
