@@ -6,11 +6,13 @@ cluster has none, joins it, or waits to be promoted. It can run on all nodes at 
 Consul decides who initialises. `swarm.absent` takes a node out, and only where it is called.
 """
 
-from omega.consul import client
+import functools
+
+from omega.consul import client, engine_turn
 from omega.removal import node as removal_node
 from omega.swarm import absent as swarm_absent
 from omega.swarm import waits
-from omega.swarm.api import WORKER, Engine, SwarmError
+from omega.swarm.api import SOCKET, WORKER, Engine, SwarmError
 from omega.swarm.member import run as member_run
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.record import Store
@@ -42,6 +44,13 @@ def _notify(node):
     __salt__["event.send"](member_run.JOINED_EVENT, {"node": node})
 
 
+def _restart(base_url):
+    """What restarts this node's engine, for a run of `swarm.member`."""
+    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url") or SOCKET
+    consul = functools.partial(client.from_salt, __opts__, __pillar__)
+    return lambda node: engine_turn.restart_unsound(node, consul, url)
+
+
 def _failed(ret, node, error):
     """`ret` with the error. In test mode Docker and Consul may come by the states before this one."""
     missing = __opts__["test"] and waits.not_there_yet(error)
@@ -64,6 +73,7 @@ def member(
     gather_timeout=30,
     engine_timeout=60,
     consul_timeout=15,
+    clock_timeout=90,
     listen_addr=None,
     data_path_addr=None,
     data_path_port=None,
@@ -99,6 +109,8 @@ def member(
         that Consul sees alive and that have not begun to join
     :param engine_timeout: seconds to retry while the engine does not answer, as while it restarts
     :param consul_timeout: seconds to retry while Consul does not answer
+    :param clock_timeout: seconds to wait, before this node initialises or joins the swarm, until its clock is
+        synchronised; after that it goes on, unless another node has written to Consul at a later time
     :param listen_addr: address or interface the engine listens on for other managers; default: all
     :param data_path_addr: address or interface for the traffic between containers
     :param data_path_port: UDP port of it, only used when the swarm is initialised; default 4789
@@ -142,6 +154,7 @@ def member(
         gather_timeout,
         engine_timeout,
         consul_timeout,
+        clock_timeout,
     )
     try:
         site = __pillar__.get("rpiomega") or {}
@@ -149,7 +162,7 @@ def member(
         want = member_run.wanted(site, _node(node), role, address, managers, settings, **allowed)
         store = Store(client.from_salt(__opts__, __pillar__), want.node)
         keyring = settings_key.Keyring(settings_key.path_of(__opts__, __pillar__, unlock_key_file))
-        run = member_run.Member(_engine(base_url), store, want, bounds, _notify, keyring)
+        run = member_run.Member(_engine(base_url), store, want, bounds, _notify, keyring, _restart(base_url))
         if __opts__["test"]:
             ret["result"], ret["comment"], ret["changes"] = run.foresee()
         else:
@@ -362,9 +375,7 @@ def node(
     test = __opts__["test"]
     try:
         engine = _engine(base_url)
-        changes = waits.retried(
-            lambda: settings_node.apply(engine, name, test=test, **wanted), engine, test
-        )
+        changes = waits.retried(lambda: settings_node.apply(engine, name, test=test, **wanted), engine, test)
     except SwarmError as error:
         if test and error.kind in ("inactive", "pending"):
             comment = f"{__opts__['id']}: once swarm.member has made it a manager ({error})"

@@ -62,4 +62,26 @@ time.service:
     - watch:
       - file: time.servers
   {% endif %}
+
+{#- time-sync.target, after which Docker starts, is reached when this unit ends: at a synchronised clock, or at its
+    bound, for a site whose time servers cannot be reached has to boot as well. The bound first: systemd's has none. -#}
+{% set waits = 'chrony-wait' if chrony else 'systemd-time-wait-sync' %}
+{% if not chrony or salt['file.file_exists']('/usr/lib/systemd/system/chrony-wait.service') %}
+time.wait.bound:
+  file.managed:
+    - name: /etc/systemd/system/{{ waits }}.service.d/rpiomega.conf
+    - makedirs: True
+    - contents: |
+        # Written by rpiomega.
+        [Service]
+        TimeoutStartSec=90
+    - require:
+      - file: time.servers
+
+time.wait:
+  service.enabled:
+    - name: {{ waits }}
+    - require:
+      - file: time.wait.bound
+{% endif %}
 {% endif %}

@@ -2,7 +2,7 @@
 
 import os
 
-from cluster import APPLY_BOUND, documents, failures
+from cluster import APPLY_BOUND, documents, failures, returned_by
 
 REPEAT = int(os.environ.get("RPIOMEGA_FAULTS_REPEAT", "20"))
 KEYS = "/v1/kv/rpiomega/swarm?recurse"
@@ -104,3 +104,36 @@ def test_f01_all_managers_begin_in_the_same_second(fault, cluster):
         seconds.append(fault.seconds)
     fault.seconds = max(seconds)
     fault.measured |= {"repetitions": f"{len(seconds)} of {REPEAT}", "median, s": sorted(seconds)[len(seconds) // 2]}
+
+
+def test_g01_the_managers_are_silent_while_a_node_joins(fault, cluster):
+    unmade(fault, cluster)
+    node = cluster.workers[0]
+    cluster.must_apply(*cluster.managers, sls="swarm")
+    pause = fault.pause_at(node, "omega.swarm.api.Engine.join")
+    run = cluster.call_later(node, "state.single", "swarm.member", "faults", patch=pause.patch)
+    pause.wait()
+    fault.begins(f"2377/tcp of all managers silent for 60 s, from the request of {node} to join")
+    for manager in cluster.managers:
+        fault.block(manager, "tcp", 2377)
+    pause.go()
+    cluster.wait("60 s to pass", 90, lambda: fault.since() >= 60)
+    fault.join_network_again()
+    result = next(iter(returned_by(run.result(APPLY_BOUND)).values()))
+    fault.measured["the run that met it"] = "joined" if result["result"] else "failed"
+    assert "docker swarm leave" not in result["comment"], result["comment"]
+    cluster.must_apply(sls="swarm")
+    fault.recovers("all nodes in the one swarm", lambda: not cluster.problems())
+
+
+def test_g04_the_worker_token_is_rotated_by_hand_while_nodes_join(fault, cluster):
+    unmade(fault, cluster)
+    run = cluster.later(cluster.master, "salt --out=json --hide-timeout '*' state.apply swarm")
+    record = cluster.wait(
+        "the swarm on record", 120, lambda: cluster.record().get("state") == "ready" and cluster.record()
+    )
+    cluster.run(record["by"], "docker swarm join-token --quiet --rotate worker >/dev/null", 60)
+    fault.begins(f"`docker swarm join-token --rotate worker` by hand on {record['by']}, which has just made the swarm")
+    returned = documents(run.result(APPLY_BOUND).out)
+    assert failures(returned) == {}, failures(returned)
+    fault.recovers("all nodes in the one swarm", lambda: not cluster.problems())

@@ -7,6 +7,7 @@ import time
 
 from cluster import returned_by
 from nodes import FOLDER
+from test_losses import CERTIFICATES, expire
 from test_swarm import leave, reachable, running, spread
 
 
@@ -172,3 +173,26 @@ def test_g12_a_card_becomes_read_only(fault, cluster):
     cluster.run(node, "umount -l /etc")
     cluster.must_apply(node, sls="consul")
     assert not named()
+
+
+def test_g08_an_engine_started_with_a_wrong_clock(fault, cluster):
+    """Virtual Pis have this machine's clock: the certificate is one that ended, until the engine has started."""
+    node = cluster.workers[0]
+    before = cluster.look([node])[node]["node_id"]
+    shown = cluster.run(node, "systemctl show --value --property=After,Wants docker systemd-time-wait-sync").out
+    assert shown.count("time-sync.target") >= 2, shown
+    bound = "systemctl show --value --property=TimeoutStartUSec systemd-time-wait-sync"
+    assert cluster.run(node, bound).out == "1min 30s"
+    cluster.run(node, f"cp -p {CERTIFICATES}/swarm-node.crt {FOLDER}/kept.crt")
+    fault.undo_later("certificate", lambda: cluster.run(node, f"cp -p {FOLDER}/kept.crt {CERTIFICATES}/swarm-node.crt"))
+    expire(fault, cluster, node)
+    cluster.wait("the engine's verdict", 60, lambda: cluster.look([node])[node]["state"] == "error")
+    cluster.run(node, f"cp -p {FOLDER}/kept.crt {CERTIFICATES}/swarm-node.crt")
+    fault.begins(
+        f"the engine of {node} started with a clock by which its certificate is not valid; then the clock is right"
+    )
+    result = cluster.member(node)
+    assert result["result"] is True, result["comment"]
+    assert "engine" in result["changes"], result["changes"]
+    fault.recovers("the node to be ready", lambda: ready(cluster, node) == 1)
+    assert cluster.look([node])[node]["node_id"] == before

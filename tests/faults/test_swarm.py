@@ -298,3 +298,35 @@ def test_g09_a_hostname_changed_by_hand_is_named_and_pauses_nobody(fault, cluste
     fault.recovers("the swarm to see its own name again", lambda: entry()["name"] == node and up(entry()))
     assert "calls itself" not in look_after(cluster)["comment"]
     assert findings(cluster, "hostname") == []
+
+
+def test_g06_a_managers_address_is_changed_in_the_site_file(fault, cluster):
+    node = cluster.managers[-1]
+    former, new = cluster.lab.node_address(node), cluster.lab.address(199)
+    fault.touched.add(node)
+
+    def address(value, readdress):
+        def change(site):
+            site["nodes"][node]["address"] = value
+            site.setdefault("swarm", {})["readdress"] = readdress
+
+        cluster.change_site(change)
+        cluster.wait_salt(cluster.names)
+
+    def home():
+        address(former, True)
+        cluster.must_apply()
+        address(former, False)
+
+    fault.undo_later("the address", home)
+    address(new, True)
+    fault.begins(f"the address of {node} changed by site file and bootstrap, `swarm.readdress: true`, then an apply")
+    cluster.must_apply()
+    fault.recovers("three managers, one at the new address", lambda: seat(cluster, node) == (new, True))
+    assert cluster.must_apply()
+
+
+def seat(cluster, node):
+    """(address that the swarm knows, manager?) of a node's engine."""
+    swarm = cluster.docker(node, "GET", "/info")["Swarm"]
+    return swarm["NodeAddr"], swarm["ControlAvailable"]

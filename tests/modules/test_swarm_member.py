@@ -12,7 +12,7 @@ from dockerds import Dockerds, missing
 from omega.consul.client import ConsulError
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.member import run as member_run
-from omega.swarm.record import LOCK, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
+from omega.swarm.record import LOCK, NODES, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
 from swarm_catalog import Catalog
 from swarm_site import Site, until
 
@@ -121,6 +121,21 @@ def test_f01_all_nodes_at_once_form_one_swarm_and_a_second_run_changes_nothing(s
     assert not any(tokens["Manager"] in text for text in stored.values())
     assert [key for key, text in stored.items() if "SWMTKN" in text] == [TOKEN]
     assert json.loads(stored[TOKEN])["token"] == tokens["Worker"]
+
+
+def test_g04_a_worker_token_rotated_by_hand_is_published_by_the_manager_that_waits_for_joiners(site, kv):
+    first = site.apply("pi1", gather_timeout=0)["pi1"]
+    assert first["result"] is True, first
+    engine = Engine(site.dockerds["pi1"].base_url)
+    engine.rotate_token("worker")
+    assert kv.get(TOKEN).json()["token"] != engine.worker_token()
+    joiner = site.member("pi2")
+    until(lambda: kv.get(f"{NODES}pi2") and kv.get(f"{NODES}pi2").session, 60, "a run on pi2 to be seen")
+    results = {"pi1": site.apply("pi1")["pi1"], "pi2": joiner.result()}
+    assert [result["result"] for result in results.values()] == [True, True], comments(results)
+    assert (results["pi1"]["changes"]["promoted"], "worker token" in results["pi1"]["changes"]) == (["pi2"], True)
+    assert kv.get(TOKEN).json()["token"] == engine.worker_token()
+    assert "SWMTKN" not in json.dumps(list(results.values())) + site.logs()
 
 
 def test_a_manager_that_comes_later_is_promoted_when_a_manager_looks(site, kv):

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
 from omega.consul import client as consul_client
 from omega.swarm.api import Engine
+from omega.swarm.member import promote
 from omega.swarm.member import run as member_run
-from omega.swarm.record import NODES, PREFIX, RECORD, Store
+from omega.swarm.record import DEMOTED, NODES, PREFIX, RECORD, Store
 from swarm_site import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
@@ -183,6 +184,60 @@ def test_f31_the_address_of_a_manager_changed(formed, kv):
     assert formed.apply("pi3")["pi3"]["changes"] == {}
 
 
+def test_g06_a_manager_that_moved_while_its_engine_runs_learns_of_its_demotion_by_a_restart(formed, kv):
+    pi3, old = formed.dockerds["pi3"], formed.dockerds["pi3"].address
+    node_id, new = pi3.info()["NodeID"], f"{formed.dockerds.subnet}.43"
+    pi3.readdress(new)
+    formed.set_node("pi3", address=new)
+    until(lambda: engine(formed, "pi3").local().leaderless, 60, "pi3 to lose its leader")
+    seen, restarts = [], []
+
+    def restart(node):
+        restarts.append(node)
+        formed.dockerds[node].restart()
+
+    run = run_of(formed, "pi3", restart=restart, readdress=True)
+    until(lambda: seen.append(run.foresee()) or seen[-1][0] is None, 60, "a prediction")
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run_of(formed, "pi3", restart=restart, readdress=True).run)
+        until(lambda: wishes(kv.get(f"{NODES}pi3")), 60, "a run on pi3 to wish its demotion")
+        helped = formed.apply("pi1")["pi1"]
+        result, comment = running.result()
+    assert (helped["result"], result) == (True, True), (helped["comment"], comment)
+    assert restarts == ["pi3"]
+    assert pi3.info()["NodeAddr"] == new
+    assert kv.get(f"{NODES}pi3").json()["previous"] == [node_id]
+    until(lambda: reachable(formed) == ["pi1", "pi2", "pi3"], 60, "three reachable managers")
+    assert set(seen[-1][2]) == {"address", "swarm", "published", "role"}, (old, seen[-1])
+
+
+def test_g06_a_manager_that_was_demoted_before_the_run_has_its_engine_restarted_at_once(formed, kv):
+    pi3 = formed.dockerds["pi3"]
+    node_id, new = pi3.info()["NodeID"], f"{formed.dockerds.subnet}.43"
+    pi3.readdress(new)
+    formed.set_node("pi3", address=new)
+    until(lambda: engine(formed, "pi3").local().leaderless, 60, "pi3 to lose its leader")
+    promote.release(engine(formed, "pi1"), Store(kv, "pi1"), "pi3", node_id)
+    until(lambda: len(engine(formed, "pi1").local().managers) == 2, 60, "pi3 to be no manager any more")
+    result, comment = run_of(formed, "pi3", readdress=True).run()
+    assert result is False
+    assert "run `sudo systemctl restart docker` there" in comment
+    run = run_of(formed, "pi3", restart=lambda node: pi3.restart(), readdress=True)
+    result, comment, ahead = run.foresee()
+    assert result is None, comment
+    assert (set(ahead), "its engine does not notice" in comment) == (
+        {"engine", "address", "swarm", "published", "role"},
+        True,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run.run)
+        until(lambda: kv.get(f"{NODES}pi3").json()["role_now"] == "worker", 90, "pi3 to have joined again")
+        assert formed.apply("pi1")["pi1"]["changes"]["promoted"] == ["pi3"]
+        result, comment = running.result()
+    assert (result, set(run.changes)) == (True, set(ahead)), comment
+    assert kv.get(f"{DEMOTED}pi3") is None
+
+
 def test_f31_the_only_manager_is_left_to_the_operator(site):
     assert site.apply("pi1", gather_timeout=0)["pi1"]["result"] is True
     old = site.dockerds["pi1"].address
@@ -270,6 +325,34 @@ def test_f34_expired_certificate(formed, kv, name):
     assert kv.get(f"{NODES}{name}").json()["previous"] == [before]
     assert daemon.info()["LocalNodeState"] == "active"
     assert formed.apply(name)[name]["changes"] == {}
+
+
+@pytest.mark.parametrize("name", ["pi4", "pi3"])
+def test_g08_an_engine_that_started_with_a_wrong_clock_is_restarted_once_the_clock_is_right(formed, kv, name):
+    daemon = formed.dockerds[name]
+    file, node_id = daemon.root / "data/swarm/certificates/swarm-node.crt", daemon.info()["NodeID"]
+    valid = file.read_bytes()
+    expire(daemon)
+    until(lambda: daemon.info()["LocalNodeState"] == "error", 30, "the engine to say what it makes of it")
+    file.write_bytes(valid)  # by the clock, the certificate is valid now; the engine does not look again
+    refused_restart, comment = run_of(formed, name).run()
+    assert refused_restart is False
+    assert "sudo systemctl restart docker" in comment
+    assert "swarm leave" not in comment
+    run = run_of(formed, name, restart=lambda node: formed.dockerds[node].restart())
+    result, comment, ahead = run.foresee()
+    assert (result, "restart the engine" in comment) == (None, True), comment
+    result, comment = run.run()
+    assert (result, set(run.changes)) == (True, set(ahead)), (comment, run.changes, ahead)
+    assert daemon.info()["NodeID"] == node_id, "it left"
+
+
+def test_g01_what_was_a_member_does_not_leave_though_its_certificate_is_gone(formed):
+    daemon = formed.dockerds["pi4"]
+    expire(daemon)
+    until(lambda: daemon.info()["LocalNodeState"] == "error", 30, "the engine to say what it makes of it")
+    (daemon.root / "data/swarm/certificates/swarm-node.crt").unlink()
+    refused(formed, "pi4", "run `docker swarm leave` by hand")
 
 
 def test_f34_a_manager_stays_where_the_others_are_no_quorum(formed):
@@ -408,10 +491,11 @@ def apart(site, one, other):
             daemon.run("iptables", "-D", *drop, peer.address)
 
 
-def run_of(site, name, bounds=None):
+def run_of(site, name, bounds=None, restart=None, **allowed):
     """A run of `swarm.member` in this process, which reaches all nodes."""
     store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
-    return member_run.Member(engine(site, name), store, member_run.wanted(site.pillar["rpiomega"], name), bounds)
+    want = member_run.wanted(site.pillar["rpiomega"], name, **allowed)
+    return member_run.Member(engine(site, name), store, want, bounds, restart=restart)
 
 
 def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):

@@ -68,6 +68,18 @@ def electing(node, reach, **changed):
     return member(node, "manager", local=local, reach=reach)
 
 
+def broken(error, **changed):
+    """A worker whose engine reports its swarm state as broken, though its certificate is valid."""
+    dates = {"begins": DAY.replace(year=2025), "expires": DAY.replace(year=2027), "certified": "worker"}
+    local = Local("error", "id-pi4", "C1", error=error, **{"joined": True, **dates, **changed})
+    return member("pi4", "worker", local=local, now=DAY)
+
+
+NOT_VALID = "certificate (1 - x) not valid after Thu, 01 Jan 2026, and it is currently Fri, 02 Jan 2026"
+UNACCEPTED = Local("error", error="context deadline exceeded", unaccepted=True)
+WANDERER = {"managers": ("192.0.2.1:2377", "192.0.2.3:2377"), "error": "no leader", "readdress": True}
+
+
 def wishing(node):
     return said(node, "manager", wish="demotion", present=True)
 
@@ -115,6 +127,63 @@ CASES = {
     # engine states
     "locked": (at("pi2", local=Local("locked")), "refuse", "docker swarm unlock"),
     "error": (at("pi2", local=Local("error", error="bad cert"), record=READY), "refuse", "bad cert"),
+    "error of a join that no manager has accepted": (
+        at("pi2", local=UNACCEPTED, record=READY, token_cluster="C1"),
+        "abandon",
+        "deadline exceeded",
+    ),
+    "the same of a node that a swarm knew before its card was written anew": (
+        at("pi2", local=UNACCEPTED, record=READY, token_cluster="C1", published={"pi2": said("pi2", "worker")}),
+        "abandon",
+        "",
+    ),
+    "error of an engine that started with a wrong clock": (broken(NOT_VALID), "restart", "2026-01-02 00:00:00 UTC"),
+    "it has been restarted already": (replace(broken(NOT_VALID), restarted=True), "refuse", "not valid after"),
+    "error of an engine with a valid certificate": (broken("no space left"), "refuse", "no space left"),
+    "error by the clock, and the certificate cannot be read": (
+        broken(NOT_VALID, begins=None, expires=None),
+        "refuse",
+        "not valid after",
+    ),
+    "swarm is ready, the clock is not": (
+        at("pi2", record=READY, token_cluster="C1", clock="it says 1970"),
+        "await_clock",
+        "1970",
+    ),
+    "first manager-to-be, the clock is not ready": (at("pi2", clock="it says 1970"), "await_clock", "1970"),
+    "a member whose clock nobody confirmed": (member("pi1", "manager", clock="it says 1970"), "done", ""),
+    "the worker token was rotated by hand": (member("pi1", "manager", token_old=True), "publish_token", ""),
+    "a moved manager was demoted, and its engine may yet notice": (
+        moved("pi2", True, "manager", demoted={"pi2": "id-pi2"}, **WANDERER),
+        "await_engine",
+        "a manager has demoted it",
+    ),
+    "a moved manager was demoted, and its engine does not notice": (
+        moved("pi2", True, "manager", demoted={"pi2": "id-pi2"}, unaware=True, **WANDERER),
+        "restart",
+        "does not notice",
+    ),
+    "the demotion is that of a former membership": (
+        moved("pi2", True, "manager", demoted={"pi2": "id-before"}, unaware=True, **WANDERER),
+        "await_demotion",
+        "",
+    ),
+    "a moved manager that was demoted by hand": (
+        member("pi1", "manager", published={"pi2": wishing("pi2")}, nodes=(THREE[0], swarm_node("pi2"), THREE[2])),
+        "release",
+        "pi2",
+    ),
+    "its demotion is on record": (
+        member(
+            "pi1",
+            "manager",
+            published={"pi2": wishing("pi2")},
+            nodes=(THREE[0], swarm_node("pi2"), THREE[2]),
+            demoted={"pi2": "id-pi2"},
+        ),
+        "linger",
+        "pi2",
+    ),
     "pending": (at("pi2", local=Local("pending", managers=("192.0.2.9:2377",))), "settle", "192.0.2.9:2377"),
     # in a swarm
     "manager of an unrecorded swarm": (at("pi1", local=inside("pi1", True)), "adopt", "C1"),

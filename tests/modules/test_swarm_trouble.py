@@ -1,6 +1,7 @@
 """Swarm states while an engine refuses, stands still or restarts: two real daemons and a real Consul."""
 
 import contextlib
+import datetime
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from omega.consul import client as consul_client
 from omega.swarm import absent, removal
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.member import run as member_run
-from omega.swarm.record import PREFIX, RECORD, TOKEN, Store
+from omega.swarm.record import NODES, PREFIX, RECORD, TOKEN, Store
 from omega.swarm.settings import run as settings_run
 from omega.swarm.settings import spec
 from omega.swarm.settings.key import Keyring
@@ -175,6 +176,115 @@ def test_waits_go_on_while_the_engine_restarts(site, tmp_path):
     engine, keyring = Restarting(pi1, "inspecting the swarm"), Keyring(str(tmp_path / "key"))
     made(settings_run.Cluster(engine, wanted, keyring, store))
     assert settled.cluster()["Spec"]["Orchestration"]["TaskHistoryRetentionLimit"] == 3
+
+
+# -- a join that goes on in the background --------------------------------------------------------------------
+
+
+def failed_in_the_background(site, name):
+    """Have a node join while the only manager's port is silent: the engine tries on, and fails (20.10: after 35 s)."""
+    pi1 = site.dockerds["pi1"]
+    pi1.block(2377)
+    with pytest.raises(SwarmError, match="continue in the background"):
+        engine_of(site, name).join(pi1.address, engine_of(site, "pi1").worker_token(), site.dockerds[name].address)
+    until(lambda: site.dockerds[name].info()["LocalNodeState"] == "error", 60, "the join to fail")
+    pi1.unblock(2377)
+
+
+@pytest.mark.long  # the engine gives up after half a minute
+def test_g01_a_join_that_failed_in_the_background_is_given_up_and_made_again(site):
+    made(member(site, "pi1"))
+    failed_in_the_background(site, "pi2")
+    result, comment, ahead = member(site, "pi2").foresee()
+    assert (result, "give up a join that has failed" in comment) == (None, True), comment
+    run = member(site, "pi2")
+    made(run)
+    assert set(ahead) == set(run.changes) == {"swarm state", "swarm", "published"}
+    assert "DeadlineExceeded" in run.changes["swarm state"]["old"]
+    assert site.roles_now("pi1") == ROLES
+
+
+class Silenced(Engine):
+    """An engine whose manager is silent from the moment at which it asks to join until the join has failed."""
+
+    asked = 0
+
+    def __init__(self, site, name):
+        super().__init__(site.dockerds[name].base_url)
+        self.manager = site.dockerds["pi1"]
+
+    def join(self, *args, **kwargs):
+        self.asked += 1
+        if self.asked == 1:
+            self.manager.block(2377)
+        super().join(*args, **kwargs)
+
+    def leave(self):
+        super().leave()
+        self.manager.unblock(2377)
+
+
+@pytest.mark.long  # the engine gives up after half a minute
+def test_g01_a_join_that_fails_in_the_background_is_made_again_in_the_same_run(site):
+    made(member(site, "pi1"))
+    engine = Silenced(site, "pi2")
+    run = member(site, "pi2", engine)
+    made(run)
+    assert engine.asked == 2
+    assert set(run.changes) == {"swarm", "published"}
+    assert site.roles_now("pi1") == ROLES
+
+
+# -- a worker token that was rotated by hand ------------------------------------------------------------------
+
+
+def test_g04_a_joiner_whose_token_is_refused_says_so_and_asks_the_managers(site):
+    made(member(site, "pi1"))
+    engine_of(site, "pi1").rotate_token("worker")
+    called, run = [], member(site, "pi2", join=12)
+    run.notify = called.append
+    result, comment = run.run()
+    assert result is False
+    assert "refuses the worker token that Consul holds" in comment
+    assert "apply the state on pi1" in comment
+    assert "SWMTKN" not in comment
+    assert called == ["pi2"] * len(called) != []
+    assert sum("/swarm/join" in line for line in site.dockerds["pi2"].writes()) <= 3
+
+
+# -- a clock that nobody has confirmed ------------------------------------------------------------------------
+
+
+def unconfirmed(site, name, **bounds):
+    run = member(site, name, **bounds)
+    run.synchronised = lambda: False
+    return run
+
+
+def test_g08_a_node_waits_for_its_clock_and_joins_where_there_is_no_time_server(site):
+    made(unconfirmed(site, "pi1", clock=1))
+    result, comment, _ = unconfirmed(site, "pi2").foresee()
+    assert (result, "waiting until the clock is synchronised" in comment) == (None, True), comment
+    result, comment = unconfirmed(site, "pi2", clock=1).run()
+    assert (result, "its clock is not synchronised" in comment) == (True, True), comment
+    again = unconfirmed(site, "pi2", clock=1)
+    assert again.run()[0] is True
+    assert again.changes == {}
+
+
+def test_g08_a_node_whose_clock_is_behind_that_of_others_does_not_join(site, kv):
+    made(member(site, "pi1"))
+    entry = kv.get(f"{NODES}pi1").json()
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
+    kv.put(f"{NODES}pi1", {**entry, "at": later.isoformat(timespec="seconds")})
+    result, comment = unconfirmed(site, "pi2", clock=1).run()
+    assert result is False
+    assert f"pi1 wrote to Consul at {later:%Y-%m-%d %H:%M:%S} UTC" in comment
+    assert "timedatectl set-time" in comment
+    assert not [line for line in site.dockerds["pi2"].writes() if "/swarm/" in line]
+    run = member(site, "pi2")
+    run.synchronised = lambda: True  # then it is pi1 whose clock is wrong
+    made(run)
 
 
 # -- test mode, before there is what the state needs ----------------------------------------------------------

@@ -8,6 +8,7 @@ among the servers too (`omega.consul.restart`), and the lock's session must outl
 has no health check, and a TTL longer than a restart.
 """
 
+import os
 import socket
 import time
 from urllib.parse import urlsplit
@@ -72,6 +73,25 @@ def in_turn(node, act, consul, base_url=engine.SOCKET, wait=WAIT):
         return problem if before else _with_engine(node, base_url, problem)
     except engine.SdkError as error:
         return f"the engine of {node} was left alone: {error}, then apply again"
+
+
+def restart_unsound(node, consul, base_url=engine.SOCKET):
+    """
+    Restart this host's engine, where it is no working part of the swarm (any more): the swarm's quorum does not need
+    it, only Consul's may. Returns what went wrong in words, or None.
+
+    :param consul: as for `in_turn`
+    """
+    try:
+        name = engine.info(base_url, timeout=30).get("Name")
+        if name != os.uname().nodename:
+            return f"the engine at {base_url} is that of {name}"
+        problem = _among_servers(consul, node, service.Service().restart, base_url)
+        if problem is None:
+            consul().wait_ready(BACK_BOUND)
+        return problem
+    except (ConsulError, engine.EngineError) as error:
+        return str(error)
 
 
 def _restarted(client, node, act, base_url):

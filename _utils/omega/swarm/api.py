@@ -21,7 +21,7 @@ from typing import Optional
 
 from omega.docker import engine as docker_engine
 from omega.docker import fit, store
-from omega.swarm.certificate import certificate, started_with
+from omega.swarm.certificate import certificate, never_member, started_with
 
 SOCKET = docker_engine.SOCKET
 INFO_TIMEOUT = 25
@@ -69,6 +69,7 @@ class Local:
     certified: str = ""  # role in the node certificate
     begins: Optional[datetime.datetime] = None  # of the node certificate
     expires: Optional[datetime.datetime] = None
+    unaccepted: bool = False  # in "pending" or "error", and its files show that no manager has accepted it yet
 
     @property
     def leaderless(self):
@@ -172,8 +173,8 @@ def demotion_problem(nodes, node_id):
     return ""
 
 
-def local_of(info, cert):
-    """Return the Local of a decoded /info and this node's certificate."""
+def local_of(info, cert, unaccepted=False):
+    """Return the Local of a decoded /info, this node's certificate, and what its files say of a join under way."""
     swarm = info.get("Swarm") or {}
     state = swarm.get("LocalNodeState") or "inactive"
     cluster_id = (swarm.get("Cluster") or {}).get("ID") or cert.get("cluster_id", "")
@@ -194,6 +195,7 @@ def local_of(info, cert):
         cert.get("role", ""),
         cert.get("begins"),
         cert.get("expires"),
+        unaccepted and not swarm.get("NodeID"),
     )
 
 
@@ -265,7 +267,9 @@ class Engine:
         """Local of this node."""
         info = self.info()
         state = (info.get("Swarm") or {}).get("LocalNodeState") or "inactive"
-        return local_of(info, certificate(info.get("DockerRootDir") or "") if state != "inactive" else {})
+        folder = info.get("DockerRootDir") or ""
+        cert = certificate(folder) if state != "inactive" else {}
+        return local_of(info, cert, state in ("pending", "error") and never_member(folder))
 
     def nodes(self):
         """All nodes of the swarm; managers only."""

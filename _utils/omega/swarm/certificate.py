@@ -42,6 +42,18 @@ def _moment(cert, name):
     return found or getattr(cert, name).replace(tzinfo=datetime.timezone.utc)
 
 
+def never_member(root_dir):
+    """
+    Whether the engine's swarm folder shows that this node never was a member: a join has begun and has not succeeded.
+
+    The engine saves the node certificate as soon as a manager has accepted the node. It opens its list of tasks, and a
+    manager its log, only after that (swarmkit node/node.go). False where the folder cannot be seen.
+    """
+    folder = os.path.join(root_dir, "swarm")
+    traces = (_path(root_dir, "swarm-node.crt"), os.path.join(folder, "worker"), os.path.join(folder, "raft"))
+    return bool(root_dir) and os.path.isdir(folder) and not any(map(os.path.lexists, traces))
+
+
 def started_with(root_dir):
     """
     Return what the engine was asked for when it joined or initialised: ListenAddr, DataPathAddr, DataPathPort and more

@@ -27,6 +27,7 @@ ROTATION_LOCK = PREFIX + "rotation-lock"
 ROTATION_WAIT = 20.0  # seconds for another manager that is making the tokens new
 NODES = PREFIX + "nodes/"
 UNLISTED = PREFIX + "unlisted/"  # <name>: {"node_id"} that a manager does not find in the swarm's node list
+DEMOTED = PREFIX + "demoted/"
 PRESENCE_TTL = 10  # seconds, Consul's minimum: a run that was killed is gone for the others after at most twice that
 PRESENCE_RENEW = 4
 INITIALIZING, READY, VACANT = "initializing", "ready", "vacant"
@@ -63,7 +64,7 @@ class Record:
 class Published:
     """
     What a node says of itself. role_now: worker, manager, or empty while it is not in the swarm; problem: why it must
-    not be promoted; wish: "demotion" while its run waits for that, else empty.
+    not be promoted; wish: "demotion" while its run waits for that, else empty; at: when it wrote that, by its clock.
     """
 
     node_id: str = ""
@@ -74,6 +75,7 @@ class Published:
     present: bool = False  # its run is going on
     problem: str = ""
     wish: str = ""
+    at: str = field(default="", compare=False)
 
     def value(self):
         """The JSON value to write."""
@@ -83,6 +85,7 @@ class Published:
             "address": self.address,
             "role_now": self.role_now or None,
             "previous": list(self.previous),
+            "at": _now(),
         }
         return {**value, **{key: text for key, text in (("problem", self.problem), ("wish", self.wish)) if text}}
 
@@ -90,8 +93,9 @@ class Published:
 @dataclass(frozen=True)
 class Snapshot:
     """
-    All keys at one moment. token_cluster: the ClusterID the worker token is for, "" without a token; unlisted: {name:
-    NodeID} of nodes whose published NodeID the managers do not find in the swarm's node list.
+    All keys at one moment. token_cluster: the ClusterID the worker token is for, "" without a token; token: the worker
+    token, never to be logged or returned; unlisted: {name: NodeID} of nodes whose published NodeID the managers do not
+    find in the swarm's node list; demoted: {name: NodeID} of managers that others demoted to let them join again.
     """
 
     record: Optional[Record] = None
@@ -100,6 +104,8 @@ class Snapshot:
     published: dict = None
     stale: bool = False
     unlisted: dict = field(default_factory=dict)
+    token: str = field(default="", repr=False)
+    demoted: dict = field(default_factory=dict)
 
 
 def _now():
@@ -139,7 +145,7 @@ def _published(entry):
     except ConsulError as error:
         log.warning("%s; `swarm.member` on that node writes it anew", error)
         data = {}
-    names = ("node_id", "cluster_id", "address", "role_now", "problem", "wish")
+    names = ("node_id", "cluster_id", "address", "role_now", "problem", "wish", "at")
     said = {name: data[name] for name in names if isinstance(data.get(name), str)}
     former = data.get("previous") if isinstance(data.get("previous"), list) else []
     previous = tuple(node_id for node_id in former if isinstance(node_id, str))
@@ -148,19 +154,23 @@ def _published(entry):
 
 def snapshot_of(entries, stale=False):
     """Return the Snapshot of Consul's entries below PREFIX."""
-    record, holder, token_cluster, published, unlisted = None, "", "", {}, {}
+    record, holder, token_cluster, token = None, "", "", ""
+    published, unlisted, demoted = {}, {}, {}
     for entry in entries:
         if entry.key == RECORD:
             record = _record(entry)
         elif entry.key == LOCK and entry.session:
             holder = str(_parse(entry).get("node") or f"session {entry.session}")
         elif entry.key == TOKEN:
-            token_cluster = _parse(entry).get("cluster_id") or ""
+            data = _parse(entry)
+            token_cluster, token = data.get("cluster_id") or "", data.get("token") or ""
         elif entry.key.startswith(NODES) and entry.key != NODES:
             published[entry.key[len(NODES) :]] = _published(entry)
         elif entry.key.startswith(UNLISTED) and entry.key != UNLISTED:
             unlisted[entry.key[len(UNLISTED) :]] = _published(entry).node_id
-    return Snapshot(record, holder, token_cluster, published, stale, unlisted)
+        elif entry.key.startswith(DEMOTED):
+            demoted[entry.key[len(DEMOTED) :]] = entry.text()
+    return Snapshot(record, holder, token_cluster, published, stale, unlisted=unlisted, token=token, demoted=demoted)
 
 
 class Store:
@@ -225,6 +235,14 @@ class Store:
         entry = self.client.get(TOKEN)
         data = _parse(entry) if entry else {}
         return data.get("token") if data.get("cluster_id") == cluster_id else None
+
+    def write_demoted(self, name, node_id):
+        """Let node `name` know that a manager has demoted its NodeID: its engine may not learn that from the swarm."""
+        self.client.put(f"{DEMOTED}{name}", node_id)
+
+    def forget_demoted(self, name):
+        """Delete what `write_demoted` wrote."""
+        self.client.delete(f"{DEMOTED}{name}")
 
     # -- this node's own entry ------------------------------------------------------------------------------
 

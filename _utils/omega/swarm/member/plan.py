@@ -19,12 +19,12 @@ from omega.swarm.record import INITIALIZING, READY, VACANT, Published, Record
 # Steps that write, in the words of the change they make.
 ACTS = (
     *("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote"),
-    *("unlock", "rejoin", "reenter", "readdress", "release"),
+    *("unlock", "rejoin", "reenter", "readdress", "release", "abandon", "restart"),
 )
 # Steps that wait for somebody else; each has its own bound in the state.
 WAITS = (
-    *("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_promotion", "await_demotion"),
-    *("await_successor", "linger"),
+    *("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_clock"),
+    *("await_promotion", "await_demotion", "await_engine", "await_successor", "linger"),
 )
 PREVIOUS = 5  # former NodeIDs an entry remembers
 
@@ -42,7 +42,10 @@ class Facts:
     not asked; problem: why this node must not become a manager; blocked: {name: why it cannot be promoted};
     unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows;
     unsucceeded: this run has waited long enough for other managers before it steps down;
-    unlisted: this node's NodeID that the managers do not find in the swarm's node list, or empty.
+    unlisted: this node's NodeID that the managers do not find in the swarm's node list, or empty;
+    token_old: the worker token in Consul is not the swarm's; demoted: {name: NodeID} of managers that others demoted;
+    unaware: this node is one of them, and its engine has had the time to learn that; restarted: this run has restarted
+    the engine; clock: why this node's clock cannot be trusted yet, "" if it can.
     """
 
     node: str
@@ -70,6 +73,11 @@ class Facts:
     rejoin: bool = False
     unsucceeded: bool = False
     unlisted: str = ""
+    token_old: bool = False
+    demoted: dict = field(default_factory=dict)
+    unaware: bool = False
+    restarted: bool = False
+    clock: str = ""
 
     @property
     def host(self):
@@ -107,7 +115,7 @@ def _decide(facts):
     if mend.unlisted(facts):
         return mend.removed(facts)
     if local.state == "error":
-        return Step("refuse", describe(local))
+        return mend.broken(facts)
     if local.state == "pending" and not mend.stranded(facts):
         return Step("settle", describe(local))
     if local.state in ("active", "pending"):
@@ -156,7 +164,7 @@ def _leaving(local):
 def _manager(facts):
     if facts.role == WORKER:
         return _surplus_manager(facts)
-    if facts.token_cluster != facts.record.cluster_id:
+    if facts.token_cluster != facts.record.cluster_id or facts.token_old:
         return Step("publish_token", "publish the token with which workers join")
     if outdated(facts):
         return Step("publish", "publish this node's membership")
@@ -265,19 +273,27 @@ def wishing(facts):
     return tuple(
         name
         for name, entry in facts.published.items()
-        if name != facts.node and entry.wish == mend.DEMOTION and entry.present
+        if name != facts.node
+        and entry.wish == mend.DEMOTION
+        and entry.present
         and entry.cluster_id == facts.local.cluster_id
     )
 
 
 def releasable(facts):
-    """Return those of `wishing` that are managers by their NodeID and can be demoted without a loss of the quorum."""
+    """
+    Return those of `wishing` that are managers by their NodeID and can be demoted without a loss of the quorum, or that
+    have been demoted by hand, which nobody has recorded for their engines.
+    """
     nodes = {node.id: node for node in facts.nodes}
 
     def may(name):
         node = nodes.get(facts.published[name].node_id)
-        fit = node and node.hostname == name and node.role == MANAGER
-        return fit and not demotion_problem(facts.nodes, node.id)
+        if not node or node.hostname != name:
+            return False
+        if node.role != MANAGER:
+            return facts.demoted.get(name) != node.id
+        return not demotion_problem(facts.nodes, node.id)
 
     return tuple(name for name in wishing(facts) if may(name))[:1]
 
@@ -312,7 +328,7 @@ def _outside(facts):
     if record is not None and record.state == READY:
         if facts.token_cluster != record.cluster_id:
             return Step("wait_token", f"waiting for a manager to publish the token of swarm {record.cluster_id}")
-        return Step("join", f"join swarm {record.cluster_id} as worker")
+        return _in_time(facts) or Step("join", f"join swarm {record.cluster_id} as worker")
     if record is not None and record.state == INITIALIZING and record.by != facts.node:
         return _other_initializer(facts)
     if facts.role != MANAGER:
@@ -325,7 +341,11 @@ def _outside(facts):
             f"{', '.join(facts.listening)} already runs a swarm manager, but Consul holds no record of a swarm: "
             f"waiting for the state to run there",
         )
-    return Step("bootstrap", "initialise the swarm, unless another manager-to-be does first")
+    return _in_time(facts) or Step("bootstrap", "initialise the swarm, unless another manager-to-be does first")
+
+
+def _in_time(facts):
+    return Step("await_clock", f"waiting until the clock is synchronised: {facts.clock}") if facts.clock else None
 
 
 def _bootstrapper(facts):

@@ -39,7 +39,7 @@ _after_adopt = _after_complete = _after_record
 
 
 def _after_publish_token(facts, _step):
-    return replace(facts, token_cluster=facts.record.cluster_id)
+    return replace(facts, token_cluster=facts.record.cluster_id, token_old=False)
 
 
 def _after_join(facts, _step):
@@ -89,12 +89,29 @@ def _after_unlock(facts, _step):
     return replace(facts, local=replace(facts.local, state="active", control=True))
 
 
+def _after_abandon(facts, _step):
+    return replace(facts, local=Local(hostname=facts.local.hostname))
+
+
+def _after_restart(facts, _step):
+    local = replace(facts.local, state="active", error="")
+    if facts.demoted.get(facts.node) == local.node_id:
+        local = replace(local, control=False, certified=WORKER)
+    elif local.certified == MANAGER:
+        local = replace(local, control=True)
+    return replace(facts, local=local, restarted=True)
+
+
+def _after_await_clock(facts, _step):
+    return replace(facts, clock="")
+
+
 def _after_leave(facts, _step):
     local = Local(hostname=facts.local.hostname)
     return replace(facts, local=local, published={**facts.published, facts.node: entry_of(facts)})
 
 
-_after_rejoin = _after_reenter = _after_readdress = _after_await_demotion = _after_leave
+_after_rejoin = _after_reenter = _after_readdress = _after_await_demotion = _after_await_engine = _after_leave
 
 
 def _after_release(facts, step):
@@ -137,7 +154,11 @@ def changes(facts, steps):
             found["certificate"] = {"old": "expired", "new": NEW}
         elif step.kind == "reenter":
             found["NodeID"] = {"old": facts.local.node_id, "new": NEW}
-        elif step.kind in ("readdress", "await_demotion"):
+        elif step.kind == "abandon":
+            found["swarm state"] = {"old": "a join that failed", "new": "inactive"}
+        elif step.kind == "restart":
+            found["engine"] = {"old": facts.local.error, "new": "restarted"}
+        elif step.kind in ("readdress", "await_demotion", "await_engine"):
             found["address"] = {"old": facts.local.address, "new": facts.address}
         elif step.kind == "promote":
             found["promoted"] = list(step.names)

@@ -17,6 +17,21 @@ def promote(engine, node_id):
     return before.get("Role") != after.get("Role")
 
 
+def release(engine, store, name, node_id):
+    """Demote a manager whose run waits for that, and record it where that node reads it; whether it was a change."""
+    changed = demote(engine, node_id)
+    store.write_demoted(name, node_id)
+    return changed
+
+
+def take(engine, store, facts, name):
+    """Promote a manager-to-be, and forget that it was demoted before; whether it was a change."""
+    changed = promote(engine, facts.published[name].node_id)
+    if name in facts.demoted:
+        store.forget_demoted(name)
+    return changed
+
+
 def demote(engine, node_id):
     """Give a node the role worker; whether that was a change."""
     before, after = engine.update_node(node_id, lambda spec: {**spec, "Role": WORKER})
@@ -44,7 +59,14 @@ def promote_waiting(engine, store, want):
     if not snap.record or snap.record.cluster_id != local.cluster_id:
         raise SwarmError("refused", f"swarm {local.cluster_id} of {want.node} is not the one recorded in Consul")
     facts = plan.Facts(
-        want.node, MANAGER, want.address, tuple(want.managers), local, snap.record, published=snap.published
+        want.node,
+        MANAGER,
+        want.address,
+        tuple(want.managers),
+        local,
+        snap.record,
+        published=snap.published,
+        demoted=snap.demoted,
     )
     names = plan.candidates(facts)
     if not names and not plan.wishing(facts):
@@ -57,7 +79,7 @@ def promote_waiting(engine, store, want):
         blocked = not_promotable(facts)
     facts = replace(facts, blocked=blocked)
     for name in plan.releasable(facts):
-        demote(engine, snap.published[name].node_id)
+        release(engine, store, name, snap.published[name].node_id)
     ready = plan.waiting(facts)
-    done = [name for name in ready if promote(engine, snap.published[name].node_id)]
+    done = [name for name in ready if take(engine, store, facts, name)]
     return done, [name for name in names if name not in ready]

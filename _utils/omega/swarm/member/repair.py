@@ -9,7 +9,7 @@ from omega.swarm import check
 from omega.swarm.api import SwarmError
 from omega.swarm.member import plan
 from omega.swarm.member import repair_plan as mend
-from omega.swarm.member.promote import demote
+from omega.swarm.member.promote import demote, release
 from omega.swarm.waits import CONTEND, POLL, Failed
 
 
@@ -122,6 +122,20 @@ class Mending:
 
     def _do_release(self, facts, step):
         for name in step.names:
-            if demote(self.engine, facts.published[name].node_id):
-                self.changes.setdefault("demoted", []).append(name)
+            release(self.engine, self.store, name, facts.published[name].node_id)
+            self.changes.setdefault("demoted", []).append(name)
         time.sleep(POLL)
+
+    def _do_abandon(self, _facts, _step):
+        local = self.engine.local()
+        if local.state == "error" and local.unaccepted:  # not one that has been accepted since
+            self.engine.leave()
+            self.changes["swarm state"] = {"old": f"a join that failed ({local.error})", "new": "inactive"}
+
+    def _do_restart(self, facts, step):
+        self._restarted = True
+        problem = self.restart(facts.node)
+        if problem:
+            cure = "run `sudo systemctl restart docker` there, then apply again"
+            raise Failed(f"{facts.node}: {step.reason}; that failed ({problem}): {cure}")
+        self.changes["engine"] = {"old": facts.local.error, "new": "restarted"}

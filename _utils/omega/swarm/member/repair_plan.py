@@ -6,11 +6,14 @@ Facts of the engine (measured on 20.10 unless a source is named):
 - The advertised address is fixed when a node joins (swarmkit#642). A manager that restarts with another one never
   finds the leader again: it says "no leader" of itself, while the others see it as ready (its agent still reaches
   them) and as unreachable (they still dial the old address). So others have to demote it.
+- A manager that moves without a restart does not even learn that it was demoted: its agent asks its own manager, which
+  has no leader. After a restart of the engine it does.
 - With an expired certificate the engine's state is "error" and stays so: leave and join again is the way the
   engine names itself (moby#42660).
 """
 
 import ipaddress
+import re
 
 from omega.swarm.api import MANAGER, demotion_problem, describe
 from omega.swarm.member.step import Step
@@ -28,6 +31,36 @@ def locked(facts):
     if facts.unlock == "ready":
         return Step("unlock", "unlock the swarm state with the kept unlock key")
     return Step("refuse", "; ".join(filter(None, [describe(facts.local), facts.unlock])))
+
+
+# -- broken -------------------------------------------------------------------------------------------------
+
+_BY_CLOCK = re.compile(r"not valid (before|after)|not yet valid|has expired")  # swarmkit ca/certificates.go, Go's x509
+
+
+def by_clock(text):
+    """Whether an error is about a certificate that a clock finds not valid."""
+    return bool(_BY_CLOCK.search(text))
+
+
+def broken(facts):
+    """
+    Step of a node whose engine reports its swarm state as broken, with a certificate that is valid now or none.
+
+    A join goes on in the background after 20 s. If it fails there, the engine keeps this state until it leaves, even
+    though no manager has accepted the node. An engine that found its certificate not valid when it started does not
+    look again either.
+    """
+    local = facts.local
+    if local.unaccepted:
+        return Step("abandon", f"give up a join that has failed ({local.error or 'the engine does not say why'})")
+    if by_clock(local.error) and local.expires and not facts.restarted:
+        return Step(
+            "restart",
+            f"restart the engine: it started with another clock, and the certificate of {facts.node} is valid by this "
+            f"node's clock, {_time(facts.now)}",
+        )
+    return Step("refuse", describe(local))
 
 
 # -- certificate --------------------------------------------------------------------------------------------
@@ -48,7 +81,7 @@ def expired(facts):
         return Step(
             "refuse",
             f"the node certificate of {facts.node} is valid from {_time(local.begins)}, but {clock}: the clock is "
-            "behind; set it (`timedatectl`), restart Docker, run again",
+            "behind; set it (`timedatectl`), run again",
         )
     text = f"the node certificate of {facts.node} expired at {_time(local.expires)}, {clock}"
     if not facts.rejoin:
@@ -162,7 +195,13 @@ def elsewhere(facts):
             f"state.single swarm.member name=swarm readdress=True` ({MANUAL}), or give it {local.address} back",
         )
     if _manages(local) and not _can_act(local):
-        return Step("await_demotion", f"{text}: waiting to be demoted by a manager, to join again")
+        if not facts.demoted or facts.demoted.get(facts.node) != local.node_id:
+            return Step("await_demotion", f"{text}: waiting to be demoted by a manager, to join again")
+        if facts.unaware and not facts.restarted:
+            return Step(
+                "restart", f"{text}: a manager has demoted it, and its engine does not notice: restart the engine"
+            )
+        return Step("await_engine", f"{text}: a manager has demoted it, waiting until its engine notices")
     return Step("readdress", f"leave and join again as {facts.address}: {text}")
 
 

@@ -13,16 +13,18 @@ from dataclasses import dataclass, field, replace
 
 from omega.consul.client import ConsulError
 from omega.site import nodes as site_nodes
-from omega.swarm import check
+from omega.swarm import check, clock
 from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.member import plan, predict
 from omega.swarm.member import repair_plan as mend
-from omega.swarm.member.join import Joining, with_port
-from omega.swarm.member.promote import not_promotable, promote
+from omega.swarm.member.join import Joining
+from omega.swarm.member.promote import not_promotable, take
 from omega.swarm.member.repair import Mending
 from omega.swarm.member.step import Step
+from omega.swarm.member.waiting import Waiting
 from omega.swarm.nodes.labels import KEEP
 from omega.swarm.record import INITIALIZING, READY, VACANT
+from omega.swarm.settings import ca
 from omega.swarm.waits import CONTEND, POLL, Failed, logged, not_there_yet
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ class Bounds:
     gather: float = 30  # after this run recorded the swarm, for managers-to-be that Consul sees alive
     engine: float = 60  # of an engine that does not answer
     consul: float = 15  # of a Consul that does not answer
+    clock: float = 90  # until the clock is synchronised, before an init or a join
+    notice: float = 20  # until the engine of a manager that was demoted notices that by itself
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def wanted(site, node, role=None, address=None, managers=None, swarm=None, **all
     return Wanted(node, role, str(address), dict(managers), swarm, **allowed)
 
 
-class Member(Joining, Mending):
+class Member(Joining, Mending, Waiting):
     """
     One run of `swarm.member` on one node.
 
@@ -102,10 +106,25 @@ class Member(Joining, Mending):
     :param store: omega.swarm.record.Store
     :param notify: called with this node's name when it waits for a manager to act; best effort
     :param keyring: omega.swarm.settings.key.Keyring with the unlock key, if there may be one
+    :param restart: called with this node's name, restarts its engine; returns what went wrong in words, or None
+    :param synchronised: as omega.swarm.clock.synchronised
     """
 
-    def __init__(self, engine, store, want, bounds=None, notify=None, keyring=None):
+    def __init__(
+        self,
+        engine,
+        store,
+        want,
+        bounds=None,
+        notify=None,
+        keyring=None,
+        restart=None,
+        synchronised=clock.synchronised,
+    ):
         self.engine, self.store, self.want, self.keyring = engine, store, want, keyring
+        self.restart = restart or (lambda node: "nothing here can restart it")
+        self.synchronised, self._clock_trusted = synchronised, False
+        self._restarted, self._looked, self._refused, self._asked = False, False, "", ""
         self.bounds, self.notify = bounds or Bounds(), notify or (lambda node: None)
         self.changes, self.notes, self.warnings = {}, [], []
         self._since, self._appeared, self._bootstrapped = {}, False, None
@@ -136,8 +155,10 @@ class Member(Joining, Mending):
             rejoin=self.want.rejoin,
             unsucceeded=self._unsucceeded,
             unlisted=snap.unlisted.get(self.want.node, ""),
+            demoted=snap.demoted,
+            restarted=self._restarted,
         )
-        return self._more(facts)
+        return self._more(facts, snap.token)
 
     def _here(self, local):
         """Whether this host has the site's address; None if the engine is another host's."""
@@ -145,9 +166,13 @@ class Member(Joining, Mending):
             return None
         return check.has_address(check.split(self.want.address)[0])
 
-    def _more(self, facts):
+    def _more(self, facts, token):
         local, record = facts.local, facts.record
         facts = self._damage(facts)
+        if facts.demoted.get(facts.node, "") == local.node_id != "":
+            # Demoted before this run began, its engine has had its time.
+            facts = replace(facts, unaware=not self._looked or self._over("demoted", self.bounds.notice))
+        self._looked = True
         if self.want.role == MANAGER and local.role == WORKER:
             facts = replace(facts, problem="; ".join(self._host(facts)[0]))
         asking = self.want.role == WORKER or plan.candidates(facts) or plan.wishing(facts) or mend.moved(facts)
@@ -160,6 +185,12 @@ class Member(Joining, Mending):
             facts = replace(facts, expected=frozenset(self.store.client.alive()))
         if plan.decide(facts).kind == "bootstrap":
             facts = replace(facts, listening=check.answering(self.want.others))
+        kind = plan.decide(facts).kind
+        if kind in ("bootstrap", "join") and not self._clock_trusted:
+            return replace(facts, clock=clock.doubt(facts, self.synchronised()))
+        # Others wait for this run, perhaps with a token that somebody has rotated; swarm.tended looks after it later.
+        if kind in ("linger", "promote", "release") and facts.role == MANAGER and token:
+            facts = replace(facts, token_old=token != self.engine.worker_token())
         return facts
 
     def foresee(self):
@@ -226,6 +257,9 @@ class Member(Joining, Mending):
             try:
                 facts = self.facts()
                 step = plan.decide(facts)
+                if self._asked and facts.local.state == "active":  # the engine went on in the background
+                    new = f"member of {facts.local.cluster_id}, joined through {self._asked}"
+                    self.changes.setdefault("swarm", {"old": "inactive", "new": new})
                 if step.kind in ("done", "refuse"):
                     self.warnings = self._host(facts)[1]
                     self.notes += plan.missed(facts, self._expected)
@@ -270,51 +304,6 @@ class Member(Joining, Mending):
         self.engine.close()
         time.sleep(2 * POLL)
 
-    def _wait(self, step, facts):
-        bound = {
-            "settle": self.bounds.join,
-            "wait_bootstrap": self.bounds.bootstrap,
-            "wait_initializer": self.bounds.initializer,
-            "wait_token": self.bounds.promote,
-            "await_promotion": self.bounds.promote,
-            "await_demotion": self.bounds.promote,
-            "await_successor": self.bounds.promote,
-        }[step.kind]
-        first = step.kind not in self._since
-        if self._over(step.kind, bound):
-            if step.kind == "await_successor":
-                self._unsucceeded = True
-                return
-            raise Failed(f"{facts.node}: {step.reason} ({bound:g} s have passed){self._next(step, facts)}")
-        if step.kind == "await_demotion" and not facts.own.wish:
-            self.store.publish(plan.entry_of(facts, mend.DEMOTION))
-        if step.kind in ("await_promotion", "await_demotion") and first:
-            with logged("telling the master that this node waits for a manager"):
-                self.notify(facts.node)
-        if step.kind == "settle" and not facts.local.joined and self._over("pending", 2 * CONTEND):
-            # The engine hangs on one manager and has no identity yet: nothing is lost by giving up this attempt.
-            self._since.pop("pending")
-            self.engine.leave()
-        time.sleep(POLL)
-
-    def _next(self, step, facts):
-        if step.kind == "await_promotion":
-            known = [entry.address for entry in facts.published.values() if entry.role_now == MANAGER]
-            closed = "; ".join(filter(None, check.managers_unreachable([*map(with_port, known)]).values()))
-            closed = f"; from here {closed}" if closed else ""
-            return f"; it has joined as a worker; apply the state on {self._managers()}, that promotes it{closed}"
-        if step.kind == "await_demotion":
-            return f"; apply the state on {self._managers()} at the same time, that demotes it"
-        if step.kind == "settle":
-            problems = check.managers_unreachable(facts.local.managers).values()
-            return "; " + ("; ".join(filter(None, problems)) or "see `journalctl -u docker`")
-        if step.kind == "wait_bootstrap":
-            return "; see the result of the state on the managers, then run again"
-        return ""
-
-    def _managers(self):
-        return " or ".join(self.want.others) or "a manager"
-
     def _appear(self, facts):
         """Show the other managers that this run goes on: they wait for it and promote this node."""
         if self.want.role != MANAGER:
@@ -322,7 +311,8 @@ class Member(Joining, Mending):
         if not self._appeared:
             self.store.appear()
             self._said_first = facts.own.role_now or None
-            known = facts.local.control or facts.local.state in ("locked", "pending")
+            known = facts.local.control or facts.local.state in ("locked", "pending", "error")
+            known = known and not facts.local.unaccepted
             self.store.publish(facts.own if known and facts.own.node_id else plan.entry_of(facts))
             self._appeared = True
 
@@ -394,7 +384,7 @@ class Member(Joining, Mending):
             self._finish(lock, record, how)
 
     def _do_publish_token(self, facts, _step):
-        self.store.write_token(self.engine.worker_token(), facts.record.cluster_id)
+        ca.publish_token(self.engine, self.store, facts.record.cluster_id)
         self.changes["worker token"] = {"old": facts.token_cluster or None, "new": f"of {facts.record.cluster_id}"}
 
     def _do_publish(self, facts, _step):
@@ -413,10 +403,10 @@ class Member(Joining, Mending):
         self.changes["role"] = {"old": MANAGER, "new": WORKER}
         count = len(facts.managers)
         if count % 2 == 0:
-            self.notes.append(f"the site file has {count} managers, which survive no more failures than {count - 1}")
+            self.notes.append(f"the site file has {count} managers: no more may fail than of {count - 1}")
 
     def _do_promote(self, facts, step):
         for name in step.names:
-            if promote(self.engine, facts.published[name].node_id):
+            if take(self.engine, self.store, facts, name):
                 self.changes.setdefault("promoted", []).append(name)
         time.sleep(POLL)
