@@ -5,7 +5,7 @@ import os
 import ssl
 import urllib.request
 
-from omega.core import apt, apt_rules, apt_sources, openpgp
+from omega.core import apt, apt_rules, apt_sources, mask, openpgp
 from omega.core import files as core_files
 
 KEYRINGS = "/etc/apt/keyrings"
@@ -57,14 +57,16 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True, al
         key, problem = _fetch_key(key_url, fingerprint)
         if problem:
             return {**ret, "result": False, "changes": {}, "comment": f"{name}: {problem}"}
-    before = _write({key_file: key, **change.files})
+    texts = {key_file: key, **change.files}
+    modes = change.modes(texts)
+    before = _write(texts, modes)
     output = _refresh() if refresh else ""
     refused = _refused(output, uri)
     if refused:
-        _write(before)
+        _write(before, modes)
         # apt has dropped the lists of what was there before.
         _refresh()
-        comment = f"{name}: apt refuses {uri} {suite}: {refused}; the former files are back"
+        comment = f"{name}: apt refuses {mask.masked(uri)} {suite}: {refused}; the former files are back"
         return {**ret, "result": False, "changes": {}, "comment": comment}
     return {**ret, "comment": "; ".join([f"{name} configured{_others(output)}", *change.remarks])}
 
@@ -87,7 +89,7 @@ def absent(name, refresh=True):
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"would remove {', '.join(change.files)}"}
-    _write(change.files)
+    _write(change.files, change.modes(change.files))
     return {**ret, "comment": f"{name} removed{_others(_refresh() if refresh else '')}"}
 
 
@@ -100,17 +102,17 @@ def _plan(name, stanza, uris, key_file, also):
 def _what(path, text, uri):
     if path.endswith(".save"):
         return "the former file"
-    return "retired" if text is None else uri
+    return "retired" if text is None else mask.masked(uri)
 
 
-def _write(files):
-    """Write files ({path: text, or None: none}); return what they were before, in the same form."""
+def _write(files, modes):
+    """Write files ({path: text, or None: none}, {path: permissions}); return what they were before, in that form."""
     before = {path: core_files.read(path) for path in files}
     for path, text in files.items():
         if text is None:
             core_files.remove(path)
         else:
-            core_files.write(path, text)
+            core_files.write(os.path.realpath(path), text, modes[path])
     return before
 
 

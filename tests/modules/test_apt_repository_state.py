@@ -197,6 +197,32 @@ def test_a_second_entry_with_another_key_is_retired_with_a_copy_and_apt_works(ap
     assert apt(server, "trixie", also=["apt.docker.example"])["changes"] == {}
 
 
+def test_a_login_in_an_address_is_in_no_return_and_its_file_stays_unreadable_to_others(apt, server, tmp_path):
+    login = server.replace("//", "//me:hunter2-not-shown@")
+    path = tmp_path / "sources/docker.list"
+    path.write_text(f"deb [signed-by=/k.gpg] {login} trixie stable\ndeb file:{tmp_path}/www trixie stable\n")
+    path.chmod(0o600)
+    answer = apt(server, "trixie")
+    assert answer["result"] is True, answer
+    assert "//me:[hidden]@" in answer["comment"]
+    assert "hunter2" not in str(answer)
+    copy = path.with_name("docker.list.before-rpiomega.save")
+    assert [oct(file.stat().st_mode & 0o777) for file in (path, copy)] == ["0o600", "0o600"]
+    # So are the files that come back.
+    refused = apt(login, "forky")
+    assert (refused["result"], path.stat().st_mode & 0o777) == (False, 0o600)
+    assert "hunter2" not in refused["comment"]
+
+
+def test_a_list_that_is_a_link_stays_one(apt, server, tmp_path):
+    path, elsewhere = tmp_path / "sources/docker.list", tmp_path / "dotfiles.list"
+    elsewhere.write_text(f"# mine\ndeb [signed-by=/k.gpg] {server} trixie stable\ndeb file:{tmp_path}/www trixie x\n")
+    path.symlink_to(elsewhere)
+    assert "is retired" in apt(server, "trixie")["comment"]
+    assert path.is_symlink()
+    assert server not in elsewhere.read_text()
+
+
 def everything(tmp_path):
     folders = (tmp_path / "sources", tmp_path / "keyrings")
     return {path: path.read_text() for folder in folders if folder.exists() for path in folder.iterdir()}

@@ -53,7 +53,13 @@ def test_values_come_back_as_they_were_written(client, prefix):
 
 
 def test_key_with_characters_that_a_url_gives_a_meaning(client, prefix):
-    key = prefix + "a b?c#d%20é"
+    # A release from 1.22 on takes a space, and an escape, but not both.
+    keys = ["a b?c#dé", "a?c#d%41é"] if version() >= (1, 22) else ["a b?c#d%20é"]
+    for key in keys:
+        _written_and_deleted(client, prefix + key)
+
+
+def _written_and_deleted(client, key):
     client.put(key, b"1")
     assert client.get(key).value == b"1"
     assert client.delete(key)
@@ -253,7 +259,7 @@ def test_a_key_that_newer_releases_refuse_is_named_with_the_rule(client, key):
     else:
         error = error_of(client.put, key, b"1")
     assert (error.kind, error.transient) == ("bad_request", False)
-    for told in (f"writing key {key}", "invalid key name", "`..`, a space at an end, or an escape"):
+    for told in (f"writing key {key}", "invalid key name", "a part `..` or a space at an end"):
         assert told in str(error)
 
 

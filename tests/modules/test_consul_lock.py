@@ -241,3 +241,12 @@ def test_killed_holder_is_followed_after_its_ttl_and_a_living_one_stays(consul_s
         living.verify()
         assert consul_lock.holder(client, key + "-living") == "alive"
     assert seconds > TTL - 5 - 1, "the lock was free before the TTL: nothing protected it"
+
+
+def test_the_lock_stays_closed_until_a_holder_without_contact_has_given_up(consul_server, key):
+    """Gossip may end a session before its TTL, and the user may set a long time-out."""
+    slow = consul_server.client(timeout=25)
+    with consul_lock.hold(slow, key, "pi1") as lock:
+        delay = slow.session_info(lock.session)["LockDelay"]
+        delay = delay if isinstance(delay, (int, float)) else float(str(delay).rstrip("s")) * 1e9
+        assert delay / 1e9 >= lock.fence_after > consul_lock.LOCK_DELAY

@@ -227,3 +227,11 @@ def test_what_a_swarm_can_run_with_is_the_owners(settings, info):
 def test_without_a_swarm_only_what_consul_needs_is_looked_at():
     settings = {"live-restore": True, "iptables": False, "userns-remap": "default"}
     assert [key for key, _, _ in problems(settings, swarm=False)] == ["userns-remap"]
+
+
+def test_the_former_name_of_the_data_root_goes_when_the_site_names_one():
+    """An engine of 20.10 takes `graph`, and refuses both."""
+    ours, wanted = settle({"graph": "/mnt/old"}, {"data-root": "/mnt/new"}, {}, {}, {}, "/d")
+    assert wanted == {"data-root": "/mnt/new"}
+    assert lost({"graph": "/mnt/old"}, wanted, {}) == ["graph"]
+    assert settle({"graph": "/mnt/old"}, {}, {}, {}, {}, "/d")[1] == {"graph": "/mnt/old"}

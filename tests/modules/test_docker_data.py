@@ -126,3 +126,15 @@ def test_a_power_cut_while_data_is_copied_leaves_the_engine_its_old_data_root(ro
     assert data.mount_of(new) in service.text
     with open(f"{new}/volumes/one/file", encoding="utf-8") as file:
         assert file.read() == "content"
+
+
+def test_a_data_root_that_the_link_at_the_old_place_leads_to_is_where_the_data_is(tmp_path, monkeypatch):
+    """As a guide for a Pi with an SSD has it: `ln -s /mnt/ssd/docker /var/lib/docker`."""
+    monkeypatch.setattr(data, "check_place", lambda path: None)
+    (tmp_path / "ssd/docker/volumes/own").mkdir(parents=True)
+    (tmp_path / "docker").symlink_to(tmp_path / "ssd/docker")
+    for old in (tmp_path / "docker", f"{tmp_path}/ssd/docker/", f"{tmp_path}/ssd/../ssd/docker"):
+        for move in (False, True):
+            assert data.plan(str(old), f"{tmp_path}/ssd/docker", move) is False
+    with pytest.raises(data.DataError, match="is inside of"):
+        data.plan(f"{tmp_path}/ssd/docker", f"{tmp_path}/ssd/docker/data", True)

@@ -10,6 +10,7 @@ import tempfile
 import ailing_engine
 import docker
 import pytest
+import tiny_image
 from dockerds import Dockerds, Unsupported, missing
 from omega.docker import data, logs, service
 from omega.docker import settings as docker_settings
@@ -206,6 +207,59 @@ def test_an_engine_takes_every_option_of_the_table_and_no_other(daemon, driver, 
     assert logs.unknown(driver, {**values, "none-of-it": "1"}) == ["none-of-it"]
 
 
+# Values of public questions and answers, and variants of them.
+GIVEN = [
+    *[{"max-size": size} for size in ("10m", "10MB", "1.5g", "10 M", "512", "10kib", "10x", "-1", "0", "", "10 megs")],
+    *[{"max-size": "1m", "max-file": number} for number in ("3", "0", "-1", "three", "03", "1.5")],
+    {"compress": "true"},
+    {"compress": "true", "max-size": "1m"},
+    {"compress": "true", "max-size": "1m", "max-file": "2"},
+    {"compress": "yes", "max-size": "1m", "max-file": "2"},
+    {"compress": "false"},
+    {"mode": "non-blocking", "max-buffer-size": "4m"},
+    {"mode": "non-blocking", "max-buffer-size": "4 lots"},
+    {"mode": "nonblocking"},
+    {"max-buffer-size": "4m"},
+]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Client of an engine without settings: its log options would join those of a container. With an image."""
+    if missing():
+        pytest.skip(missing())
+    with Dockerds(["plain"]) as nodes:
+        client = nodes["plain"].client(timeout=60)
+        yield client, tiny_image.build(client)
+        client.close()
+
+
+@pytest.mark.parametrize("options", GIVEN, ids=str)
+def test_values_of_log_options_are_judged_as_by_the_engine_that_starts_a_container(plain, options):
+    client, image = plain
+    made, fails = None, False
+    try:
+        config = docker.types.LogConfig(type="json-file", config=options)
+        made = client.containers.create(image, ["/bin/true"], network_mode="none", log_config=config)
+        made.start()
+    except docker.errors.APIError as error:
+        # Whatever else this machine cannot give a container comes after its log.
+        fails = "logging driver" in str(error) or made is None
+    finally:
+        if made:
+            made.remove(force=True)
+    assert bool(list(logs.invalid("json-file", options))) == fails
+
+
+def test_log_options_with_which_no_container_starts_are_refused_before_anything_is_written(configured, daemon):
+    process = daemon.dockerd.pid
+    answer = configured(settings={"log-opts": {"max-size": "10x", "max-file": 0}}, defaults=ROTATED)
+    assert (answer["result"], daemon.dockerd.pid) == (False, process)
+    assert "log-opts: max-size 10x: write a size such as 10m" in answer["comment"]
+    assert "log-opts: max-file 0: write a number from 1 on" in answer["comment"]
+    assert on_file(daemon) == {"shutdown-timeout": 20}
+
+
 def start_with(daemon, settings):
     """What another engine says of these settings as it starts, if only that its storage driver is none."""
     folder = tempfile.mkdtemp(dir=daemon.root)
@@ -236,6 +290,31 @@ def test_what_the_engine_refuses_of_the_owners_is_not_said_of_the_site_file(conf
     assert answer["result"] is False
     assert answer["comment"].startswith(f"{daemon.root}/daemon.json: the engine refuses it: ")
     assert "site file" not in answer["comment"]
+
+
+def test_passwords_are_in_no_return_and_in_no_file_that_others_can_read(configured, daemon, tmp_path, monkeypatch):
+    path, word = daemon.root / "daemon.json", "hunter2-not-shown"
+    path.write_text(json.dumps({"log-driver": "splunk", "log-opts": {"splunk-token": word}, "shutdown-timeout": 20}))
+    path.chmod(0o600)
+    seen, run = [], subprocess.run
+
+    def watched(command, *arguments, **options):
+        if "--config-file" in command:
+            name = pathlib.Path(command[command.index("--config-file") + 1])
+            seen.append(not name.is_relative_to("/proc/self/fd") and name.stat().st_mode & 0o077)
+        return run(command, *arguments, **options)
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    site = {"labels": [f"token={word}"], "log-driver": "json-file", "log-opts": {}}
+    for test in (True, False):
+        answer = configured(settings=site, test=test)
+        assert answer["result"] is (None if test else True), answer
+        assert word not in str(answer)
+    assert set(seen) == {False}
+    kept = [path, path.with_name("daemon.json.before-rpiomega"), tmp_path / "record"]
+    assert [oct(file.stat().st_mode & 0o777) for file in kept] == ["0o600"] * 3
+    path.chmod(0o644)
+    kept[1].unlink()
 
 
 def test_a_copy_is_kept_of_what_the_site_takes_out_of_the_owners_file(configured, daemon):

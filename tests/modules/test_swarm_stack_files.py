@@ -257,6 +257,23 @@ def test_a_line_of_an_env_file_is_in_no_message(site, minion, put, content):
             ("service web_s: it uses ${PWD}, ${HOME} or a relative path",),
         ),
         ("  s: {image: x, deploy: {mode: nope}}\n", ("use `replicated` or `global`",)),
+        (
+            "  s: {image: x, networks: [lan]}\nnetworks: {lan: {driver: bridge}}\n",
+            ("network web_lan has the driver bridge, which is one node's alone; write `driver: overlay`",),
+        ),
+        ("  s: {image: x, networks: [lan]}\nnetworks: {lan: {driver: macvlan}}\n", ("has the driver macvlan",)),
+        ("  s: {image: x, ports: [{target: 80, published: 80, mode: hots}]}\n", ("port 80: mode hots; write `mode:",)),
+        ("  s: {image: x, ports: ['80:80'], deploy: {endpoint_mode: dnsrr}}\n", ("can publish it with `mode: host`",)),
+        ("  s: {image: x, deploy: {resources: {limits: {memory: 1M}}}}\n", ("limits: less than a container can have",)),
+        ("  s: {image: x, deploy: {resources: {reservations: {cpus: '0.0001'}}}}\n", ("0.001 of cpus or more",)),
+        (
+            "  s: {image: x, deploy: {restart_policy: {condition: always}}}\n",
+            ("restart_policy.condition always; write one of none, on-failure, any",),
+        ),
+        (
+            "  s: {image: x, deploy: {update_config: {failure_action: stop}}}\n",
+            ("update_config.failure_action stop; write one of pause, continue, rollback",),
+        ),
     ],
 )
 def test_what_the_swarm_would_refuse_half_way_is_refused_before(site, minion, put, rest, said):
@@ -264,6 +281,17 @@ def test_what_the_swarm_would_refuse_half_way_is_refused_before(site, minion, pu
     for result in predicted(site, minion, f"{folder}/c.yml"):
         assert (result["result"], result["changes"]) == (False, {}), result["comment"]
         assert [clause for clause in said if clause in result["comment"]], result["comment"]
+
+
+def test_what_the_docker_command_warns_of_is_a_warning_and_in_no_error(site, minion, put):
+    folder = put({"c.yml": f"{HEAD}    ports: ['127.0.0.1:8080:80']\n"})
+    for result in predicted(site, minion, f"{folder}/c.yml"):
+        (warning,) = result["warnings"]
+        assert warning.startswith("stack web: docker: ignoring IP-address (127.0.0.1:8080:80/tcp) service will listen")
+        assert "is open on every address of the nodes" in warning
+    folder = put({"c.yml": f"{HEAD}    configs: [c]\nconfigs: {{c: {{external: {{name: nope}}}}}}\n"})
+    for result in predicted(site, minion, f"{folder}/c.yml"):
+        assert "docker stack deploy: service app: config not found: nope; create it" in result["comment"]
 
 
 def test_a_deployment_that_fails_half_way_lists_what_was_done(site, minion, engine, put):
@@ -292,7 +320,8 @@ def test_a_deployment_that_fails_half_way_lists_what_was_done(site, minion, engi
 def test_passwords_in_arguments_labels_and_volumes_are_in_no_change(site, minion, put):
     text = (
         HEAD
-        + "    command: ['/bin/sleep', '--db-password=PASS', '--user=me']\n"
+        + "    command: ['/bin/sleep', '--db-password=PASS', '--user=me', '--password', PASS, '--db', 'pg://a:PASS@db/x']\n"
+        + "    healthcheck: {test: ['CMD', 'curl', '-u', 'admin:PASS', 'x'], interval: 1h}\n"
         + "    labels: {'traefik.http.middlewares.a.basicauth.users': 'me:PASS', tier: front}\n"
         + "    deploy: {replicas: 0}\n"
         + "    volumes: ['cifs:/x']\n"

@@ -1,7 +1,9 @@
 """Each error of apt and dpkg has a cause and a next step: as this system's programs print it, and as apt 3 does."""
 
+import http.server
 import subprocess
 import tempfile
+import threading
 
 import apt_box
 import pytest
@@ -127,6 +129,102 @@ def test_a_file_apt_cannot_read(box, name, text):
 def test_a_package_nobody_has(box):
     done = box.get("install", "no-such-package")
     assert explained(done.stdout + done.stderr) == "no package source has no-such-package"
+
+
+STANZA = "Package: keeper\nStatus: {}\nVersion: 1\nArchitecture: all\nMaintainer: t\nDescription: none\n\n"
+DAMAGED = ["garbage\n\x00", "Version: 1\nStatus: install ok installed\n\n"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+@pytest.mark.parametrize("program", ["apt-get", "dpkg"])
+def test_a_damaged_status_of_dpkg_is_never_to_be_removed(box, dpkg, text, program, tmp_path):
+    if program == "dpkg":
+        path = tmp_path / "admin/status"
+        path.write_text(text)
+        done = dpkg("--configure", "-a")
+    else:
+        path = box.root / "var/lib/dpkg/status"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        done = box.get("-o", f"Dir::State::status={path}", "--simulate", "install", "keeper")
+    assert explained(done.stdout + done.stderr) == f"{path} is damaged, as after a power cut or by a worn card"
+    cure = rules.explain(done.stdout + done.stderr)[1]
+    assert "/var/backups/dpkg.status.0" in cure
+    assert "*.disabled" not in cure
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_package_list_is_fetched_again(box, gpg, text):
+    box.source(gpg.good)
+    assert box.update() == ""
+    (release,) = (box.root / "var/lib/apt/lists").glob("*InRelease")
+    index = f"stable_binary-{apt_box.architecture()}_Packages"
+    path = release.with_name(release.name.replace("InRelease", index))
+    path.write_text(text)
+    done = box.get("--simulate", "install", "keeper")
+    assert explained(done.stdout + done.stderr) == f"the package list {path} is damaged"
+    assert "sudo apt-get update" in rules.explain(done.stdout + done.stderr)[1]
+
+
+def test_a_package_that_is_half_installed(box):
+    path = box.root / "var/lib/dpkg/status"
+    path.parent.mkdir(parents=True)
+    path.write_text(STANZA.format("install reinstreq half-installed"))
+    done = box.get("-o", f"Dir::State::status={path}", "--simulate", "install")
+    assert explained(done.stdout + done.stderr) == "keeper is half-installed, and no package source has it"
+    assert "dpkg --remove --force-remove-reinstreq keeper`" in rules.explain(done.stdout + done.stderr)[1]
+
+
+def test_a_pin_and_a_configuration_that_apt_cannot_read(box):
+    (box.apt / "preferences.d/own").write_text("Pin: version 1\nPin-Priority: 1\n\n")
+    done = box.get("--simulate", "install", "keeper")
+    assert explained(done.stderr) == f"apt cannot read {box.apt}/preferences.d/own"
+    (box.apt / "preferences.d/own").unlink()
+    with box.config.open("a") as file:
+        file.write("{};\n")
+    assert explained(box.get("--simulate", "install", "keeper").stderr) == f"apt cannot read {box.config}"
+
+
+def test_a_repository_with_two_degrees_of_trust(box):
+    (box.parts / "a.list").write_text("deb [trusted=yes] http://a.example/x trixie main\n")
+    (box.parts / "b.list").write_text("deb [trusted=no] http://a.example/x trixie contrib\n")
+    assert explained(box.update()) == "http://a.example/x/ trixie is configured twice, with different values of Trusted"
+
+
+def answering(status, body=b""):
+    """Return a web server that gives every request this answer; its attribute `url`."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{made.server_port}/x"
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said", "step"),
+    [
+        (401, b"", "the package source {} refuses this node (401 Unauthorized", "apt_auth.conf"),
+        (403, b"", "the package source {} refuses this node (403 Forbidden", "sources.apt_proxy"),
+        (200, b"<html>Log in</html>", "{}: something else answers than", "captive portal"),
+    ],
+)
+def test_a_source_that_wants_a_login_and_a_portal(box, status, body, said, step):
+    with answering(status, body) as server:
+        (box.parts / "a.list").write_text(f"deb {server.url} trixie main\n")
+        output = box.update()
+        assert explained(output).startswith(said.format(f"{server.url}/dists/trixie/InRelease"))
+        assert step in rules.explain(output)[1]
+        server.shutdown()
 
 
 # Printed by apt 3.0.3 of trixie, whose verifier is sqv, for repositories as above.

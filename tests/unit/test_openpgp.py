@@ -86,6 +86,12 @@ def shown(gpg, data):
     return gpg("--with-colons", "--with-sig-list", "--show-keys", data=data)
 
 
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"Our key:\n", b"Comment: key\n\n"])
+def test_what_stands_before_an_armor_is_named(before):
+    with pytest.raises(openpgp.KeyFileError, match="there is something before its armor"):
+        openpgp.primary_fingerprints(before + openpgp.armored(b"").encode())
+
+
 def test_a_vendors_armor_with_headers_and_carriage_returns_is_read():
     dressed = KEY.replace(b"BLOCK-----\n", b"BLOCK-----\nVersion: BCPG v1.68\nComment: a: b\n", 1).replace(
         b"\n", b"\r\n"

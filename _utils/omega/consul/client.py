@@ -45,7 +45,10 @@ MISTAKES = (
 )
 # Since 1.22 (hashicorp/consul, agent/kvs_endpoint.go: validateKVKey); the setting disable_kv_key_validation ends it.
 KEY_REFUSED = "invalid key name"
-KEY_RULE = "Consul 1.22 and newer take no key with a part `..`, a space at an end, or an escape (%20, %2e) of them"
+KEY_RULE = (
+    "Consul 1.22 and newer take no key with a part `..` or a space at an end, nor one with an escape (%20, %41) that "
+    "has a space or `..` anywhere once it is decoded"
+)
 ANONYMOUS = "anonymous (no token was given)"
 
 

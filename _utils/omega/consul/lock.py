@@ -15,6 +15,8 @@ on 1.8.7):
 - A session lives between TTL and twice the TTL after its last renewal. The holder must give up earlier than
   Consul may: `Lock.fence_after` is the TTL minus one HTTP time-out, counted from the START of the last renewal that
   succeeded.
+- It also ends as soon as a health check of its node fails, which may be before its TTL. So the lock-delay is no
+  shorter than `Lock.fence_after`.
 - A session that ends without a release leaves the key closed for its lock-delay; a release does not.
 - Renewal: 404 means lost; 5xx or silence mean nothing yet, so try again until the deadline.
 """
@@ -31,6 +33,7 @@ from omega.consul.client import ConsulError, encode
 
 log = logging.getLogger(__name__)
 
+LOCK_DELAY = 15  # seconds, Consul's own default
 RETRY_PAUSE = 0.5
 POLL = 0.5
 
@@ -48,13 +51,14 @@ class Lock:
     after which `check` reports the lock as lost.
     """
 
-    def __init__(self, client, key, node, ttl=15, renew=5, lock_delay=15, checks=None):
+    def __init__(self, client, key, node, ttl=15, renew=5, lock_delay=None, checks=None):
         self.client, self.key, self.node = client, key, node
         # Long enough for a renewal that takes the whole time-out, before `check` gives up. The time-out is the user's.
         ttl = max(ttl, renew + 2 * client.timeout + RETRY_PAUSE)
         self.session = self.fence = None
         self.fence_after = ttl - client.timeout
-        self._ttl, self._renew_every, self._lock_delay, self._checks = ttl, renew, lock_delay, checks
+        self._ttl, self._renew_every, self._checks = ttl, renew, checks
+        self._lock_delay = max(LOCK_DELAY, self.fence_after) if lock_delay is None else lock_delay
         self._good = _now()
         self._failure = self._refusal = None
         self._stop = threading.Event()
@@ -240,7 +244,7 @@ class Lock:
 
 
 @contextlib.contextmanager
-def hold(client, key, node, ttl=15, renew=5, lock_delay=15, wait=60.0, checks=None):
+def hold(client, key, node, ttl=15, renew=5, lock_delay=None, wait=60.0, checks=None):
     """
     Hold the lock `key` while the block runs; yields its `Lock`.
 
@@ -249,7 +253,8 @@ def hold(client, key, node, ttl=15, renew=5, lock_delay=15, wait=60.0, checks=No
     :param ttl: seconds of the session, at least 10 (Consul's minimum); more if the client's time-out asks for it, so
         that renew + time-out stays below ttl - time-out
     :param renew: seconds between renewals
-    :param lock_delay: seconds the key stays closed when the holder ends without a release
+    :param lock_delay: seconds the key stays closed when the holder ends without a release; default: until the holder
+        has given up, and LOCK_DELAY at least
     :param wait: seconds to contend
     :param checks: health checks whose failure ends the session; default serfHealth, [] for none
     :raises ConsulError: "timeout" naming the holder, "denied"; anything the block raises

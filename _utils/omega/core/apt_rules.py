@@ -52,6 +52,33 @@ _CAUSES = [
         "remove one of the two: `grep -rn {1} /etc/apt/sources.list /etc/apt/sources.list.d`",
     ),
     (
+        r"Conflicting values set for option ([\w-]+) regarding source (\S+) (\S+)",
+        "{1} {2} is configured twice, with different values of {0}",
+        "remove one of the two: `grep -rn {1} /etc/apt/sources.list /etc/apt/sources.list.d`",
+    ),
+    (
+        r"(?:Unable to parse package file|Problem with MergeList) (/\S*/lists/\S+)",
+        "the package list {0} is damaged",
+        "on this node: `sudo rm {0}`, then `sudo apt-get update`",
+    ),
+    (
+        r"(?:Unable to parse package file |Problem with MergeList |dpkg: error: parsing file ')(/[^\s']*/status)",
+        "{0} is damaged, as after a power cut or by a worn card",
+        "keep a copy of it, put the newest that is whole in its place (/var/backups/dpkg.status.0, then "
+        "dpkg.status.1.gz), and see `sudo dpkg --audit`",
+    ),
+    (
+        r"The package (\S+) needs to be reinstalled, but I can't find an archive for it",
+        "{0} is half-installed, and no package source has it",
+        "on this node: `sudo apt-get update && sudo apt-get install --reinstall {0}`, or "
+        "`sudo dpkg --remove --force-remove-reinstreq {0}`",
+    ),
+    (
+        r"(?:Invalid record in the preferences file|Syntax error) (/[^\s:,]+)",
+        "apt cannot read {0}",
+        "correct that file, or move it away",
+    ),
+    (
         r"(?:Malformed (?:line|entry)|Type '\S*' is not known on line|Unable to parse package file)[^\n/]*(/\S+)",
         "apt cannot read {0}",
         "correct that file, or rename it to *.disabled",
@@ -60,6 +87,16 @@ _CAUSES = [
         r"Repository '(\S+) [^']*' changed its '([^']+)' value from '([^']*)' to '([^']*)'",
         "{0} has changed its {1} from '{2}' to '{3}'",
         "if you expect that, as at a new release of the system: `sudo apt-get update --allow-releaseinfo-change` there",
+    ),
+    (
+        r"Failed to fetch (\S+)\s+(40[137]\s[^\[\n]*\w)",
+        "the package source {0} refuses this node ({1})",
+        "check its address, the login that it may want (`man apt_auth.conf`), and sources.apt_proxy of the site file",
+    ),
+    (
+        r"Failed to fetch (\S+)\s+(?:Clears|S)igned file isn't valid",
+        "{0}: something else answers than a package source",
+        "look for the login page of a captive portal in this network, then check sources.apt_proxy of the site file",
     ),
     (
         r"Release file for (\S+) is not valid yet",
@@ -90,6 +127,11 @@ _CAUSES = [
         rf"{_SIGNATURE}(?:NO_PUBKEY|Missing key) (\w+)",
         "{0} is signed by key {1}, which its entry does not trust",
         _KEY,
+    ),
+    (
+        rf"{_SIGNATURE}: (?:Clears|S)igned file isn't valid",
+        "{0}: something else answers than a package source",
+        "look for the login page of a captive portal in this network, then check sources.apt_proxy of the site file",
     ),
     (rf"{_SIGNATURE}: ([^\n]+)", "the signature of {0} is not accepted ({1})", _KEY),
     (r"The repository '(\S+) [^']*' is not signed", "{0} is not signed by a key that its entry trusts", _KEY),

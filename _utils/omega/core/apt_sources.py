@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from omega.core import files, mask
+
 MAIN = "/etc/apt/sources.list"
 PARTS = "/etc/apt/sources.list.d"
 # A name that apt passes over without a notice (`apt-config dump Dir::Ignore-Files-Silently`).
@@ -36,10 +38,19 @@ class Entry:
 
 @dataclass
 class Change:
-    """What has to be written: ``{path: text, or None where the file goes}``, and a remark on each entry that goes."""
+    """What has to be written: ``{path: text, or None where the file goes}``, and a remark on each entry that goes.
+
+    `copies`: ``{path of a copy: path of the file it is of}``; a copy gets that file's permissions.
+    """
 
     files: dict = field(default_factory=dict)
     remarks: list = field(default_factory=list)
+    copies: dict = field(default_factory=dict)
+
+    def modes(self, paths, root="/"):
+        """Return ``{path: permission bits}``: a list keeps its own, a copy has its list's, all else 0644."""
+        lists = {path: f"{root.rstrip('/')}{self.copies.get(path, path)}" for path in paths if path in self.files}
+        return {path: path in lists and files.mode_of(lists[path]) or 0o644 for path in paths}
 
 
 def read(root="/"):
@@ -183,9 +194,9 @@ def _edit(change, name, text, theirs, own_key, stanza, exists):
         copy = next(
             name + COPY.format(number) for number in ("", *range(2, 1000)) if not exists(name + COPY.format(number))
         )
-        change.files[copy] = text
+        change.files[copy], change.copies[copy] = text, name
         for entry, uris in foreign:
-            what = f"{' '.join(uris)} {' '.join(entry.suites)}".strip()
+            what = mask.masked(f"{' '.join(uris)} {' '.join(entry.suites)}".strip())
             change.remarks.append(f"the entry of {name} for {what} is retired, a copy of the file is {copy}")
 
 

@@ -120,6 +120,9 @@ def _packet(tag, body):
 def _binary(data):
     """Return the bytes of `data`, without the armor (RFC 9580, section 6)."""
     if not data.lstrip().startswith(b"-----"):
+        before, armor, _ = data.partition(b"-----BEGIN ")
+        if armor and before.decode("utf-8", "ignore").encode() == before:
+            raise KeyFileError("there is something before its armor")
         return data
     pattern = (
         rb"\s*-----BEGIN " + ARMOR.encode() + rb"-----[ \t]*\r?\n"

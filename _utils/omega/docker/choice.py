@@ -62,6 +62,8 @@ def settle(found, site, defaults, before, flags, path):
                 theirs.pop(options, None)
         elif driver == "log-driver" and options in ours:
             _fits(ours[options], {**theirs, **flags}.get(driver), path)
+    if "data-root" in ours:
+        theirs.pop("graph", None)  # its name until Docker 17.05; an engine refuses to have both
     for key, value in defaults.items():
         group = _group(key)
         if not any(name in {**theirs, **flags} or site.get(name, 0) is None for name in group):

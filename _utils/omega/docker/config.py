@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 
 # What an engine takes over on SIGHUP (docs.docker.com/reference/cli/dockerd, "Configuration reload behavior").
 RELOADABLE = {
@@ -123,23 +122,25 @@ def validate(settings, dockerd, flags=()):
     :param flags: list; a setting given there as well is an error too
     :raises ConfigError: with the program's words
     """
-    # The program may run as somebody else, so the folder is open; the settings are readable anyhow.
-    with tempfile.TemporaryDirectory(prefix="rpiomega-") as folder:
-        os.chmod(folder, 0o755)
-        path = os.path.join(folder, "daemon.json")
-        with open(path, "w", encoding="utf-8") as file:
+    # A file without a name: logins of proxies and log drivers may be in it, and a release that cannot validate reads
+    # it as another user.
+    handle = os.memfd_create("daemon.json")
+    try:
+        with open(handle, "w", encoding="utf-8", closefd=False) as file:
             json.dump(settings, file)
-        os.chmod(path, 0o644)
+        path = f"/proc/self/fd/{handle}"
         # --validate came with release 23.
-        asked = _run([dockerd, *flags, "--validate", "--config-file", path])
+        asked = _run([dockerd, *flags, "--validate", "--config-file", path], pass_fds=[handle])
         if asked.returncode and "unknown flag: --validate" in asked.stderr:
-            asked = _older(dockerd, flags, path)
-        if asked.returncode:
-            words = asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"]
-            raise ConfigError(re.sub(r"^.*with file \S+: ", "", words[-1]))
+            asked = _older(dockerd, flags, path, handle)
+    finally:
+        os.close(handle)
+    if asked.returncode:
+        words = asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"]
+        raise ConfigError(re.sub(r"^.*with file \S+: ", "", words[-1]))
 
 
-def _older(dockerd, flags, path):
+def _older(dockerd, flags, path, handle):
     """Ask a release that cannot validate: without root it reads its settings, then refuses to start."""
 
     def drop():
@@ -147,7 +148,7 @@ def _older(dockerd, flags, path):
         os.setgid(NOBODY)
         os.setuid(NOBODY)
 
-    asked = _run([dockerd, *flags, "--config-file", path], preexec_fn=drop)
+    asked = _run([dockerd, *flags, "--config-file", path], preexec_fn=drop, pass_fds=[handle])
     if "needs to be started with root" in asked.stderr:
         asked.returncode = 0
     return asked

@@ -78,8 +78,11 @@ def plan(old, new, move):
     """
     check_place(new)
     have = holds(old)
-    if not have:
+    # The same folder by another name, as where the owner has made /var/lib/docker a link to the disk.
+    if not have or os.path.realpath(old) == os.path.realpath(new):
         return False
+    if os.path.realpath(new).startswith(f"{os.path.realpath(old)}/"):
+        raise DataError(f"docker.data_root: {new} is inside of {old}, whose data would move; choose another folder")
     interrupted = COPYING in _entries(new)
     there = [] if interrupted else holds(new)
     if there:

@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 
-from omega.core import files
+from omega.core import files, mask
 from omega.docker import choice, config, data, engine, fit, flags, logs, store
 
 # What the site wanted last time ("ours"), and what the engine has still to do ("owed": restart or reload).
@@ -51,11 +51,11 @@ class Settings:
             self.ours, self.wanted = choice.settle(self.found, site, defaults or {}, self.before, self.flags, path)
         except choice.ChoiceError as error:
             raise config.ConfigError(str(error)) from error
-        self.changes = config.difference(self.found, self.wanted)
+        self.changes = mask.masked(config.difference(self.found, self.wanted))
         # The site's: a data root that the owner chose, on whatever disk, is used as it is.
         self.root = self.ours.get("data-root", data.DEFAULT)
         self.moves, self.kept = False, ""
-        self.old_root = self.found.get("data-root", data.DEFAULT)
+        self.old_root = self.found.get("data-root") or self.found.get("graph") or data.DEFAULT
         self.images, self.info = None, info
 
     @property
@@ -118,8 +118,11 @@ class Settings:
             return str(error)
         options = settings.get("log-opts")
         driver = settings.get("log-driver") or self.flags.get("log-driver") or logs.DEFAULT
-        wrong = logs.unknown(driver, options) if isinstance(options, dict) else []
-        return f"log-opts: {', '.join(wrong)}: no option of log driver {driver}" if wrong else ""
+        options = options if isinstance(options, dict) else {}
+        wrong = logs.unknown(driver, options)
+        if wrong:
+            return f"log-opts: {', '.join(wrong)}: no option of log driver {driver}"
+        return "; ".join(f"log-opts: {clause}" for clause in logs.invalid(driver, options))
 
     @property
     def owed(self):
@@ -138,7 +141,7 @@ class Settings:
         self._remember(owed)
         problem = None if self.copies else self._place()
         if problem:
-            files.write(self.record, json.dumps(self.known) + "\n")
+            files.write(self.record, json.dumps(self.known) + "\n", 0o600)
             raise config.ConfigError(problem)
         return owed
 
@@ -211,7 +214,7 @@ class Settings:
                 self.service.containerd_depends_on(self._former())
                 problem += "; " + said if (said := self.service.start_containerd()) else ""
             self.service.depend_on(self._former())
-            files.write(self.record, json.dumps(self.known) + "\n")
+            files.write(self.record, json.dumps(self.known) + "\n", 0o600)
         except OSError as error:
             problem = f"{problem}; {self.path} cannot be written back: {error.strerror or error}"
         worse = again()
@@ -234,7 +237,8 @@ class Settings:
             for key, told in _TOLD.items():
                 want = [str(value).rstrip("/") for value in self.wanted.get(key, [])]
                 if key in self.changes and sorted(told(info)) != sorted(want):
-                    return f"{key} is {told(info)} after a reload, not {want}; see `journalctl -u docker`"
+                    shown, asked = mask.masked(told(info)), mask.masked(want)
+                    return f"{key} is {shown} after a reload, not {asked}; see `journalctl -u docker`"
             return None
 
         return engine.wait(seen, TOLD_BOUND)
@@ -247,4 +251,4 @@ class Settings:
             files.write(os.path.realpath(self.path), text, files.mode_of(self.path) or 0o644)
 
     def _remember(self, owed):
-        files.write(self.record, json.dumps({**self.known, "ours": self.ours, "owed": owed}) + "\n")
+        files.write(self.record, json.dumps({**self.known, "ours": self.ours, "owed": owed}) + "\n", 0o600)

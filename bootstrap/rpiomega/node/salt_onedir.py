@@ -130,25 +130,26 @@ class Onedir:
         wanted = {KEYRING: self._fetched() if key is None else key, PREFERENCES: self._pin().text}
         change = self._sources()
         wanted.update(change.files)
+        modes = change.modes(wanted, self.board.root)
         before = {path: files.read(self.board.path(path)) for path in wanted}
         before[KEYRING] = have
         wanted = {path: text for path, text in wanted.items() if text != before[path]}
         if not wanted:
             return
         try:
-            self._write(wanted)
+            self._write(wanted, modes)
             apt.update(self.board)
         except BaseException:
-            self._write({path: before[path] for path in wanted})
+            self._write({path: before[path] for path in wanted}, modes)
             raise
         self.notes += change.remarks
 
-    def _write(self, texts: dict) -> None:
+    def _write(self, texts: dict, modes: dict) -> None:
         for path, text in texts.items():
             if text is None:
                 File(path, None).apply(self.board)
             else:
-                files.write(self.board.path(path), text, 0o644)
+                files.write(self.board.path(path), text, modes[path])
 
     def _fetched(self) -> bytes:
         try:

@@ -12,6 +12,12 @@ import re
 
 MAX_NAME = 63
 MAX_DATA = {"config": 1024000, "secret": 512000}  # bytes, each less than this
+# Below these swarmkit refuses limits and reservations (manager/controlapi/service.go, validateResources).
+LEAST = {"MemoryBytes": (4 << 20, "4M of memory"), "NanoCPUs": (1000000, "0.001 of cpus")}
+LOCAL_DRIVERS = ("bridge", "host", "ipvlan", "macvlan", "none", "null")
+MODES = ("ingress", "host")
+# moby daemon/cluster/convert/service.go
+CONDITIONS, ACTIONS = ("none", "on-failure", "any"), ("pause", "continue", "rollback")
 _SERVICE = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_-]*[a-zA-Z0-9])?")
 _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 _PATH = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
@@ -27,11 +33,13 @@ def problems(noted, services, files):
     :param files: omega.swarm.stack.files.Files, for the folders of the stack
     """
     found = []
+    local = {item.body.get("Name"): item.body["Driver"] for item in noted if item.body.get("Driver") in LOCAL_DRIVERS}
     for item in noted:
         if item.verb == "remove":
             continue
         if item.kind == "services":
             found += _service(item.body, files)
+            found += _spec(item.body, local)
         elif item.kind in ("configs", "secrets"):
             found += _data(item.kind[:-1], item.body)
         found += _left(item.kind[:-1], item.body, files)
@@ -61,6 +69,33 @@ def _service(body, files):
             yield f"service {name}: two volumes have the path {target} in the container; take one of them out"
         seen.add(target)
         yield from _mount(f"service {name}: volume {_inside(mount, files)}:{target}", mount, files)
+
+
+def _spec(body, local):
+    """What swarmkit and the engine refuse of a service; `local`: {network that the stack makes: its driver}."""
+    name, task, endpoint = body.get("Name") or "?", body.get("TaskTemplate") or {}, body.get("EndpointSpec") or {}
+    for target in sorted({item.get("Target") for item in task.get("Networks") or []} & set(local)):
+        yield (
+            f"service {name}: network {target} has the driver {local[target]}, which is one node's alone; write "
+            "`driver: overlay`, or leave the driver out"
+        )
+    for port in endpoint.get("Ports") or []:
+        where, mode = f"service {name}: port {port.get('TargetPort')}", port.get("PublishMode") or "ingress"
+        if mode not in MODES:
+            yield f"{where}: mode {mode}; write `mode: ingress` or `mode: host`"
+        elif mode == "ingress" and endpoint.get("Mode") == "dnsrr":
+            yield f"{where}: a service with `endpoint_mode: dnsrr` can publish it with `mode: host` only"
+    for kind, given in (task.get("Resources") or {}).items():
+        for key, least in LEAST.items():
+            if 0 < ((given or {}).get(key) or 0) < least[0]:
+                yield f"service {name}: {kind.lower()}: less than a container can have; write {least[1]} or more"
+    for where, given, allowed in (
+        ("restart_policy.condition", (task.get("RestartPolicy") or {}).get("Condition"), CONDITIONS),
+        ("update_config.failure_action", (body.get("UpdateConfig") or {}).get("FailureAction"), ACTIONS),
+        ("rollback_config.failure_action", (body.get("RollbackConfig") or {}).get("FailureAction"), ACTIONS[:2]),
+    ):
+        if given and given not in allowed:
+            yield f"service {name}: {where} {given}; write one of {', '.join(allowed)}"
 
 
 def _inside(mount, files):

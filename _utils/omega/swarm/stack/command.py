@@ -4,8 +4,9 @@ import os
 import shutil
 import subprocess
 
+from omega.core.mask import HIDDEN
 from omega.swarm.api import SwarmError
-from omega.swarm.stack import check, diff, hints
+from omega.swarm.stack import check, hints
 from omega.swarm.stack.files import Files
 from omega.swarm.stack.proxy import rehearsal
 
@@ -88,6 +89,8 @@ class Command:
         names = hints.remarks(said)
         if names:
             yield f"stack {self.name}: docker leaves out what it does not support in a stack: {', '.join(names)}"
+        for warning in hints.warnings(said):
+            yield f"stack {self.name}: docker: {self.hidden(self.files.readable(warning))}"
         for secret in self.files.secrets_of_master(noted):
             yield (
                 f"stack {self.name}: secret {secret} is a file of the master, which every node can read; make it with "
@@ -145,7 +148,7 @@ class Command:
             return value
         for secret in sorted(self.env.values(), key=len, reverse=True):
             if len(secret) > 3:
-                value = value.replace(secret, diff.HIDDEN)
+                value = value.replace(secret, HIDDEN)
         return value
 
 

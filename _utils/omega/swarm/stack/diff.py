@@ -4,15 +4,10 @@ The engine completes a spec it is given (measured with engine 20.10 and CLIs 20.
 place of networks' names, empty values left out. Both sides are brought into that form before they are compared.
 """
 
-import re
-
+from omega.core.mask import HIDDEN, masked
 from omega.swarm.api import SwarmError
 
-HIDDEN = "[hidden]"
 NAMESPACE = "com.docker.stack.namespace"
-# Passwords by their name in arguments, labels and options of volumes: `--db-password=..`, `o: password=..`.
-_SECRET = re.compile(r"(?i)((?:pass\w*|pwd|secret|token|api[_-]?key)=)[^,\s]+")
-_SECRET_NAME = re.compile(r"(?i)pass(word|wd)?$|secret$|token$|basicauth|api[_-]?key$")
 _SORTED = ("Aliases", "CapabilityAdd", "CapabilityDrop", "Env", "Hosts")
 
 
@@ -85,19 +80,8 @@ def service_differences(has, sent, networks):
     for path, before, after in _walk(old, new):
         if path[-1] == "Env":
             before, after = (_names_of_changed(one, other) for one, other in ((before, after), (after, before)))
-        found[".".join(path)] = {"old": _masked(before, path[-1]), "new": _masked(after, path[-1])}
+        found[".".join(path)] = {"old": masked(before, path[-1]), "new": masked(after, path[-1])}
     return found
-
-
-def _masked(value, name=""):
-    """`value` without what is a password by its name."""
-    if isinstance(value, dict):
-        return {key: _masked(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_masked(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    return HIDDEN if _SECRET_NAME.search(name) else _SECRET.sub(rf"\1{HIDDEN}", value)
 
 
 def _names_of_changed(env, other):

@@ -93,11 +93,28 @@ def _first(table, said):
     return "", ()
 
 
+# A warning of the docker command's logger. What is deprecated works.
+_WARNING = re.compile(r'^time="[^"]*" level=warning msg="(.*)"$', re.MULTILINE)
+_WARNED = (("ignoring IP-address", "a port of a stack is open on every address of the nodes: filter it in a firewall"),)
+
+
+def warnings(said):
+    """
+    Return what the docker command warns of, a clause each, with what follows from it.
+
+    :param said: its standard error
+    """
+    found = [message.replace('\\"', '"') for message in _WARNING.findall(said) if "deprecated" not in message]
+    steps = [(message, _first(_WARNED, message)[0]) for message in dict.fromkeys(found)]
+    return [f"{message} ({step})" if step else message for message, step in steps]
+
+
 def failure(said):
     """
     Return in one line what the docker command said of a failure, without its remarks on itself and without what it
     quotes of the files: a line of an env_file or a value may be a password.
     """
+    said = _WARNING.sub("", said)
     line = " ".join(" ".join(line for line in said.splitlines() if not line.startswith(_CHATTER)).split())
     if "required variable" not in line:
         line = re.sub(r'(invalid interpolation format for [^:]*: )".*"', rf"\1{_HIDDEN}", line)

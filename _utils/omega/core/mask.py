@@ -1,0 +1,38 @@
+"""Passwords taken out of what a state returns: Salt keeps returns in its job cache. Pure."""
+
+import re
+
+HIDDEN = "[hidden]"
+# By the name before them, in arguments, labels and options: `--db-password=..`, `o: password=..`.
+_NAMED = re.compile(r"(?i)((?:pass\w*|pwd|secret|token|api[_-]?key)=)[^,\s]+")
+_NAME = re.compile(r"(?i)pass(word|wd)?$|secret$|token$|basicauth|api[_-]?key$")
+# Of an address: `https://user:password@host`.
+_LOGIN = re.compile(r"(://[^\s/@:]*:)[^\s/]+(?=@)")
+_USER = re.compile(r"([^\s:]*:).+")
+
+
+def masked(value, name=""):
+    """
+    Return `value` with HIDDEN in place of each password that can be recognised.
+
+    :param value: what JSON has
+    :param name: the key or option that `value` belongs to
+    """
+    if isinstance(value, dict):
+        return {key: masked(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_argument(item, before) for item, before in zip(value, ["", *value])]
+    if not isinstance(value, str):
+        return value
+    if _NAME.search(name):
+        return HIDDEN
+    return _LOGIN.sub(rf"\1{HIDDEN}", _NAMED.sub(rf"\1{HIDDEN}", value))
+
+
+def _argument(item, before):
+    """Return an item of a list, which may be the value of the option before it: `--password X`, `-u NAME:X`."""
+    if not isinstance(item, str) or not isinstance(before, str) or not before.startswith("-"):
+        return masked(item)
+    if before in ("-u", "--user"):
+        return _USER.sub(rf"\1{HIDDEN}", item)
+    return masked(item, before if "=" not in before else "")
