@@ -403,7 +403,7 @@ class Member(Joining, Mending, Waiting):
         self.changes["role"] = {"old": MANAGER, "new": WORKER}
         count = len(facts.managers)
         if count % 2 == 0:
-            self.notes.append(f"the site file has {count} managers: no more may fail than of {count - 1}")
+            self.notes.append(f"{count} managers survive no more failures than {count - 1}")
 
     def _do_promote(self, facts, step):
         for name in step.names:
