@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -89,7 +90,7 @@ def repository(tmp_path, monkeypatch):
 def install(states, tmp_path):
     def install(version="", test=False, engine=f"unix://{tmp_path}/none"):
         with states(test=test) as loaded:
-            module = loaded["docker_engine.installed"].__globals__
+            module = inspect.unwrap(loaded["docker_engine.installed"]).__globals__
             module["HELD"] = str(tmp_path / "held")
             module["_answers"] = lambda: None  # the packages hold no engine
             module["_stopping"].__defaults__ = (engine,)  # this machine's own is no part of it
