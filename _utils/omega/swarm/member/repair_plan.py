@@ -210,7 +210,7 @@ def _manages(local):
 
 
 def _can_act(local):
-    return local.control and not local.leaderless
+    return local.state == "active" and local.control and not local.leaderless
 
 
 def _may_readdress(facts):

@@ -176,7 +176,7 @@ class Member(Joining, Mending, Waiting):
         if self.want.role == MANAGER and local.role == WORKER:
             facts = replace(facts, problem="; ".join(self._host(facts)[0]))
         asking = self.want.role == WORKER or plan.candidates(facts) or plan.wishing(facts) or mend.moved(facts)
-        if local.control and not local.leaderless and asking:
+        if local.state == "active" and local.control and not local.leaderless and asking:
             facts = replace(facts, nodes=tuple(self.engine.nodes()))
             facts = replace(facts, blocked=not_promotable(facts))
         if record and record.state == INITIALIZING and facts.holder != record.by != facts.node:
