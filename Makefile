@@ -58,6 +58,7 @@ nemesis:
 lint:
 	@test -x .venv/bin/ruff || sh bootstrap/workstation.sh test
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/yamllint --strict .
 	.venv/bin/salt-lint $$(git ls-files '*.sls' | grep -v '^pillar/site.sls$$')

@@ -9,8 +9,9 @@ Terms and limits are those of Backblaze's documentation (backblaze.com/docs/clou
 
 import os
 
-from omega.b2 import client, files
 from salt.exceptions import CommandExecutionError
+
+from omega.b2 import client, files
 
 __virtualname__ = "b2"
 

@@ -6,10 +6,11 @@ Taking a node out of the cluster: what the master and the node itself do outside
 
 import functools
 
+from salt.exceptions import CommandExecutionError
+
 from omega.consul.client import ConsulError
 from omega.docker import engine
 from omega.removal import node as removal_node
-from salt.exceptions import CommandExecutionError
 
 
 def __virtual__():

@@ -14,13 +14,14 @@ locked, broken or still joining are told apart by /info, because the engine answ
 
 import functools
 
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+
 from omega.consul import client
 from omega.site import nodes as site_nodes
 from omega.swarm import api
 from omega.swarm import record as swarm_record
 from omega.swarm.api import MANAGER, WORKER, SwarmError
 from omega.swarm.settings import node as settings_node
-from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 ConsulError = client.ConsulError
 

@@ -7,11 +7,12 @@ CommandExecutionError with the next step.
 
 import functools
 
+from salt.exceptions import CommandExecutionError
+
 from omega.consul import client
 from omega.swarm import api, record
 from omega.swarm.api import SwarmError
 from omega.swarm.settings import ca, key
-from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "swarm"
 

@@ -7,6 +7,8 @@ CommandExecutionError with the next step.
 
 import functools
 
+from salt.exceptions import CommandExecutionError
+
 from omega.consul import client
 from omega.site import nodes as site_nodes
 from omega.swarm import api, record, recover
@@ -15,7 +17,6 @@ from omega.swarm.api import SwarmError
 from omega.swarm.member import promote
 from omega.swarm.member import run as member_run
 from omega.swarm.nodes import run as nodes_run
-from salt.exceptions import CommandExecutionError
 
 __virtualname__ = "swarm"
 

@@ -6,9 +6,10 @@ and stand in no state file. ``test=True`` asks B2 and changes nothing.
 
 import os
 
+from salt.exceptions import CommandExecutionError
+
 from omega.b2 import client, files
 from omega.core import files as core_files
-from salt.exceptions import CommandExecutionError
 
 RULE_KEYS = {
     "fileNamePrefix",

@@ -71,9 +71,7 @@ def running(
     :param stop_timeout: seconds a container may take to end before it is killed and replaced
     :return: Salt's state return
     """
-    spec = containers.spec_of(
-        image, entrypoint, command, network_mode, user, cap_drop or [], volumes or [], restart
-    )
+    spec = containers.spec_of(image, entrypoint, command, network_mode, user, cap_drop or [], volumes or [], restart)
     try:
         client = engine.connect()
     except engine.EngineError as error:

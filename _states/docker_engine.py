@@ -123,9 +123,7 @@ def configured(
     ours.update({"data-root": data_root} if data_root else {})
     try:
         info = _info(base_url) if data_root else None
-        wanted = docker_settings.Settings(
-            name, ours, Service(), move_data, defaults=defaults, swarm=swarm, info=info
-        )
+        wanted = docker_settings.Settings(name, ours, Service(), move_data, defaults=defaults, swarm=swarm, info=info)
         if __opts__["test"] and wanted.program is None:
             return {**ret, "result": None, "changes": wanted.changes, "comment": "once Docker is installed"}
         due = wanted.check()
@@ -206,6 +204,4 @@ def _answers():
 
 
 def _stopping(act, base_url=docker_engine.SOCKET):
-    return turn.in_turn(
-        __opts__["id"], act, lambda: client.from_salt(__opts__, __pillar__), base_url
-    )
+    return turn.in_turn(__opts__["id"], act, lambda: client.from_salt(__opts__, __pillar__), base_url)

@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 
-from omega.core import files
 from packaging.requirements import Requirement
+
+from omega.core import files
 
 STAMP = "rpiomega.json"
 CURRENT = "current"

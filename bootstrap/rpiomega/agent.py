@@ -13,7 +13,6 @@ from pathlib import Path
 
 import omega
 from omega.core import apt_rules
-
 from rpiomega.errors import NodeError, Stopped
 from rpiomega.ssh import Remote, SshError, classify
 

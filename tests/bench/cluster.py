@@ -11,6 +11,7 @@ import statistics
 import time
 
 import click
+
 from rpiomega.lab import remote, state
 
 RUNS = 3

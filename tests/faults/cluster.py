@@ -14,6 +14,7 @@ import health
 import results
 import yaml
 from nodes import FOLDER, SALT_PYTHON, Failed, Nodes
+
 from rpiomega.lab import archives, engine, lifecycle, pi, remote, state
 
 NAME = os.environ.get("RPIOMEGA_FAULTS_LAB", "faults")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+
 from rpiomega.lab import engine, pi
 
 HERE = Path(__file__).parent

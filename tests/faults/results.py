@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import yaml
+
 from rpiomega.lab import state
 
 HERE = Path(__file__).parent

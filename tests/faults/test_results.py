@@ -8,6 +8,7 @@ import sys
 import pytest
 import report
 import results
+
 from rpiomega.lab import state
 
 ROW = {"fault": "a fault", "test": "test_any.py", "bound_s": 10}

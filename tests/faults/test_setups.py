@@ -6,6 +6,7 @@ import pytest
 import setups
 import yaml
 from inject import Injector
+
 from rpiomega import site as sites
 from rpiomega.lab import sitefile, state
 

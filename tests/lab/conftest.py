@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+
 from rpiomega.lab import demo, engine, lifecycle, pi, remote, state
 
 logging.getLogger("urllib3").setLevel(logging.WARNING)

@@ -3,6 +3,7 @@
 import json
 
 import commands
+
 from rpiomega.lab import demo, remote, smoke
 
 

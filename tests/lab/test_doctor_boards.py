@@ -6,6 +6,7 @@ import sys
 import commands
 import pytest
 import yaml
+
 from rpiomega.lab import remote
 
 # Each breaks one thing for real on rpiomega-2; `finds` is what the doctor must say of it.

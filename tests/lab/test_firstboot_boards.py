@@ -7,6 +7,7 @@ import sys
 import commands
 import pytest
 import yaml
+
 from rpiomega.firstboot import firstrun, plan, radio
 from rpiomega.lab import engine, lifecycle, pi, state
 

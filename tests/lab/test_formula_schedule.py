@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+
 from rpiomega.lab import demo, remote
 
 pytestmark = pytest.mark.long

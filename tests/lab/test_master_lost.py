@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+
 from rpiomega.lab import archives, engine, lifecycle, pi, remote, state
 
 pytestmark = pytest.mark.long

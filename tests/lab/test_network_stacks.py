@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from rpiomega import agent, move, site
 from rpiomega.lab import engine, image, lifecycle, pi, state
 from rpiomega.ssh import Pool, Settings

@@ -6,6 +6,7 @@ import sys
 import commands
 import pytest
 import yaml
+
 from rpiomega import agent, prepare
 from rpiomega.errors import NodeError
 from rpiomega.lab import remote

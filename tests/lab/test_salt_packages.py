@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import yaml
+
 from rpiomega.lab import engine, lifecycle, remote, state, vendor
 
 pytestmark = pytest.mark.long

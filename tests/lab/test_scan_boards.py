@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import commands
+
 from rpiomega.lab import engine, pi
 
 

@@ -9,6 +9,7 @@ import tarfile
 
 import pytest
 import yaml
+
 from rpiomega.lab import demo, engine, lifecycle, pi, remote, state, vendor
 
 pytestmark = pytest.mark.long

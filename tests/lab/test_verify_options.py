@@ -8,8 +8,9 @@ import os
 
 import pytest
 import yaml
-from rpiomega.lab import demo, engine, remote, vendor
 from salt.utils.dictupdate import update
+
+from rpiomega.lab import demo, engine, remote, vendor
 
 pytestmark = pytest.mark.long
 # A container has the clock and the swap of its host; Backblaze is not reached from here.

@@ -9,12 +9,13 @@ import sys
 
 import pytest
 import yaml
+from salt.utils.dictupdate import update
+from verify_breaks import BREAKS, FIRST, GIVEN, KEPT, LAST, OWNERS_ACCOUNT
+
 from rpiomega import site as sites
 from rpiomega.lab import remote
 from rpiomega.ssh import Pool, Settings
 from rpiomega.verify import checks
-from salt.utils.dictupdate import update
-from verify_breaks import BREAKS, FIRST, GIVEN, KEPT, LAST, OWNERS_ACCOUNT
 
 pytestmark = pytest.mark.long
 BOUND = 120

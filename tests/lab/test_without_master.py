@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rpiomega.lab import demo, remote
 
 pytestmark = pytest.mark.long

@@ -23,6 +23,7 @@ import time
 import uuid
 
 import claims
+
 from omega.consul import client as consul_client
 
 BOOTSTRAP = pathlib.Path(__file__).resolve().parents[2] / "bootstrap"

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import consul_server
 from dockerds import Keeper, _die_with_parent, _free_subnet, _run
+
 from omega.consul import agent as consul_agent
 from omega.consul import client as consul_client
 from omega.consul import restart as consul_restart

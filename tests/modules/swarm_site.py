@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 from dockerds import Daemon, Dockerds
+
 from omega.consul import client as consul_client
 from omega.consul import policies
 from omega.swarm.api import Engine, SwarmError

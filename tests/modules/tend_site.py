@@ -5,12 +5,13 @@ import copy
 from concurrent.futures import ThreadPoolExecutor
 
 from dockerds import Dockerds
+from swarm_catalog import Catalog
+from swarm_site import Site, until
+
 from omega.consul import client as consul_client
 from omega.swarm.api import Engine
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.record import NODES, Store
-from swarm_catalog import Catalog
-from swarm_site import Site, until
 
 ROLES = {"pi1": "manager", "pi2": "manager", "pi3": "manager", "pi4": "worker"}
 MANAGERS = ["pi1", "pi2", "pi3"]

@@ -11,6 +11,7 @@ import subprocess
 import threading
 
 import pytest
+
 from omega.core import apt_sources, openpgp
 
 KEY = pathlib.Path(__file__).parents[1] / "unit/data/signing-key.asc"

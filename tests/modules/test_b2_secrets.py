@@ -5,9 +5,10 @@ import pathlib
 
 import pytest
 import yaml
+from salt.exceptions import SaltRenderError
+
 from omega.b2 import client, files
 from omega.secrets import store
-from salt.exceptions import SaltRenderError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NODES = {

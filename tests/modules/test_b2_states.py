@@ -13,8 +13,9 @@ import pytest
 import salt.config
 import salt.loader
 import salt.template
-from omega.b2 import files
 from salt.exceptions import CommandExecutionError
+
+from omega.b2 import files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = [{"fileNamePrefix": "", "daysFromHidingToDeleting": 7}]

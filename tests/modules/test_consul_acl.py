@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+
 from omega.consul import acl, policies
 from omega.consul import lock as consul_lock
 from omega.consul import tokens as consul_tokens

@@ -10,9 +10,7 @@ def test_agent_check_changes_state(consul, refused, name):
         consul(f"agent_check_{verb}", checkid=name, note=f"{state} now")
         check = consul("agent_checks")[name]
         assert (check["Status"], check["Output"]) == (state, f"{state} now")
-    eventually(
-        lambda: [c["CheckID"] for c in consul("health_state", state="critical")], lambda ids: name in ids
-    )
+    eventually(lambda: [c["CheckID"] for c in consul("health_state", state="critical")], lambda ids: name in ids)
     consul("agent_check_deregister", checkid=name)
     assert name not in consul("agent_checks")
     assert "interval" in refused("agent_check_register", name=name, http="http://127.0.0.1:1/")["message"]

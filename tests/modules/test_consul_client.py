@@ -14,6 +14,7 @@ import uuid
 
 import pytest
 from consul_server import version
+
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError
 

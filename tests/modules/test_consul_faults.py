@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 from consul_server import ConsulCluster, ConsulServer
+
 from omega.consul import acl as consul_acl
 from omega.consul import lock as consul_lock
 from omega.consul.client import ConsulError

@@ -10,6 +10,7 @@ import tiny_image
 from consul_server import ConsulServer
 from consul_site import ConsulSite, until
 from dockerds import missing
+
 from omega.consul import agent as consul_agent
 from omega.consul import client as consul_client
 from omega.consul import recover, snapshot

@@ -8,6 +8,7 @@ import time
 import uuid
 
 import pytest
+
 from omega.consul import lock as consul_lock
 from omega.consul.client import ConsulError, connect
 
@@ -227,9 +228,7 @@ def test_killed_holder_is_followed_after_its_ttl_and_a_living_one_stays(consul_s
     context = multiprocessing.get_context("spawn")
     report = context.Queue()
     with hold(client, key + "-living", "alive") as living:
-        process = context.Process(
-            target=keep_forever, args=(consul_server.url, consul_server.token, key, report)
-        )
+        process = context.Process(target=keep_forever, args=(consul_server.url, consul_server.token, key, report))
         process.start()
         fence = report.get(timeout=60)
         os.kill(process.pid, signal.SIGKILL)

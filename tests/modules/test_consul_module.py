@@ -18,11 +18,7 @@ from salt.exceptions import SaltInvocationError
 
 def names(**groups):
     """{"agent_join", ...} of agent="join ..."; those of `plain` have no prefix."""
-    return {
-        word if group == "plain" else f"{group}_{word}"
-        for group, text in groups.items()
-        for word in text.split()
-    }
+    return {word if group == "plain" else f"{group}_{word}" for group, text in groups.items() for word in text.split()}
 
 
 # Salt 3007's module (and saltext.consul 1.1): people's scripts and states call these.
@@ -145,9 +141,7 @@ def test_url_and_token_come_from_pillar_too(load_modules, consul_server):
 def test_url_and_token_as_arguments_in_the_former_order(load_modules, consul_server):
     modules = load_modules()
     assert modules["consul.put"](consul_server.url, consul_server.token, "test/former", "1")["res"]
-    assert (
-        modules["consul.get"](consul_server.url, "test/former", consul_server.token, raw=True)["data"] == "1"
-    )
+    assert modules["consul.get"](consul_server.url, "test/former", consul_server.token, raw=True)["data"] == "1"
 
 
 def test_without_the_library_the_module_says_what_to_install(load_modules, configuration, monkeypatch):
@@ -166,7 +160,7 @@ def test_without_the_library_the_module_says_what_to_install(load_modules, confi
 
 
 def test_a_switch_may_be_text_as_templates_give_it(consul, refused, name):
-    """"False" is true for Python: `delete` took the whole subtree with it."""
+    """ "False" is true for Python: `delete` took the whole subtree with it."""
     for key in (name, f"{name}/below"):
         consul("put", key=key, value="v")
     assert len(consul("get", key=name, recurse="False")) == 1

@@ -5,6 +5,7 @@ import re
 import pytest
 from consul_site import ConsulSite
 from dockerds import missing
+
 from omega.consul import client as consul_client
 from omega.consul import policies
 from omega.consul import servers as consul_servers

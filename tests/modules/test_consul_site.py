@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from consul_site import ConsulSite, refusal, until
 from dockerds import missing
+
 from omega.consul import acl, policies
 from omega.consul import client as consul_client
 from omega.consul import lock as consul_lock

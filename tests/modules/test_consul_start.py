@@ -5,6 +5,7 @@ import shutil
 import pytest
 from consul_site import ConsulSite, until
 from dockerds import missing
+
 from omega.consul import servers as consul_servers
 from omega.secrets import store as secrets_store
 

@@ -7,6 +7,7 @@ import sys
 
 import ailing_engine
 import pytest
+
 from omega.consul import client
 from omega.core import files as core_files
 from omega.core import pki

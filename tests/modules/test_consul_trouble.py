@@ -11,6 +11,7 @@ import pytest
 import tiny_image
 from consul_site import ConsulSite, until
 from dockerds import missing
+
 from omega.consul import restart, servers, trouble
 
 docker = pytest.importorskip("docker")

@@ -7,6 +7,7 @@ import pytest
 import tiny_image
 from consul_site import ConsulSite, until
 from dockerds import missing
+
 from omega.consul import client as consul_client
 from omega.docker import containers as docker_containers
 

@@ -6,6 +6,7 @@ import uuid
 import ailing_engine
 import pytest
 import tiny_image
+
 from omega.docker import containers as docker_containers
 from omega.docker import engine as docker_engine
 

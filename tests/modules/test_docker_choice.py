@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from omega.docker.choice import ChoiceError, lost, settle
 from omega.docker.config import ConfigError, parse
 from omega.docker.fit import problems

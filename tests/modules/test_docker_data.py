@@ -5,6 +5,7 @@ import os
 
 import pytest
 from dockerds import missing
+
 from omega.docker import data, settings
 from omega.docker import service as docker_service
 

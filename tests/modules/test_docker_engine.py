@@ -12,6 +12,7 @@ import docker
 import pytest
 import tiny_image
 from dockerds import Dockerds, Unsupported, missing
+
 from omega.docker import data, logs, service
 from omega.docker import settings as docker_settings
 from omega.docker import store as docker_store

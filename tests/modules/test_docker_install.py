@@ -10,6 +10,7 @@ import sys
 
 import ailing_engine
 import pytest
+
 from omega.core import apt
 from omega.docker import data
 

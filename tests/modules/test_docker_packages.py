@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from omega.core import apt
 from omega.docker import data, packages
 from omega.docker import service as docker_service

@@ -9,6 +9,7 @@ import subprocess
 import docker
 import pytest
 import tiny_image
+
 from omega.docker import data, engine, store
 from omega.docker import service as docker_service
 from omega.docker import settings as docker_settings

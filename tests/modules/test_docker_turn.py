@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import ailing_engine
 import pytest
 from dockerds import Dockerds, missing
+from swarm_site import Site
+
 from omega.consul import client as consul_client
 from omega.consul import engine_turn as turn
 from omega.consul import restart as consul_restart
 from omega.docker import service
 from omega.swarm.api import Engine
-from swarm_site import Site
 
 NAMES = ("pi1", "pi2", "pi3")
 

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+
 from omega.formula import repository as git
 from omega.formula.release import REF, Releases
 

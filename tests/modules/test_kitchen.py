@@ -11,6 +11,7 @@ import sys
 import commands
 import pytest
 import yaml
+
 from rpiomega.site import load
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

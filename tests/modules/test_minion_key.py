@@ -9,6 +9,7 @@ import time
 
 import claims
 import pytest
+
 from rpiomega.node.board import Board
 from rpiomega.node.steps.minion import Minion
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 
 import pytest
+
 from omega.core import apt_sources, pki
 from rpiomega.doctor import system
 from rpiomega.node.board import Board

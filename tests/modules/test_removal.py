@@ -8,6 +8,7 @@ import ailing_engine
 import pytest
 import tiny_image
 from consul_server import ConsulCluster
+
 from omega.consul import acl, policies, servers
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError

@@ -6,10 +6,11 @@ import subprocess
 import ghost
 import pytest
 from dockerds import Dockerds, missing
+from swarm_site import until
+
 from rpiomega.node.steps import cluster
 from rpiomega.site.schema import Site
 from rpiomega.status import judge, picture
-from swarm_site import until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 NAMES = ("pi1", "pi2", "pi3")

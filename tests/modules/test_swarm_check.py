@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from omega.swarm.api import Local, local_of
 from omega.swarm.certificate import autolocked
 from omega.swarm.check import (

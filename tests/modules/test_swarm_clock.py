@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+
 from omega.swarm import clock
 from omega.swarm.certificate import never_member
 

@@ -10,13 +10,14 @@ import pytest
 import tend_site
 from consul_server import ConsulServer
 from dockerds import missing
+from swarm_site import until
+from tend_site import MANAGERS, STRANGER, join, label, pi_url, published, spec_of, tend, tender, writes
+
 from omega.swarm import removal
 from omega.swarm.api import Engine
 from omega.swarm.nodes import plan
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.record import NODES, UNLISTED
-from swarm_site import until
-from tend_site import MANAGERS, STRANGER, join, label, pi_url, published, spec_of, tend, tender, writes
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 

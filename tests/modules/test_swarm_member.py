@@ -9,12 +9,13 @@ import engine_log
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
+from swarm_catalog import Catalog
+from swarm_site import Site, until
+
 from omega.consul.client import ConsulError
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.member import run as member_run
 from omega.swarm.record import LOCK, NODES, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
-from swarm_catalog import Catalog
-from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 

@@ -14,12 +14,13 @@ from consul_server import ConsulServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
+from swarm_site import Site
+
 from omega.consul import client as consul_client
 from omega.swarm.api import Engine
 from omega.swarm.member import promote
 from omega.swarm.member import run as member_run
 from omega.swarm.record import DEMOTED, NODES, PREFIX, RECORD, Store
-from swarm_site import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
 

@@ -14,9 +14,10 @@ from consul_server import ConsulServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
+from swarm_site import Site
+
 from omega.swarm.api import Engine
 from omega.swarm.record import RECORD
-from swarm_site import Site
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing() or "runs")]
 DAY, HOUR = datetime.timedelta(days=1), datetime.timedelta(hours=1)

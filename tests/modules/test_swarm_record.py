@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from omega.consul.client import ConsulError, Entry
 from omega.swarm.record import RECORD, snapshot_of
 

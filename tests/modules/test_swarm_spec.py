@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
+from salt.exceptions import CommandExecutionError
+from swarm_minion import Minion
+from swarm_site import Site, until
+
 from omega.swarm import record as swarm_record
 from omega.swarm.api import Engine
 from omega.swarm.record import RECORD, TOKEN, Store
 from omega.swarm.settings.key import Keyring
-from salt.exceptions import CommandExecutionError
-from swarm_minion import Minion
-from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
@@ -68,9 +69,7 @@ def first_spec(engines):
 def swarm(site, engines, minions, first_spec):
     """The minions of a swarm with its first settings."""
     yield minions
-    engines["pi1"].update_swarm(
-        lambda spec: {**first_spec, "CAConfig": {**first_spec["CAConfig"], **_counter(spec)}}
-    )
+    engines["pi1"].update_swarm(lambda spec: {**first_spec, "CAConfig": {**first_spec["CAConfig"], **_counter(spec)}})
     for name in ROLES:
         keyring(minions, name).forget()
 

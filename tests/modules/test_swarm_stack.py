@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 from dockerds import missing
-from omega.swarm import waits
-from omega.swarm.api import Engine
-from omega.swarm.stack import hints
 from stack_site import COMMANDS, IMAGE, MANAGERS, SLEEP, deploy, running, small, writes
 from swarm_minion import Minion
 from swarm_site import until
+
+from omega.swarm import waits
+from omega.swarm.api import Engine
+from omega.swarm.stack import hints
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 

@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 from dockerds import missing
-from omega.swarm.api import Engine
 from stack_site import COMMANDS, IMAGE, JUDGE, MANAGERS, deploy, running, writes
 from swarm_minion import Minion
+
+from omega.swarm.api import Engine
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 

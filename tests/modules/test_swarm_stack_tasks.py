@@ -7,11 +7,12 @@ import sys
 
 import pytest
 from dockerds import missing
-from omega.swarm.api import Engine, SwarmError
-from omega.swarm.stack.tasks import Judge
 from stack_site import IMAGE, JUDGE, MANAGERS, SLEEP, deploy, running
 from swarm_minion import Minion
 from swarm_site import until
+
+from omega.swarm.api import Engine, SwarmError
+from omega.swarm.stack.tasks import Judge
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 

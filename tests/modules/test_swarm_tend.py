@@ -12,15 +12,16 @@ import salt.loader
 import tend_site
 from consul_server import ConsulServer
 from dockerds import missing
+from swarm_minion import Minion
+from swarm_site import until
+from tend_site import MANAGERS, ROLES, STRANGER, join, label, pi_url, published, spec_of, tend, tender, wipe, writes
+
 from omega.consul import client as consul_client
 from omega.swarm import waits
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.nodes.run import ROTATION
 from omega.swarm.record import NODES, PREFIX, TOKEN, Store
-from swarm_minion import Minion
-from swarm_site import until
-from tend_site import MANAGERS, ROLES, STRANGER, join, label, pi_url, published, spec_of, tend, tender, wipe, writes
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 

@@ -12,6 +12,9 @@ import ailing_engine
 import pytest
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
+from swarm_minion import Minion
+from swarm_site import Site, until
+
 from omega.consul import client as consul_client
 from omega.swarm import absent, removal
 from omega.swarm.api import Engine, SwarmError
@@ -22,8 +25,6 @@ from omega.swarm.settings import spec
 from omega.swarm.settings.key import Keyring
 from omega.swarm.stack import run as stack_run
 from omega.swarm.stack.diff import NAMESPACE
-from swarm_minion import Minion
-from swarm_site import Site, until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 

@@ -15,6 +15,7 @@ import claims
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+
 from rpiomega.ssh import Pool, Settings
 
 SSHD = "/usr/sbin/sshd"

@@ -7,6 +7,7 @@ import threading
 
 import apt_box
 import pytest
+
 from omega.core import apt_rules as rules
 
 PAST = 1_600_000_000

@@ -5,6 +5,7 @@ import subprocess
 
 import apt_box
 import pytest
+
 from omega.core import apt_sources
 from omega.core import apt_sources as sources
 

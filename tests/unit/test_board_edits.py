@@ -5,6 +5,7 @@ import subprocess
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as some
+
 from rpiomega.node import kernel_line
 from rpiomega.node.boot_files import edit_armbian, edit_cmdline
 from rpiomega.node.kernel_line import FLAGS

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import commands
 import pytest
+
 from rpiomega import agent
 from rpiomega.node.board import Board
 from rpiomega.node.steps.sources import Sources

@@ -4,6 +4,7 @@ import pytest
 import salt.utils.crypt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
 from rpiomega.node import saltkeys
 from rpiomega.node.steps import keys
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import yaml
+
 from rpiomega.node import salt_pip
 from rpiomega.node.board import Board
 from rpiomega.node.steps.cluster import _node

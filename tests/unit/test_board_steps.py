@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rpiomega.node import boards
 from rpiomega.node.board import Board
 from rpiomega.node.step import StepError

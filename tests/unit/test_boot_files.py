@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from rpiomega.node import boot_files, firmware
 from rpiomega.node.board import Board
 from rpiomega.node.kernel_line import FLAGS

@@ -6,6 +6,7 @@ import threading
 import click
 import pytest
 from rich.console import Console
+
 from rpiomega.bulk import Bulk
 from rpiomega.errors import Stopped
 from rpiomega.keys import Key, blame

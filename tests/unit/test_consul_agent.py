@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from omega.consul import agent, policies
 from omega.site import nodes as site_nodes
 

@@ -1,6 +1,7 @@
 """Which commands bring Consul's servers to the site file, and when one may leave. On agents: test_consul_roles.py."""
 
 import pytest
+
 from omega.consul import policies, retire
 from omega.consul.servers import Server
 

@@ -1,6 +1,7 @@
 """Which release of Consul may take over from which: HashiCorp's rules, and what an image's name says."""
 
 import pytest
+
 from omega.consul import versions
 
 

@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from rpiomega.cli import main
 from rpiomega.lab.cli import lab
 

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+
 from rpiomega.doctor import judge, ports, power
 from rpiomega.node.board import Board
 from rpiomega.node.doctor import ports as board_ports

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from omega.core import dropin
 from rpiomega.node import dropin_salt, dropin_sshd, salt_onedir, service
 from rpiomega.node.board import Board

@@ -1,6 +1,7 @@
 """Files that a worn card gives back as something else."""
 
 import pytest
+
 from omega.consul import retire
 from omega.core import files
 

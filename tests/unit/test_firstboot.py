@@ -9,6 +9,7 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rpiomega.cli import main
 from rpiomega.firstboot import firstrun
 

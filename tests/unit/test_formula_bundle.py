@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+
 from rpiomega import formula
 from rpiomega.errors import NodeError
 

@@ -5,6 +5,7 @@ import getpass
 import pytest
 import yaml
 from rich.console import Console
+
 from rpiomega.bootstrap import Bootstrap, Options
 from rpiomega.bulk import Bulk
 from rpiomega.cache import Cache

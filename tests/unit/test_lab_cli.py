@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import docker
 import pytest
 from click.testing import CliRunner
+
 from rpiomega.lab import cli, pi, state
 
 NODE = "rpiomega-master"

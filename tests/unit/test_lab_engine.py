@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import docker
 import pytest
+
 from rpiomega.lab import engine
 
 OUTPUT = b"ssh-ed25519 AAAA\n"

@@ -1,6 +1,7 @@
 """What is taken for a password in what states return."""
 
 import pytest
+
 from omega.core.mask import HIDDEN, masked
 
 PASSWORD = "hunter2-not-shown"

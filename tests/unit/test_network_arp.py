@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rpiomega.node.network import arp
 
 OWN, OTHER = bytes.fromhex("0242c0a80001"), bytes.fromhex("0242c0a80002")

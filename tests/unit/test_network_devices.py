@@ -6,6 +6,7 @@ import stat
 import subprocess
 
 import pytest
+
 from rpiomega.node.board import Board
 from rpiomega.node.network import concealed, device, dhcpcd, guard, ifupdown, links, wifi
 from rpiomega.node.network.stack import Wanted, Wifi, family, gives_way

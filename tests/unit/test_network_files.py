@@ -5,6 +5,7 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rpiomega.node.board import Board
 from rpiomega.node.network import dhcpcd, supplicant
 from rpiomega.node.network.concealed import Concealed, redact

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import commands
 import pytest
+
 from rpiomega.node.network import guard
 
 

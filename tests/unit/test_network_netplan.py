@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from rpiomega.node.board import Board
 from rpiomega.node.network import netplan, netplan_check, netplan_edit, networkd
 from rpiomega.node.network.stack import Wanted, Wifi

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from rpiomega.node.board import Board
 from rpiomega.node.network import concealed, ini, keyfile, network_file, networkd, nm_config, supplicant
 from rpiomega.node.network.stack import Wanted, Wifi

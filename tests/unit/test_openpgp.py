@@ -10,6 +10,7 @@ import zipfile
 
 import apt_box
 import pytest
+
 from omega.core import openpgp
 from rpiomega import agent
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rpiomega import reach
 from rpiomega.site import Site
 from rpiomega.ssh import Settings, SshError

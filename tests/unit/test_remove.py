@@ -2,6 +2,7 @@
 
 import pytest
 from click.testing import CliRunner
+
 from rpiomega import cli
 from rpiomega.errors import NodeError
 from rpiomega.remove import Known, Options, Removal

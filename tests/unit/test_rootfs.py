@@ -8,6 +8,7 @@ import subprocess
 
 import commands
 import pytest
+
 from rpiomega.node import disk
 from rpiomega.node.board import Board
 from rpiomega.node.step import StepError

@@ -10,6 +10,7 @@ import commands
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from rpiomega.cli import main
 from rpiomega.roster import roster
 from rpiomega.site import load

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import apt_box
 import pytest
+
 from omega.core import apt_rules, openpgp
 from rpiomega.node import salt_onedir
 from rpiomega.node.board import Board

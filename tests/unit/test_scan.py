@@ -5,6 +5,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rpiomega import scan_hosts, scan_mdns
 from rpiomega.scan import Found
 

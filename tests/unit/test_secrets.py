@@ -11,6 +11,7 @@ import threading
 
 import pytest
 from cryptography import x509
+
 from omega.core import pki
 from omega.secrets import store as secrets_store
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as some
+
 from omega.site import check
 from rpiomega.site import SiteError, checks, load
 

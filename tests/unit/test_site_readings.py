@@ -1,6 +1,7 @@
 """Values that YAML reads as something else than they seem: one verdict on the workstation and on the master."""
 
 import pytest
+
 from omega.site import check as site_check
 from omega.site import file as site_file
 from rpiomega.site import SiteError, load

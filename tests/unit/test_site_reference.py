@@ -6,9 +6,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from pydantic import ValidationError
+
 from omega.site import check
 from omega.site import nodes as site_nodes
-from pydantic import ValidationError
 from rpiomega.site import checks, load, reference
 from rpiomega.site.describe import describe
 from rpiomega.site.schema import Site

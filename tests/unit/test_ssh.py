@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+
 from omega.core import apt_rules
 from rpiomega import agent
 from rpiomega.errors import NodeError, Stopped

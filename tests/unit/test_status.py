@@ -4,6 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
+
 from rpiomega.errors import NodeError
 from rpiomega.site.schema import Site
 from rpiomega.status import judge, picture, render

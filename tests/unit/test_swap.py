@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from rpiomega.node import fstab
 from rpiomega.node.board import Board
 from rpiomega.node.step import StepError

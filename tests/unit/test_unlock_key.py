@@ -1,6 +1,7 @@
 """The file with the swarm's unlock key: for root alone, wherever it lies."""
 
 import pytest
+
 from omega.swarm.api import SwarmError
 from omega.swarm.settings.key import Keyring
 

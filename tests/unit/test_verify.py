@@ -13,6 +13,7 @@ import salt.loader
 import yaml
 from click.testing import CliRunner
 from rich.console import Console
+
 from rpiomega import cli
 from rpiomega.errors import NodeError
 from rpiomega.verify import report

@@ -1,6 +1,7 @@
 """What the bootstrap promises of every board."""
 
 import pytest
+
 from rpiomega.node import firmware, kernel_line
 
 MINION = "rpiomega bootstrap {node}, or on the node: sudo systemctl enable --now salt-minion"

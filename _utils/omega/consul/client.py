@@ -286,14 +286,10 @@ class Client:
             data = jsonlib.dumps(data).encode()
         headers, http = self.api.prepare_headers(), self.api.http
         if raw:  # py-consul before 1.8 knows text only
-            answer = self.call(
-                what, http.session.get, http.uri(path, params), headers=headers, verify=http.verify
-            )
+            answer = self.call(what, http.session.get, http.uri(path, params), headers=headers, verify=http.verify)
             code, body = answer.status_code, answer.content
         else:
-            kwargs = {"params": params, "headers": headers} | (
-                {"data": data} if method in ("put", "post") else {}
-            )
+            kwargs = {"params": params, "headers": headers} | ({"data": data} if method in ("put", "post") else {})
             answer = self.call(what, getattr(http, method), lambda response: response, path, **kwargs)
             code, body = answer.code, answer.body
         if code not in accept:

@@ -33,9 +33,7 @@ def save(client, path, stale=False, partial=None):
         info = inspect(partial)
         os.replace(partial, path)
     except OSError as error:
-        raise ConsulError(
-            "bad_request", f"Consul snapshot {path}: cannot be written: {error.strerror}"
-        ) from None
+        raise ConsulError("bad_request", f"Consul snapshot {path}: cannot be written: {error.strerror}") from None
     finally:
         with contextlib.suppress(OSError):
             os.unlink(partial)
@@ -116,9 +114,7 @@ def inspect(path):
             meta = json.loads(archive.extractfile("meta.json").read())
             for name in ("meta.json", "state.bin"):
                 if _digest(archive.extractfile(name)) != sums.get(name):
-                    raise ConsulError(
-                        "bad_request", f"Consul snapshot {path}: {name} does not match its checksum"
-                    )
+                    raise ConsulError("bad_request", f"Consul snapshot {path}: {name} does not match its checksum")
     except FileNotFoundError:
         raise ConsulError("not_found", f"Consul snapshot {path}: no such file") from None
     except (tarfile.TarError, KeyError, EOFError, zlib.error, ValueError, OSError) as error:

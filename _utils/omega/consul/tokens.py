@@ -45,9 +45,7 @@ def tokens(client, site, secrets, test=False):
             client.request("put", "/v1/catalog/deregister", data=body, what=what)
     anonymous = {
         "policy": act_policy(client, policies.ANONYMOUS, policies.ANONYMOUS_RULES),
-        "token": act_token(
-            client, ANONYMOUS_SECRET, ANONYMOUS_ACCESSOR, "who has no token", [policies.ANONYMOUS]
-        ),
+        "token": act_token(client, ANONYMOUS_SECRET, ANONYMOUS_ACCESSOR, "who has no token", [policies.ANONYMOUS]),
     }
     changes["anonymous"] = [what for what, changed in anonymous.items() if changed]
     return {node: what for node, what in changes.items() if what}

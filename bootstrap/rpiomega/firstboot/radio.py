@@ -23,7 +23,7 @@ def script(country: str) -> str:
             *lines,
             # Read by NetworkManager when it starts, written when it ends: both ways, it may run or not.
             f"if [ -e {STATE} ]; then sed -i 's/^WirelessEnabled=.*/WirelessEnabled=true/' {STATE}; fi",
-            "for saved in /var/lib/systemd/rfkill/*:wlan; do if [ -e \"$saved\" ]; then echo 0 >\"$saved\"; fi; done",
+            'for saved in /var/lib/systemd/rfkill/*:wlan; do if [ -e "$saved" ]; then echo 0 >"$saved"; fi; done',
             "if command -v rfkill >/dev/null; then rfkill unblock wifi; fi",
             "if systemctl -q is-active NetworkManager; then nmcli radio wifi on; fi",
             "true",

@@ -9,7 +9,6 @@ import re
 import time
 
 from omega.core import apt_rules
-
 from rpiomega.node.step import StepError
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")

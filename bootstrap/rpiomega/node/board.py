@@ -11,7 +11,6 @@ import threading
 import time
 
 from omega.core import dropin
-
 from rpiomega.node import files
 from rpiomega.node.shell import Shell
 from rpiomega.node.step import Cancelled, StepError

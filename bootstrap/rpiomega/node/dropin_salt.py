@@ -6,7 +6,6 @@ import json
 import os
 
 from omega.core.dropin import Lost
-
 from rpiomega.node import salt_onedir, salt_pip
 from rpiomega.node.step import StepError
 

@@ -10,7 +10,6 @@ import os
 import urllib.request
 
 from omega.core import apt_sources, openpgp
-
 from rpiomega.node import apt, files, salt_pip
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, StepError

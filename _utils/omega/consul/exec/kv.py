@@ -32,9 +32,7 @@ def list_(client, key=None, recurse=False, separator=None, dc=None, stale=False)
     params = query(dc, stale, not stale, separator=separator, keys=True)
     path = f"/v1/kv/{key or ''}"
     code, names = client.request("get", path, params, what=f"listing {key or 'all keys'}", accept=(200, 404))
-    return (
-        data(names) if code == 200 else refused(f"No keys below {key}.", "not_found", data="Key not found.")
-    )
+    return data(names) if code == 200 else refused(f"No keys below {key}.", "not_found", data="Key not found.")
 
 
 def get(client, key=None, recurse=False, decode=False, raw=False, dc=None, stale=False):

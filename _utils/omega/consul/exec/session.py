@@ -32,9 +32,7 @@ def session_create(client, name=None, node=None, checks=None, behavior="release"
     need(name=name)
     if behavior not in ("release", "delete"):
         raise ConsulError("bad_request", "consul.session_create: behavior must be delete or release")
-    session = client.session_create(
-        name, int(seconds(ttl)) if ttl else 0, seconds(lockdelay), behavior, node, checks
-    )
+    session = client.session_create(name, int(seconds(ttl)) if ttl else 0, seconds(lockdelay), behavior, node, checks)
     return done(f"Created session {name}.", data=session)
 
 

@@ -70,7 +70,7 @@ def restart_on_upgrade(script):
     text, start = script.read_text(), "deb-systemd-invoke start 'docker.service'"
     if start not in text:
         raise SystemExit(f"{script} starts the engine in another way than known here")
-    script.write_text(text.replace(start, 'deb-systemd-invoke ${2:+re}start \'docker.service\''))
+    script.write_text(text.replace(start, "deb-systemd-invoke ${2:+re}start 'docker.service'"))
 
 
 def has(package):

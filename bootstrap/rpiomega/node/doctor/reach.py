@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from omega.core import apt_sources as reader
 from omega.core import dropin
-
 from rpiomega.node import files
 
 BOUND = 5.0
