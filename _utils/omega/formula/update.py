@@ -114,4 +114,4 @@ def _refuse_broken(tree, path, commit, master_config):
         problems = (done.stderr.strip().splitlines() or ["the rendering ended without a word"])[-1:]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise FormulaError(f"{commit[:12]} does not render: {problems[0]}{more}", "mend it in the remote")
+        raise FormulaError(f"{commit[:12]} does not render: {problems[0]}{more}", "correct it in the remote")
