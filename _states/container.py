@@ -54,7 +54,7 @@ def running(
     config=None,
     stop_timeout=20,
 ):
-    """Have one container running with exactly these settings; it is made anew when any of them changed.
+    """Have one container running with exactly these settings; it is re-created when any of them changed.
 
     Named volumes and bound folders stay; so does a container of that name that others made, and the state fails.
 

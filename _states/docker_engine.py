@@ -69,7 +69,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False, ru
         docker_packages.offered(packages[0], state, __grains__["oscodename"], __grains__["osarch"])
         made = docker_packages.plan(packages, conflicting, version, state, allow_downgrade, own, runtime)
         if made.touches and not first or made.remove:
-            docker_packages.foresee(made)
+            docker_packages.predict(made)
         ret["changes"] = made.changes
         if __opts__["test"] or not made.changes:
             return {**ret, "result": None, "comment": "Docker's packages would change"} if made.changes else ret

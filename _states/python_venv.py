@@ -23,7 +23,7 @@ def installed(name, requirement, links=None, python="/usr/bin/python3"):
     A new environment is made beside the one in use, so the tool works all the time and stays if the new one cannot be
     had: `current` in the folder leads to the environment in use, ``a`` or ``b``, and all else there is removed after
     the switch. A stamp is written last: an environment that an interrupted run left behind, or that belongs to a
-    Python the system no longer has, is made anew.
+    Python the system no longer has, is re-created.
 
     :param name: path of a folder for the environments and nothing else
     :param requirement: what pip shall install, such as ``b2>=4``

@@ -164,7 +164,7 @@ def member(
         keyring = settings_key.Keyring(settings_key.path_of(__opts__, __pillar__, unlock_key_file))
         run = member_run.Member(_engine(base_url), store, want, bounds, _notify, keyring, _restart(base_url))
         if __opts__["test"]:
-            ret["result"], ret["comment"], ret["changes"] = run.foresee()
+            ret["result"], ret["comment"], ret["changes"] = run.predict()
         else:
             ret["result"], ret["comment"] = run.run()
             ret["changes"] = run.changes
@@ -183,7 +183,7 @@ def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
 
     Availability and labels of the site's nodes come from pillar (`rpiomega:nodes:<node>:availability` and `labels`,
     `rpiomega:swarm:labels`). A node is known by the NodeID it has published, whatever its hostname. What a board had
-    that was made anew goes from its old entry to the new one, and the old one is removed, as is what a join left that
+    that was re-created goes from its old entry to the new one, and the old one is removed, as is what a join left that
     broke off. A node that the site does not know is paused, one that was taken out of the site file is drained, and
     both are reported; nothing that answers is removed. A node of the site whose NodeID the node list lacks is reported
     and marked in Consul, so that its `swarm.member` joins again; on that node the result is False. When nodes have
@@ -210,7 +210,7 @@ def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
         store = Store(client.from_salt(__opts__, __pillar__), _node(node))
         site = __pillar__.get("rpiomega") or {}
         run = nodes_run.Tender(_engine(base_url), store, site, gather_timeout, timeout)
-        ret["result"], ret["comment"] = run.foresee() if __opts__["test"] else run.run()
+        ret["result"], ret["comment"] = run.predict() if __opts__["test"] else run.run()
     except (SwarmError, ConsulError) as error:
         return _failed(ret, _node(node), error)
     ret["changes"] = run.changes

@@ -249,7 +249,7 @@ class Bootstrap:
             raise NodeError(cause, f"see the log of {name}") from None
         except NodeError as error:
             cause = f"the master {name} failed ({error.cause})"
-            raise NodeError(cause, "mend the master, then run the bootstrap again", "minion") from None
+            raise NodeError(cause, "repair the master, then run the bootstrap again", "minion") from None
         if not finger and not self.options.dry_run:
             raise NodeError(f"the master {name} has no key yet", f"run `rpiomega bootstrap {name}` first", "minion")
         return finger

@@ -76,7 +76,7 @@ def _key_error(key: Key, master: Node, bound: float) -> NodeError:
     if key.state == "rejected":
         return NodeError("its key was rejected on the master", f"`salt-key -d {key.name}` there, then again", "keys")
     held = ", ".join(f"{state} {finger}" for state, finger in key.seen.items())
-    cure = f"if the board was written anew, `sudo salt-key -d {key.name}` on the master, then run the bootstrap again"
+    cure = f"if the board was rewritten, `sudo salt-key -d {key.name}` on the master, then run the bootstrap again"
     return NodeError(f"the master holds another key under this name ({held}; the board's is {key.own})", cure, "keys")
 
 

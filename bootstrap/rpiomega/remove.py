@@ -98,7 +98,7 @@ class Master:
             raise NodeError(f"{target} gave no answer to {function} within {ACT} s", f"rpiomega doctor {target}")
         answer = answers[target]
         if isinstance(answer, str) and (answer.startswith(("ERROR", "The minion function")) or "Traceback" in answer):
-            raise NodeError(_last(answer), "mend that, then run the same command again")
+            raise NodeError(_last(answer), "correct that, then run the same command again")
         if isinstance(answer, str) and "is not available" in answer:
             raise NodeError(f"{target} does not know {function} yet", APPLY)
         return answer
@@ -223,7 +223,7 @@ class Removal:
             state = self.master.do(self.name, *arguments)
             result = next(iter(state.values())) if isinstance(state, dict) else {"result": False, "comment": str(state)}
             if not result.get("result"):
-                raise NodeError(str(result.get("comment")), "mend that, then run the same command again")
+                raise NodeError(str(result.get("comment")), "correct that, then run the same command again")
             self._say(str(result["comment"]))
         said = self.master.do(self.name, "rpiomega.leave_consul")
         self.say(str(said) or "has no Consul agent any more")

@@ -23,7 +23,7 @@ _CAUSES = [
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
         "host key",
         "the host key of {at} is not the one known for it",
-        "after writing the card anew: `ssh-keygen -R {name}{known}`, then again; otherwise find out who answers there",
+        "after rewriting the card: `ssh-keygen -R {name}{known}`, then again; otherwise find out who answers there",
     ),
     (
         r"Too many authentication failures",

@@ -72,7 +72,7 @@ class Cluster(Nodes):
             known = self.lab.site_file.read_text() if self.lab.site_file.exists() else ""
             lifecycle.up(engine.connect(), self.lab, self.say)
             if known:
-                self.lab.site_file.write_text(known)  # `lab up` writes its own anew
+                self.lab.site_file.write_text(known)  # `lab up` writes its own again
         for node in self.names:
             self.equip(node)
         wrong = self.problems()

@@ -113,7 +113,7 @@ class Injector:
 
     def partition(self, node: str, others: list[str], direction: str = "both") -> None:
         """Cut a node off from others: `both`, `in` (it hears nothing of them) or `out` (they hear nothing of it)."""
-        self.touched.add(node)  # to the swarm's leader it may be down, and its tasks are started anew
+        self.touched.add(node)  # to the swarm's leader it may be down, and its tasks are started again
         for other in others:
             address = self.cluster.address(other)
             if direction in ("both", "in"):

@@ -9,12 +9,12 @@ KEYS = "/v1/kv/rpiomega/swarm?recurse"
 
 
 def unmade(fault, cluster):
-    """Undo the swarm, by force, as no part of the product does; the next apply makes it anew."""
+    """Undo the swarm, by force, as no part of the product does; the next apply makes it again."""
     fault.operator = True
     fault.touched.update(cluster.names)
-    if "anew" not in [what for what, _ in fault._undo]:
+    if "again" not in [what for what, _ in fault._undo]:
         fault.undo_later("the steady service", cluster.steady)
-        fault.undo_later("anew", lambda: cluster.problems() and cluster.apply(sls="swarm"))
+        fault.undo_later("again", lambda: cluster.problems() and cluster.apply(sls="swarm"))
     for node in reversed(cluster.names):
         cluster.run(node, "docker swarm leave --force", 60, check=False)
     cluster.wait("every node to be in no swarm", 30, lambda: states(cluster) == {"inactive"})

@@ -118,8 +118,8 @@ def test_a_version_is_installed_and_held_and_moves_with_the_site(whole):
     whole.site(allow_downgrade=True)
     for wanted, version in ((older, older), (newer.split(":")[1].split("-")[0], newer)):
         whole.site(version=wanted)
-        foreseen = whole.apply(test=True)["docker.install"]
-        assert (foreseen["result"], foreseen["changes"]["docker-ce"]["new"]) == (None, version)
+        predicted = whole.apply(test=True)["docker.install"]
+        assert (predicted["result"], predicted["changes"]["docker-ce"]["new"]) == (None, version)
         done = whole.apply()["docker.install"]
         assert done["result"] is True, done["comment"]
         assert whole.packages()["docker-ce"] == whole.packages()["docker-ce-cli"] == version
@@ -150,8 +150,8 @@ def test_a_pinned_engine_moves_to_a_release_that_needs_a_newer_containerd(whole)
     assert whole.run("pidof dockerd") == before
     assert whole.engine() == whole.before
     whole.site(version="29")
-    foreseen = whole.apply(test=True)["docker.install"]["changes"]
-    assert foreseen["containerd.io"] == {"old": offered[1], "new": offered[0]}
+    predicted = whole.apply(test=True)["docker.install"]["changes"]
+    assert predicted["containerd.io"] == {"old": offered[1], "new": offered[0]}
     done = whole.apply()["docker.install"]
     assert done["result"] is True, done["comment"]
     packages = whole.packages()

@@ -351,11 +351,11 @@ def test_test_mode_expects_the_command_that_the_same_run_installs(run, states, m
     taken = run("b2.deauthorized", "root", test=True, env_file=str(env_file))
     assert (taken["result"], taken["changes"], env_file.exists()) == (None, {str(env_file): "removed"}, True)
     with states(test=True, pillar={"rpiomega": {"b2": {"enabled": False}}}) as loaded:
-        foreseen = loaded["b2.deauthorized"]("root", env_file=str(env_file))
+        predicted = loaded["b2.deauthorized"]("root", env_file=str(env_file))
     with states(pillar={"rpiomega": {"b2": {"enabled": False}}}) as loaded:
-        assert loaded["b2.deauthorized"]("root", env_file=str(env_file)) == foreseen
-    assert (foreseen["result"], foreseen["changes"], env_file.exists()) == (False, {}, True)
-    assert f"remove {env_file}" in foreseen["comment"]
+        assert loaded["b2.deauthorized"]("root", env_file=str(env_file)) == predicted
+    assert (predicted["result"], predicted["changes"], env_file.exists()) == (False, {}, True)
+    assert f"remove {env_file}" in predicted["comment"]
     wrong = run("b2.bucket_present", "omega-backup", test=True, type="public")
     assert (wrong["result"], wrong["changes"]) == (False, {})
 

@@ -1,4 +1,4 @@
-"""A master that was made anew, with its secrets and without: it never starts a second Consul cluster."""
+"""A master that was re-created, with its secrets and without: it never starts a second Consul cluster."""
 
 import shutil
 
@@ -19,7 +19,7 @@ def new_card(site):
     site["pi1"].wipe()
     shutil.rmtree(site["pi1"].config)
     (site.root / "marker").unlink()
-    kept, site.store = site.store, secrets_store.Store(site.root / "made-anew")
+    kept, site.store = site.store, secrets_store.Store(site.root / "made-again")
     return kept
 
 

@@ -95,8 +95,8 @@ def test_settings_join_what_is_there_and_a_restart_comes_only_with_what_needs_on
     process = daemon.dockerd.pid
     same = {"log-driver": "local", "log-opts": {"max-size": "1m"}}
     assert configured(settings=same)["changes"] == {}
-    foreseen = configured(test=True, settings=same, mirrors=["http://10.0.0.1:5000"])
-    assert (foreseen["result"], foreseen["changes"]["engine"]) == (None, "reload")
+    predicted = configured(test=True, settings=same, mirrors=["http://10.0.0.1:5000"])
+    assert (predicted["result"], predicted["changes"]["engine"]) == (None, "reload")
     assert "registry-mirrors" not in on_file(daemon)
     second = configured(settings=same, mirrors=["http://10.0.0.1:5000"], insecure_registries=["10.0.0.1:5001"])
     assert second["result"] is True, second

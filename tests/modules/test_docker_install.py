@@ -122,9 +122,9 @@ def test_the_lists_are_fetched_anew_for_a_version_they_do_not_offer(repository, 
     assert installed() == dict.fromkeys(PACKAGES, OLD)
     repository.offer(NEW)
     before = sorted(path.name for path in (tmp_path / "lists").iterdir())
-    foreseen = install("28.5", test=True)
-    assert foreseen["result"] is None
-    assert foreseen["changes"] == dict.fromkeys(PACKAGES[:2], {"old": OLD, "new": "28.5"})
+    predicted = install("28.5", test=True)
+    assert predicted["result"] is None
+    assert predicted["changes"] == dict.fromkeys(PACKAGES[:2], {"old": OLD, "new": "28.5"})
     assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == before
     done = install("28.5")
     assert done["result"] is True, done
@@ -165,11 +165,11 @@ def test_a_pinned_engine_goes_to_a_release_that_needs_a_newer_containerd(reposit
     repository.offer(VERSION_29, others={"containerd.io": "2.2.1-1", "nftables": "1.1"}, depends=NEW_NEEDS)
     update()
     assert install("28.4")["changes"] == {}
-    foreseen = install("29", test=True)
-    assert foreseen["changes"]["containerd.io"] == {"old": "1.7.29-1", "new": "2.2.1-1"}
+    predicted = install("29", test=True)
+    assert predicted["changes"]["containerd.io"] == {"old": "1.7.29-1", "new": "2.2.1-1"}
     done = install("29")
     assert done["result"] is True, done
-    assert done["changes"] == foreseen["changes"]
+    assert done["changes"] == predicted["changes"]
     new = {"docker-ce": VERSION_29, "docker-ce-cli": VERSION_29, "containerd.io": "2.2.1-1", "nftables": "1.1"}
     assert installed() == new
     assert held() == sorted(PACKAGES)

@@ -98,13 +98,13 @@ def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):
     monkeypatch.setattr(turn, "SPARE_BOUND", 1)
     # Not the leader: without it nobody could join before the next election.
     manager, name = sorted(NAMES, key=lambda name: site.dockerds[name].info()["NodeID"] != leader_id(site))[:2]
-    leader, anew = site.dockerds[manager].client(timeout=60), site.dockerds[name].client(timeout=60)
-    former = anew.info()["Swarm"]["NodeID"]
+    leader, again = site.dockerds[manager].client(timeout=60), site.dockerds[name].client(timeout=60)
+    former = again.info()["Swarm"]["NodeID"]
     site.dockerds[name].wipe()
     try:
         token = leader.swarm.attrs["JoinTokens"]["Manager"]
         remote, own = site.dockerds[manager].address, site.dockerds[name].address
-        anew.swarm.join([f"{remote}:2377"], token, advertise_addr=own)
+        again.swarm.join([f"{remote}:2377"], token, advertise_addr=own)
         end = time.monotonic() + 60
         while leader.nodes.get(former).attrs["Status"]["State"] != "down":
             assert time.monotonic() < end, f"the former {name} still counts as ready after 60 s"
@@ -120,7 +120,7 @@ def test_a_manager_that_was_set_up_anew_does_not_count_twice(site, monkeypatch):
         Engine(site.dockerds[manager].base_url).update_node(former, lambda spec: {**spec, "Role": "worker"})
         leader.api.remove_node(former, force=True)
         leader.close()
-        anew.close()
+        again.close()
 
 
 @pytest.mark.long

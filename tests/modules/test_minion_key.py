@@ -1,4 +1,4 @@
-"""A board whose card was written anew, with a real master: its old key is deleted there, and it is heard again."""
+"""A board whose card was rewritten, with a real master: its old key is deleted there, and it is heard again."""
 
 import pathlib
 import shutil

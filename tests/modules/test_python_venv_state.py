@@ -73,8 +73,8 @@ def test_an_environment_of_the_former_layout_works_until_the_new_one_takes_its_p
     (tmp_path / "greet").symlink_to(venv / "bin/greet")
     assert install(python="/no/python")["result"] is False
     assert greeting(tmp_path) == "greet 1.0"
-    foreseen = install("greet==1.0", test=True)
-    assert install("greet==1.0")["changes"] == foreseen["changes"]
+    predicted = install("greet==1.0", test=True)
+    assert install("greet==1.0")["changes"] == predicted["changes"]
     assert greeting(tmp_path) == "greet 1.0"
     assert {entry.name for entry in venv.iterdir()} == {"a", "current"}
     assert install("greet==1.0")["changes"] == {}
@@ -97,9 +97,9 @@ def test_an_interrupted_installation_is_made_anew(install, tmp_path):
 def test_what_an_interrupted_installation_left_goes(install, tmp_path):
     install()
     (tmp_path / "venv/b/bin").mkdir(parents=True)
-    foreseen = install(test=True)
-    assert foreseen["changes"] == {str(tmp_path / "venv/b"): "removed"}
-    assert install()["changes"] == foreseen["changes"]
+    predicted = install(test=True)
+    assert predicted["changes"] == {str(tmp_path / "venv/b"): "removed"}
+    assert install()["changes"] == predicted["changes"]
     assert not (tmp_path / "venv/b").exists()
 
 

@@ -81,7 +81,7 @@ def test_g03_a_worker_removed_by_force_is_marked_and_leaves_and_joins_again(site
     lost = force_out(site, "pi4")
     assert site.member("pi4").result()["changes"] == {}, "a worker cannot see it by itself"
     ahead = tender(site, "pi2")
-    result, comment = ahead.foresee()
+    result, comment = ahead.predict()
     assert (result, kv.get(UNLISTED + "pi4")) == (None, None), comment
     run = tend(site, "pi2")
     line = next(line for line in run.warnings if lost in line)
@@ -188,7 +188,7 @@ def test_g07_entries_without_a_hostname_stay_while_a_join_may_go_on_and_are_remo
 
     monkeypatch.setattr(nodes_run.datetime, "datetime", Later)
     ahead = tender(site, "pi1")
-    assert ahead.foresee()[0] is None
+    assert ahead.predict()[0] is None
     runs = tend(site, *MANAGERS)
     removed = [line for run in runs for line in run.changes.get("removed", [])]
     assert sorted(removed) == sorted(ahead.changes["removed"])

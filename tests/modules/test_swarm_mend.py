@@ -198,7 +198,7 @@ def test_g06_a_manager_that_moved_while_its_engine_runs_learns_of_its_demotion_b
         formed.dockerds[node].restart()
 
     run = run_of(formed, "pi3", restart=restart, readdress=True)
-    until(lambda: seen.append(run.foresee()) or seen[-1][0] is None, 60, "a prediction")
+    until(lambda: seen.append(run.predict()) or seen[-1][0] is None, 60, "a prediction")
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(run_of(formed, "pi3", restart=restart, readdress=True).run)
         until(lambda: wishes(kv.get(f"{NODES}pi3")), 60, "a run on pi3 to wish its demotion")
@@ -224,7 +224,7 @@ def test_g06_a_manager_that_was_demoted_before_the_run_has_its_engine_restarted_
     assert result is False
     assert "run `sudo systemctl restart docker` there" in comment
     run = run_of(formed, "pi3", restart=lambda node: pi3.restart(), readdress=True)
-    result, comment, ahead = run.foresee()
+    result, comment, ahead = run.predict()
     assert result is None, comment
     assert (set(ahead), "its engine does not notice" in comment) == (
         {"engine", "address", "swarm", "published", "role"},
@@ -341,7 +341,7 @@ def test_g08_an_engine_that_started_with_a_wrong_clock_is_restarted_once_the_clo
     assert "sudo systemctl restart docker" in comment
     assert "swarm leave" not in comment
     run = run_of(formed, name, restart=lambda node: formed.dockerds[node].restart())
-    result, comment, ahead = run.foresee()
+    result, comment, ahead = run.predict()
     assert (result, "restart the engine" in comment) == (None, True), comment
     result, comment = run.run()
     assert (result, set(run.changes)) == (True, set(ahead)), (comment, run.changes, ahead)
@@ -505,11 +505,11 @@ def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):
         with apart(formed, "pi1", "pi2"):
             leaderless(formed, "pi1")
             run, ahead = run_of(formed, "pi1"), run_of(formed, "pi1")
-            runs = pool.submit(run.run), pool.submit(ahead.foresee)
+            runs = pool.submit(run.run), pool.submit(ahead.predict)
             until(lambda: "settle" in run._since and "settle" in ahead._since, 60, "both to wait for the election")
-        (result, comment), foreseen = (each.result() for each in runs)
+        (result, comment), predicted = (each.result() for each in runs)
     assert (result, run.changes) == (True, {}), comment
-    assert foreseen == (True, comment, {})
+    assert predicted == (True, comment, {})
 
 
 def test_f23_quorum_lost_for_ever(formed, kv):

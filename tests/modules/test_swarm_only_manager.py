@@ -115,7 +115,7 @@ def test_f34_the_only_manager_renews_its_certificate_at_a_clock_before_its_end(s
     assert re.search("not a swarm manager", forced.stderr), forced.stderr
 
     redate(site, authority, now() - 90 * DAY, now() + HOUR)
-    until(lambda: certificate(site).not_valid_after_utc > now() + DAY, "a certificate made anew")
+    until(lambda: certificate(site).not_valid_after_utc > now() + DAY, "a certificate renewed")
     engine = Engine(pi1.base_url)
     until(lambda: not engine.local().leaderless, "a leader")
     year = {"NodeCertExpiry": 365 * 24 * 3600 * 10**9}  # ns; `docker swarm update --cert-expiry 8760h`

@@ -132,7 +132,7 @@ CASES = {
         "abandon",
         "deadline exceeded",
     ),
-    "the same of a node that a swarm knew before its card was written anew": (
+    "the same of a node that a swarm knew before its card was rewritten": (
         at("pi2", local=UNACCEPTED, record=READY, token_cluster="C1", published={"pi2": said("pi2", "worker")}),
         "abandon",
         "",
@@ -425,7 +425,7 @@ CASES = {
         "refuse",
         "was given up",
     ),
-    "a manager of before the swarm was made anew": (
+    "a manager of before the swarm was re-created": (
         replace(member("pi2", "manager"), record=replace(READY, by="pi1", lost=("id-pi2",))),
         "refuse",
         "was given up",

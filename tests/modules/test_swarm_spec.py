@@ -170,14 +170,14 @@ def test_test_mode_says_what_a_run_then_does_and_writes_nothing(site, swarm, eng
         "external_cas": [{"url": "https://127.0.0.1:9/sign", "options": {"label": "x"}}],
     }
     before, written = spec_of(engines), {name: len(site.dockerds[name].writes()) for name in ROLES}
-    foreseen = apply(swarm["pi1"], test=True, **wanted)
-    assert foreseen["result"] is None
+    predicted = apply(swarm["pi1"], test=True, **wanted)
+    assert predicted["result"] is None
     assert spec_of(engines) == before
     assert {name: len(site.dockerds[name].writes()) for name in ROLES} == written
     assert not keyring(swarm, "pi1").exists()
     done = apply(swarm["pi1"], **wanted)
     assert done["result"] is True, done["comment"]
-    assert done["changes"] == foreseen["changes"]
+    assert done["changes"] == predicted["changes"]
     assert apply(swarm["pi1"], test=True, **wanted)["changes"] == {}
     cleared = apply(swarm["pi1"], external_cas=[], labels={}, labels_state="replace")
     assert set(cleared["changes"]) == {"external_cas", "labels"}
@@ -348,11 +348,11 @@ def test_a_token_is_made_new_by_one_manager_at_a_time(site, swarm, engines, cons
 
 def test_the_ca_is_rotated_once_per_counter_and_every_node_and_consul_follow(site, swarm, engines, consul):
     before = swarm["pi1"].call("swarm.ca_status")
-    foreseen = apply(swarm["pi1"], ca_force_rotate=1, test=True)
-    assert (foreseen["result"], foreseen["changes"]["ca"]["new"]) == (None, "a new CA")
+    predicted = apply(swarm["pi1"], ca_force_rotate=1, test=True)
+    assert (predicted["result"], predicted["changes"]["ca"]["new"]) == (None, "a new CA")
     done = apply(swarm["pi1"], ca_force_rotate=1)
     assert done["result"] is True, done["comment"]
-    assert set(done["changes"]) == set(foreseen["changes"]) == {"ca_force_rotate", "ca", "worker token"}
+    assert set(done["changes"]) == set(predicted["changes"]) == {"ca_force_rotate", "ca", "worker token"}
     after = swarm["pi2"].call("swarm.ca_status")
     assert after["finished"] is True
     assert after["progress"] == "3 of 3 nodes have certificates of it"
@@ -377,15 +377,15 @@ def test_the_swarm_takes_a_ca_of_ones_own_and_its_key_is_said_nowhere(site, swar
     refused = apply(swarm["pi1"], **wanted)
     assert (refused["result"], "others can read it" in refused["comment"]) == (False, True)
     key.chmod(0o600)
-    foreseen = apply(swarm["pi1"], test=True, **wanted)
+    predicted = apply(swarm["pi1"], test=True, **wanted)
     done = apply(swarm["pi1"], **wanted)
     assert done["result"] is True, done["comment"]
-    assert done["changes"] == foreseen["changes"]
+    assert done["changes"] == predicted["changes"]
     assert engines["pi2"].cluster()["TLSInfo"]["TrustRoot"].strip() == cert.read_text().strip()
     assert apply(swarm["pi2"], **wanted)["changes"] == {}
     assert apply(swarm["pi2"], labels={"a": "b"})["changes"] == {"labels": {"old": {}, "new": {"a": "b"}}}
     assert engines["pi2"].cluster()["TLSInfo"]["TrustRoot"].strip() == cert.read_text().strip()
-    said = json.dumps([unfit, refused, foreseen, done]) + logged(site) + caplog.text
+    said = json.dumps([unfit, refused, predicted, done]) + logged(site) + caplog.text
     for secret in (key, other):
         assert re.sub(r"-----.*?-----", "", secret.read_text()).split()[1] not in said
 
@@ -413,9 +413,9 @@ def test_the_ca_is_not_rotated_while_a_node_is_down(site, swarm, engines, consul
         assert refused["result"] is False
         assert "while pi3 cannot be reached" in refused["comment"]
         assert spec_of(engines) == before
-        foreseen = apply(swarm["pi1"], ca_force_rotate=9, even_if_down=True, test=True)
+        predicted = apply(swarm["pi1"], ca_force_rotate=9, even_if_down=True, test=True)
         begun = apply(swarm["pi1"], ca_force_rotate=9, even_if_down=True)
-        assert (begun["result"], begun["changes"]) == (True, foreseen["changes"]), begun["comment"]
+        assert (begun["result"], begun["changes"]) == (True, predicted["changes"]), begun["comment"]
         assert "still rotating its CA" in "".join(begun["warnings"])
         assert "pi3" in "".join(begun["warnings"])
         # Another manager does not wait for it either, and keeps the unlock key at once.
@@ -439,11 +439,11 @@ def test_a_node_is_changed_only_where_it_is_asked(site, swarm, engines):
         return swarm["pi1"].state("swarm.node", "pi3", **kwargs)
 
     assert node(labels={"disk": "ssd", "zone": "attic"})["result"] is True
-    foreseen = node(availability="pause", labels={"zone": "cellar", "fan": True}, test=True)
+    predicted = node(availability="pause", labels={"zone": "cellar", "fan": True}, test=True)
     written = site.dockerds["pi1"].writes()
-    assert (foreseen["result"], site.dockerds["pi1"].writes()) == (None, written)
+    assert (predicted["result"], site.dockerds["pi1"].writes()) == (None, written)
     done = node(availability="pause", labels={"zone": "cellar", "fan": True})
-    assert done["changes"] == foreseen["changes"]
+    assert done["changes"] == predicted["changes"]
     assert engines["pi1"].inspect_node(engines["pi1"].find("pi3").id)["Spec"] == {
         "Availability": "pause", "Role": "worker", "Labels": {"disk": "ssd", "zone": "cellar", "fan": "true"},
     }  # fmt: skip

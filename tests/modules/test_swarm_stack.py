@@ -105,10 +105,10 @@ def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site
     wanted = {"compose": "web/compose.yml", "env": env}
     before = writes(site)
     with caplog.at_level("DEBUG"):
-        foreseen = deploy(minions["pi1"], "web", test=True, **wanted)
+        predicted = deploy(minions["pi1"], "web", test=True, **wanted)
     assert SECRET not in caplog.text
-    assert (foreseen["result"], writes(site)) == (None, before), foreseen["comment"]
-    assert foreseen["changes"] == {
+    assert (predicted["result"], writes(site)) == (None, before), predicted["comment"]
+    assert predicted["changes"] == {
         "service web_web": {"old": None, "new": IMAGE},
         "service web_each": {"old": None, "new": IMAGE},
         "network web_inner": {"old": None, "new": "present"},
@@ -119,7 +119,7 @@ def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda name: deploy(minions[name], "web", **wanted), MANAGERS))
     assert [result["result"] for result in results] == [True, True], results
-    assert [result["changes"] for result in results if result["changes"]] == [foreseen["changes"]]
+    assert [result["changes"] for result in results if result["changes"]] == [predicted["changes"]]
     assert not any("warnings" in result for result in results), results
     assert spec(engine, "web_web")["TaskTemplate"]["ContainerSpec"]["Env"] == ["MODE=on", f"PASSWORD={SECRET}"]
     running = engine.listed("tasks", {"desired-state": "running"})
@@ -147,17 +147,19 @@ def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site
     refused = deploy(minions["pi2"], "web", **wanted)
     assert (refused["result"], writes(site)) == (False, written)
     assert "config web_conf has another content, and a config cannot be changed" in refused["comment"]
-    told = json.dumps([foreseen, results, changed, refused])
+    told = json.dumps([predicted, results, changed, refused])
     assert not [secret for secret in (SECRET, SECRET[::-1]) if secret in told]
 
-    foreseen = minions["pi1"].state("swarm.stack_absent", "web", test=True)
-    assert (foreseen["result"], writes(site)) == (None, written)
+    predicted = minions["pi1"].state("swarm.stack_absent", "web", test=True)
+    assert (predicted["result"], writes(site)) == (None, written)
     with ThreadPoolExecutor(2) as pool:
         gone = list(pool.map(lambda name: minions[name].state("swarm.stack_absent", "web", timeout=180), MANAGERS))
     assert [result["result"] for result in gone] == [True, True], gone
     told = [name for result in gone for name in result["changes"]]
-    assert sorted(told) == sorted(foreseen["changes"]), "each removal is told by the manager that made it, and no other"
-    assert {"service web_each", "network web_inner", "config web_conf", "secret web_sec"} < set(foreseen["changes"])
+    assert sorted(told) == sorted(predicted["changes"]), (
+        "each removal is told by the manager that made it, and no other"
+    )
+    assert {"service web_each", "network web_inner", "config web_conf", "secret web_sec"} < set(predicted["changes"])
     assert [item for kind in ("services", "configs", "secrets") for item in engine.listed(kind)] == []
     until(lambda: engine.listed("tasks") == [], 30, "no task to be left")
     assert not [item for item in engine.listed("networks") if item["Name"].startswith("web_")]
@@ -175,16 +177,16 @@ def test_a_change_by_hand_is_seen_in_test_mode_and_undone(site, stack, engine):
     before = spec(engine, "small_app")
     change_by_hand(engine, "small_app", by_hand)
     written = writes(site)
-    foreseen = deploy(stack, test=True)
-    assert (foreseen["result"], writes(site)) == (None, written)
-    assert foreseen["changes"] == {
+    predicted = deploy(stack, test=True)
+    assert (predicted["result"], writes(site)) == (None, written)
+    assert predicted["changes"] == {
         "service small_app": {
             "Mode.Replicated.Replicas": {"old": "0", "new": "1"},
             "TaskTemplate.ContainerSpec.Env": {"old": ["X=[hidden]"], "new": []},
         }
     }
     done = deploy(stack)
-    assert (done["result"], done["changes"]) == (True, foreseen["changes"]), done["comment"]
+    assert (done["result"], done["changes"]) == (True, predicted["changes"]), done["comment"]
     assert spec(engine, "small_app") == before
 
 
@@ -301,8 +303,8 @@ def test_options_reach_the_command_and_nothing_secret_its_arguments(minions, tmp
     command.write_text(f'#!/bin/sh\necho "$DOCKER_CONFIG $TAG $*" >> {said}\nexec docker "$@"\n')
     command.chmod(0o755)
     asked = {"prune": True, "with_registry_auth": True, "resolve_image": "always", "home": "/somewhere"}
-    foreseen = deploy(minions["pi1"], docker=str(command), env={"TAG": SECRET}, test=True, **asked)
-    assert foreseen["result"] is None, foreseen["comment"]
+    predicted = deploy(minions["pi1"], docker=str(command), env={"TAG": SECRET}, test=True, **asked)
+    assert predicted["result"] is None, predicted["comment"]
     (line,) = said.read_text().splitlines()
     home, tag, *arguments = line.split()
     assert (home, tag, arguments[-1]) == ("/somewhere/.docker", SECRET, "small")

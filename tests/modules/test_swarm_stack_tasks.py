@@ -131,7 +131,7 @@ def test_each_way_to_fail_is_named_with_its_node_and_the_next_step(minion, engin
         return not lacks
 
     until(all_named, 180, "each failure to be named")
-    # One that lives for seconds is seen as one that fails again and again also where nothing is deployed anew.
+    # One that lives for seconds is seen as one that fails again and again also where nothing is deployed again.
     for _ in range(5):
         found = "; ".join(Judge(engine, "web", False).unfinished())
         assert all(f"web_{name}: 0 of" in found for name in ("gcrash", "once", "gonce", "thrice", "image", "mount"))

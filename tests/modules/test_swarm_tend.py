@@ -123,7 +123,7 @@ def test_f39_a_stranger_with_a_leaked_token_is_paused_and_reported_and_the_token
     leaked = kv.get(TOKEN).json()["token"]
     stranger = join(site, STRANGER)
     ahead = tender(site, "pi1")
-    assert ahead.foresee()[0] is None
+    assert ahead.predict()[0] is None
     runs = tend(site, *MANAGERS)
     changes = {key: value for run in runs for key, value in run.changes.items()}
     assert changes == ahead.changes
@@ -189,7 +189,7 @@ def test_a_node_between_join_and_publication_is_left_alone_because_consul_vouche
     token = kv.get(TOKEN).json()["token"]
     made_new = {"join tokens": {"old": "as before", "new": "made new: worker"}}
     ahead = tender(site, "pi1")
-    result, comment = ahead.foresee()
+    result, comment = ahead.predict()
     assert (result, ahead.changes) == (None, made_new)
     assert "pi9 has joined and not published its NodeID yet" in comment
 
@@ -235,7 +235,7 @@ def test_f39_a_node_that_cannot_join_keeps_no_leaked_token_alive(site, kv):
         tend(site, "pi1", gather=None)
         assert kv.get(TOKEN).json()["token"] == leaked, "a call per join leaves the tokens to the run of an apply"
         ahead = tender(site, "pi1")
-        result, comment = ahead.foresee()
+        result, comment = ahead.predict()
         run = tend(site, "pi1", gather=2)
         assert (result, ahead.changes) == (None, run.changes)
         assert kv.get(TOKEN).json()["token"] == Engine(pi_url(site)).worker_token() != leaked
@@ -285,7 +285,7 @@ def test_nothing_is_tended_without_the_clusters_record_or_a_leader_in_consul(sit
     alone = tender(site, "pi1")
     with ConsulServer("alone", servers=2).leaderless() as server:
         alone.store = Store(consul_client.connect(server.url), "pi1")
-        for result, comment in (alone.foresee(), alone.run()):
+        for result, comment in (alone.predict(), alone.run()):
             assert (result, "nothing is tended while Consul has no leader" in comment) == (True, True), comment
     assert "nothing is tended while Consul has no leader" in alone.warnings[0]
     assert writes(site) == before
@@ -306,7 +306,7 @@ def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv, monkeypatch)
         minion = Minion(site, "pi1")
         states = (("swarm.node", "pi4"), ("swarm.absent", "omega"), ("swarm.stack_absent", "web"))
         with ThreadPoolExecutor(5) as pool:
-            runs = [pool.submit(patient.run), pool.submit(ahead.foresee)]
+            runs = [pool.submit(patient.run), pool.submit(ahead.predict)]
             others = [pool.submit(minion.state, *state) for state in states]
             until(lambda: patient._since and ahead._since, 60, "both to wait for a leader")
             site.dockerds["pi2"].start()
@@ -347,7 +347,7 @@ def test_f38_what_a_node_writes_into_its_own_key_stops_no_other_node(site, kv):
     assert published(kv, "pi4") == before
 
 
-# -- boards made anew ---------------------------------------------------------------------------------------
+# -- reinstalled boards ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.long

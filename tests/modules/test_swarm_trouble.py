@@ -196,7 +196,7 @@ def failed_in_the_background(site, name):
 def test_g01_a_join_that_failed_in_the_background_is_given_up_and_made_again(site):
     made(member(site, "pi1"))
     failed_in_the_background(site, "pi2")
-    result, comment, ahead = member(site, "pi2").foresee()
+    result, comment, ahead = member(site, "pi2").predict()
     assert (result, "give up a join that has failed" in comment) == (None, True), comment
     run = member(site, "pi2")
     made(run)
@@ -264,7 +264,7 @@ def unconfirmed(site, name, **bounds):
 
 def test_g08_a_node_waits_for_its_clock_and_joins_where_there_is_no_time_server(site):
     made(unconfirmed(site, "pi1", clock=1))
-    result, comment, _ = unconfirmed(site, "pi2").foresee()
+    result, comment, _ = unconfirmed(site, "pi2").predict()
     assert (result, "waiting until the clock is synchronised" in comment) == (None, True), comment
     result, comment = unconfirmed(site, "pi2", clock=1).run()
     assert (result, "its clock is not synchronised" in comment) == (True, True), comment

@@ -123,7 +123,7 @@ def test_what_apt_refuses_is_taken_back_and_named(site, tmp_path, trouble):
         apt_box.publish(site.www, site.gpg, site.key, "stable", Components="main")
         site.gpg("--faked-system-time", "1600000060", "--quick-set-expire", site.key, "1d")
         (tmp_path / "key.asc").write_bytes(site.gpg.export(site.key, armor=True))
-        expected = "fetching package lists: the signing key of .*/www has expired; .*fetches it anew"
+        expected = "fetching package lists: the signing key of .*/www has expired; .*fetches it again"
     elif trouble == "suite":
         more["uri"] = f"file:{tmp_path}/debian"
         (site.parts / "mirror.list").write_text(leftover)

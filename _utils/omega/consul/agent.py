@@ -51,7 +51,7 @@ def build(site, name, image, secrets, management_token=None, raft_multiplier=5, 
         "retry_interval": "5s",
         "encrypt": secrets["gossip_key"],
         "acl": _acl(version, secrets["token"], management_token if server else None),
-        # A reboot is not a farewell: the node keeps its place.
+        # A reboot is not a removal: the node keeps its place.
         "leave_on_terminate": False,
         "skip_leave_on_interrupt": True,
         "disable_update_check": True,

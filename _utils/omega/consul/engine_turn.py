@@ -174,7 +174,7 @@ def _can_be_spared(me, managers):
     """Return why the swarm cannot do without the manager `me`, or None.
 
     :param me: this node's ID in the swarm
-    :param managers: ``{ID: (hostname, reachable)}``; a node that was set up anew is there twice under one hostname
+    :param managers: ``{ID: (hostname, reachable)}``; a node that was reinstalled is there twice under one hostname
     """
     lost = [node for node, (_, reachable) in managers.items() if not reachable]
     left = len(managers) - len(lost) - (me not in lost)
@@ -220,6 +220,6 @@ def _hostname(node):
 
 
 def _reachable(node):
-    # What a node was before it was set up anew stays "reachable", because its address answers; its state is "down".
+    # What a node was before it was reinstalled stays "reachable", because its address answers; its state is "down".
     status = node.get("ManagerStatus") or {}
     return status.get("Reachability") == "reachable" and node["Status"]["State"] == "ready"

@@ -1,7 +1,7 @@
 """
 Whether there is a Consul cluster already, asked before the master starts one.
 
-The file that says so stands with the master's secrets. A master made anew without them would start a second cluster
+The file that says so stands with the master's secrets. A reinstalled master without them would start a second cluster
 beside the one that lives. So every other node is asked on the port on which only servers listen, as servers ask each
 other: a byte that asks for TLS, the handshake, a byte for net/rpc, msgpack (Consul's agent/pool/conn.go: RPCTLS,
 RPCConsul). ``Status.Peers`` needs no token, and a server answers it from its own Raft, also without a leader

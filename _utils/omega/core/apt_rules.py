@@ -111,7 +111,7 @@ _CAUSES = [
     (
         rf"{_SIGNATURE}(?:EXPKEYSIG|EXPSIG|is not live)[^\n]*",
         "the signing key of {0} has expired",
-        f"vendors extend keys: remove its file in /etc/apt/keyrings, and this fetches it anew; else {_KEY}",
+        f"vendors extend keys: remove its file in /etc/apt/keyrings, and this fetches it again; else {_KEY}",
     ),
     (
         rf"{_SIGNATURE}(?:REVKEYSIG|is revoked)[^\n]*",

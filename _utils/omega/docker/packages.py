@@ -196,7 +196,7 @@ def arguments(made):
     return ["install", *options, *wanted, *(f"{name}-" for name in made.remove)]
 
 
-def foresee(made):
+def predict(made):
     """Have apt work the plan out without doing it.
 
     :raises PackageError: it cannot, or something else would have to go

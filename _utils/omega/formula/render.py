@@ -104,7 +104,7 @@ def _without_secrets(entry, scratch):
 
 
 def _nodes(opts, master):
-    """Return the names of the site's nodes, and problems: the pillar of a stranger tells the site."""
+    """Return the names of the site's nodes, and problems: the pillar of an unknown minion contains the site."""
     import salt.loader
     import salt.pillar
 

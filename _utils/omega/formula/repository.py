@@ -140,4 +140,4 @@ def _import_keys(home, keys):
             raise FormulaError("gpg is not installed", "install gnupg, or sign with ssh keys") from None
         except subprocess.SubprocessError as error:
             last = ((getattr(error, "stderr", None) or str(error)).strip().splitlines())[-1]
-            raise FormulaError(f"an OpenPGP key under formula.signers is no good ({last})", "export it anew") from None
+            raise FormulaError(f"an OpenPGP key under formula.signers is no good ({last})", "export it again") from None

@@ -1,4 +1,4 @@
-"""A node's farewell to Consul and to the master's secrets. What concerns the swarm is in omega.swarm.removal."""
+"""A node's removal from Consul and from the master's secrets. What concerns the swarm is in omega.swarm.removal."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Node:
             state,
             (attrs.get("Status") or {}).get("Addr", ""),
             bool(manager.get("Leader")),
-            # The former entry of a board set up anew at its address stays reachable, for the board answers there; it
+            # The former entry of a reinstalled board at its address stays reachable, for the board answers there; it
             # votes no more (seen on 20.10).
             manager.get("Reachability") == "reachable" and state != "down",
             spec.get("Labels") or {},
@@ -448,7 +448,7 @@ class Engine:
         Change the swarm's spec: read, `change(spec)` (a copy of the decoded spec; returns the new one), write the
         complete spec, because the engine gives defaults to what is left out.
 
-        :param retries: attempts in all; between two of them the spec is read and changed anew
+        :param retries: attempts in all; between two of them the spec is read and changed again
         :param rotate: rotateWorkerToken, rotateManagerToken, rotateManagerUnlockKey: True to rotate
         :return: (spec before, spec after); nothing is sent if they are equal and nothing is to be rotated
         :raises SwarmError: "conflict" if others changed the swarm each time in between

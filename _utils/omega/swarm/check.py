@@ -1,8 +1,8 @@
 """
 What can be known to be wrong before a node is taken into a swarm: ports, address, space, kernel, firewall backend.
 
-7946/udp and 4789/udp cannot be seen from outside: whoever listens there answers nothing to a stranger. Only traffic in
-an overlay network shows that they work.
+7946/udp and 4789/udp cannot be seen from outside: the services there do not answer unknown senders. Only traffic in an
+overlay network shows that they work.
 """
 
 from __future__ import annotations

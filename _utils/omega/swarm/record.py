@@ -37,7 +37,7 @@ INITIALIZING, READY, VACANT = "initializing", "ready", "vacant"
 class Record:
     """
     The mark of the swarm's birth; index is its ModifyIndex. lost: NodeIDs of managers that were given up when the
-    swarm was made anew from one survivor (swarm.force_new_cluster).
+    swarm was re-created from one survivor (swarm.force_new_cluster).
     """
 
     state: str
@@ -143,7 +143,7 @@ def _published(entry):
     try:
         data = _parse(entry)
     except ConsulError as error:
-        log.warning("%s; `swarm.member` on that node writes it anew", error)
+        log.warning("%s; `swarm.member` on that node rewrites it", error)
         data = {}
     names = ("node_id", "cluster_id", "address", "role_now", "problem", "wish", "at")
     said = {name: data[name] for name in names if isinstance(data.get(name), str)}

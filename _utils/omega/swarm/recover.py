@@ -1,6 +1,6 @@
 """
 What only an operator may start, after something is lost for ever: give up an attempt to make the swarm, or make the
-swarm anew from the one manager that is left.
+swarm again from the one manager that is left.
 
 `force-new-cluster` with another manager alive makes two swarms of one ClusterID. So every sign of life of every other
 manager ever known is looked for first, and what was given up is written to Consul before the act: a board that comes
@@ -111,7 +111,9 @@ class Survivor:
         """Refuse if any other manager shows a sign of life."""
         seen = self.store.client.alive()
         if self.store.node not in seen:
-            _refuse(f"Consul does not see {self.store.node} itself alive, so it cannot tell who else is: mend it first")
+            _refuse(
+                f"Consul does not see {self.store.node} itself alive, so it cannot tell who else is: repair it first"
+            )
         alive = sorted(set(self.managers) & seen)
         if alive:
             _refuse(

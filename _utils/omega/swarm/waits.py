@@ -29,7 +29,7 @@ def retried(act, engine, test=False):
     states may yet bring Docker, an engine that is not there is not waited for.
 
     :param engine: omega.swarm.api.Engine that `act` asks
-    :raises SwarmError: what waiting does not mend; what has not been mended after PATIENCE seconds
+    :raises SwarmError: what waiting does not repair; what has not been repaired after PATIENCE seconds
     """
     end = time.monotonic() + PATIENCE
     while True:
@@ -37,7 +37,7 @@ def retried(act, engine, test=False):
             return act()
         except SwarmError as error:
             ahead = test and not_there_yet(error)
-            # After a conflict what is written has been read anew often enough.
+            # After a conflict what is written has been read again often enough.
             if not error.transient or error.kind == "conflict" or ahead or time.monotonic() > end:
                 raise
         engine.close()

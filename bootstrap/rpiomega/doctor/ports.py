@@ -107,7 +107,7 @@ def explain(result: dict, source: str, held: dict | None, target: dict, sender: 
         return said
     if result["protocol"] == "tcp" or not busy:
         return "no answer: a firewall drops it"
-    # UDP to the real service, which answers no stranger: what did the target see of our packet?
+    # UDP to the real service, which does not answer unknown senders: what did the target see of our packet?
     if held is None:
         return ""
     own = {item["address"] for item in sender["addresses"]}

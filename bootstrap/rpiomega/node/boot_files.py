@@ -48,7 +48,7 @@ def find(board) -> list[BootFile]:
     if names:
         found = [BootFile(f"{folder}/{name}", edit_cmdline, line=True) for name in names]
         if "raspi-extra-cmdline" in (board.read(_DEBIAN_HOOK) or ""):
-            # Debian's kernel packages write cmdline.txt anew, from this file.
+            # Debian's kernel packages rewrite cmdline.txt, from this file.
             found.insert(0, BootFile(DEBIAN_EXTRA, edit_extra))
         return found
     if board.read(ARMBIAN) is not None:

@@ -19,7 +19,7 @@ def explain(text: str, error: Exception) -> tuple[int | None, str, str]:
     lines = re.split(r"\r\n|\n|\r", text)
     for number, words in enumerate(lines, 1):
         if _CONTROL.search(words):
-            return number, "a control character", "delete it, or type the line anew"
+            return number, "a control character", "delete it, or type the line again"
     if not isinstance(error, yaml.MarkedYAMLError):
         return None, " ".join(str(error).split()), ""
     mark = error.problem_mark or error.context_mark
@@ -49,7 +49,7 @@ def _slip(words: str, before: bool) -> tuple[str, str] | None:
     if "\t" in words and not before:
         return "a tab", "YAML takes spaces only"
     if _ODD_SPACE.search(words):
-        return "a space that is not the plain one, as copied from a web page", "type the spaces of this line anew"
+        return "a space that is not the plain one, as copied from a web page", "type the spaces of this line again"
     joined = _NO_SPACE.fullmatch(words)
     if joined:
         return f"no space after `{joined[1]}:`", f"write `{joined[1]}: {joined[2]}`"

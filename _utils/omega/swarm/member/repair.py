@@ -13,7 +13,7 @@ from omega.swarm.member.promote import demote, release
 from omega.swarm.waits import CONTEND, POLL, Failed
 
 
-class Mending:
+class Repair:
     """Part of omega.swarm.member.run.Member, whose attributes it uses."""
 
     def _snapshot(self, local, here):

@@ -217,7 +217,7 @@ def _may_readdress(facts):
     local = facts.local
     if _manages(local) and len(local.managers) < 2:
         return (
-            f"it is the only manager, so this cannot be mended without you: give it {local.address} back, or see "
+            f"it is the only manager, so this cannot be repaired without you: give it {local.address} back, or see "
             f"{MANUAL}, address of the only manager"
         )
     if not _can_act(local):
@@ -258,7 +258,7 @@ def given_up(facts):
     """Step of a former manager that was given up when the swarm lost its quorum for ever."""
     return Step(
         "refuse",
-        f"{facts.node} was given up when the swarm was made anew from {facts.record.by} ({facts.record.at}); what its "
+        f"{facts.node} was given up when the swarm was re-created from {facts.record.by} ({facts.record.at}); what its "
         f"engine holds is of the past and must not meet the swarm again: run `docker swarm leave --force` there, "
         "then apply again",
     )

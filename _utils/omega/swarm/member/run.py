@@ -19,7 +19,7 @@ from omega.swarm.member import plan, predict
 from omega.swarm.member import repair_plan as mend
 from omega.swarm.member.join import Joining
 from omega.swarm.member.promote import not_promotable, take
-from omega.swarm.member.repair import Mending
+from omega.swarm.member.repair import Repair
 from omega.swarm.member.step import Step
 from omega.swarm.member.waiting import Waiting
 from omega.swarm.nodes.labels import KEEP
@@ -98,7 +98,7 @@ def wanted(site, node, role=None, address=None, managers=None, swarm=None, **all
     return Wanted(node, role, str(address), dict(managers), swarm, **allowed)
 
 
-class Member(Joining, Mending, Waiting):
+class Member(Joining, Repair, Waiting):
     """
     One run of `swarm.member` on one node.
 
@@ -193,7 +193,7 @@ class Member(Joining, Mending, Waiting):
             facts = replace(facts, token_old=token != self.engine.worker_token())
         return facts
 
-    def foresee(self):
+    def predict(self):
         """
         What `run` would do now: (result, comment, changes) for test=True. Writes nothing.
 

@@ -63,7 +63,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Removal:
-    """The entry of a node that has left or was made anew; `why` is one clause."""
+    """The entry of a node that has left or was re-created; `why` is one clause."""
 
     node: Node
     why: str
@@ -280,25 +280,25 @@ def _unlisted(facts, found):
 
 
 def _former(facts, node, name, found):
-    entry, heir = facts.published[name], member(facts, name)
+    entry, replacement = facts.published[name], member(facts, name)
     if node.state != "down":
-        if heir is not None:
+        if replacement is not None:
             found.awaited += (f"the old entry {node.id} of {name} to be seen as down",)
             found.tell(
                 f"{name} has a second entry {node.id}, which the swarm sees as {node.state}: it is not removed; if it "
                 f"stays, another board runs with an older copy of the card of {name}: take that off"
             )
         return
-    if heir is not None and not heir.ready:
+    if replacement is not None and not replacement.ready:
         found.findings.append(f"the old entry {node.id} of {name} stays until {name} is back")
         return
-    if heir is None and entry.node_id:
+    if replacement is None and entry.node_id:
         return
     refused = demotion_problem(facts.nodes, node.id) if node.role == MANAGER else ""
     if refused:
         found.tell(f"the old entry {node.id} of {name} stays, it counts as a manager: {refused}")
         return
-    why = f"{name} is now {heir.id}" if heir else f"{name} has left"
+    why = f"{name} is now {replacement.id}" if replacement else f"{name} has left"
     found.removals.append(Removal(node, why))
 
 

@@ -113,7 +113,7 @@ class Tender:
         nodes = client.request("get", "/v1/catalog/nodes", [("consistent", "1")], what=what)[1]
         return {node["Node"]: node["Address"] for node in nodes or [] if node["Node"] in names}
 
-    def foresee(self):
+    def predict(self):
         """What `run` would do now: (result, comment); `changes` as a run's are. Writes nothing."""
         try:
             facts = self._look_patiently()

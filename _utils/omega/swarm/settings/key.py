@@ -52,7 +52,9 @@ class Keyring:
             self._write(key)
         except OSError as error:
             cause = f"the unlock key is not kept in {self.path}: {error.strerror}"
-            cure = "mend that, then `swarm.keep_unlock_key` here: without it this manager stays locked after a restart"
+            cure = (
+                "correct that, then `swarm.keep_unlock_key` here: without it this manager stays locked after a restart"
+            )
             raise SwarmError("refused", f"{cause}; {cure}") from None
 
     def _write(self, key):

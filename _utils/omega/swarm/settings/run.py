@@ -8,7 +8,7 @@ from omega.swarm.certificate import started_with
 from omega.swarm.settings import ca, spec
 from omega.swarm.waits import retried
 
-RETRIES = 2  # the update, and once more after a conflict, when the spec has been read anew
+RETRIES = 2  # the update, and once more after a conflict, when the spec has been read again
 KEEP, NEVER = "keep", "never"
 
 

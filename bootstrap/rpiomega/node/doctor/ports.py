@@ -1,8 +1,8 @@
 """Ports between nodes, tested by packets that really travel.
 
 Where nothing listens yet, a short-lived listener does; where the real service listens, TCP connects to it. A UDP
-service that is busy answers no stranger, so there the target looks for the packet itself: on the network card
-(a packet socket) and behind its own firewall. The latter by connection tracking: an entry is confirmed only once
+service that is busy does not answer unknown senders, so there the target looks for the packet itself: on the network
+card (a packet socket) and behind its own firewall. The latter by connection tracking: an entry is confirmed only once
 the packet has passed the INPUT chain (nf_conntrack_confirm, linux/net/netfilter/nf_conntrack_proto.c).
 """
 

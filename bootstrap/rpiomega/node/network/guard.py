@@ -40,7 +40,7 @@ def main(mode, folder):
                 return 0
             why = f"the new configuration could not be made effective ({failure})"
         elif mode == "boot":
-            why = "the board lost power, or was started anew, before the new address was confirmed"
+            why = "the board lost power, or was started again, before the new address was confirmed"
         else:
             why = f"nobody confirmed the new address within {pending['bound']} s"
         restore(pending)

@@ -91,7 +91,7 @@ class Stack:
         raise NotImplementedError
 
     def restart(self) -> list[list[str]]:
-        """Return what starts the owner of the interface anew: the last resort when it does not come back by itself."""
+        """Return what starts the owner of the interface again: the last resort when it does not come back by itself."""
         raise NotImplementedError
 
     def boot(self) -> list[list[str]]:

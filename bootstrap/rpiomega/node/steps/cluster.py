@@ -97,7 +97,7 @@ def _node(node: dict) -> dict:
         "state": node["Status"]["State"],
         "availability": node["Spec"]["Availability"],
         "manager": bool(manager),
-        # The former entry of a board set up anew at its address is called reachable still, for the board answers there.
+        # The former entry of a reinstalled board at its address is called reachable still, for the board answers there.
         "reachable": manager.get("Reachability") == "reachable" and node["Status"]["State"] != "down",
         "leader": bool(manager.get("Leader")),
     }
