@@ -146,17 +146,13 @@ def test_everything_that_is_broken_is_named(pair):
     assert not set(said(report)) & set(BREAKS)
 
 
-def test_fix_changes_the_first_line_of_the_command_line_and_nothing_else(pair, wait):
+def test_fix_leaves_lines_that_do_not_boot_as_they_are(pair):
     old = "console=tty1 root=/dev/x rootwait\n#console=tty1 root=/dev/old"
     root(pair, "rpiomega-2", f"cat > /boot/firmware/cmdline.txt <<'END'\n{old}\nEND\n")
-    code, report = examine(pair, "--fix")
-    assert report["fixed"] == {"rpiomega-2": ["cmdline"]}
+    _, report = examine(pair, "--fix")
+    assert report["fixed"] == {}  # in a container its host decides about the memory cgroup
     assert "cmdline" not in said(report)
-    # On a busy machine ports may seem closed, which is an error as well.
-    assert code == 0 or wait("nothing to be left", 90, lambda: examine(pair)[0] == 0)
-    text = remote.run(pair, "rpiomega-2", "cat /boot/firmware/cmdline.txt")
-    assert text == old.replace("rootwait", "rootwait cgroup_enable=memory cgroup_memory=1")
-    assert remote.run(pair, "rpiomega-2", "cat /boot/firmware/cmdline.txt.before-rpiomega") == old
+    assert remote.run(pair, "rpiomega-2", "cat /boot/firmware/cmdline.txt") == old
 
 
 def test_every_kind_of_firewall_is_seen_from_the_other_node(pair, wait):

@@ -15,6 +15,7 @@ import yaml
 from rpiomega.firstboot import radio
 from rpiomega.firstboot.plan import GROUPS, Plan
 from rpiomega.node import kernel_line
+from rpiomega.node.steps.locale import built_in, gen_line
 
 # Words of the kernel's command line by which cloud-init takes other data than what is on the boot partition.
 _SOURCE = re.compile(r'"?(ds|ci\.ds|ci\.datasource)=.*')
@@ -91,6 +92,11 @@ def _user_data(plan: Plan) -> dict:
         data["timezone"] = plan.timezone
     if plan.locale:
         data["locale"] = plan.locale
+    if plan.locale and not built_in(plan.locale):
+        # cloud-init runs `locale-gen NAME`; Debian's takes no name and generates what this file lists.
+        line = gen_line(plan.locale)
+        script = f"grep -qx '{line}' /etc/locale.gen || echo '{line}' >> /etc/locale.gen"
+        data["bootcmd"] = [["cloud-init-per", "instance", "rpiomega-locale", "sh", "-c", script]]
     hosts = f"grep -qw {plan.name} /etc/hosts || printf '127.0.1.1\\t%s\\n' {plan.name} >> /etc/hosts"
     groups = (
         f"for group in {' '.join(GROUPS)}; do "
@@ -103,7 +109,7 @@ def _user_data(plan: Plan) -> dict:
     if plan.wifi:
         # As early as may be, and again where NetworkManager was on its way then.
         script = radio.script(plan.wifi["country"])
-        data["bootcmd"] = [["cloud-init-per", "instance", "rpiomega-radio", "sh", "-c", script]]
+        data.setdefault("bootcmd", []).append(["cloud-init-per", "instance", "rpiomega-radio", "sh", "-c", script])
         commands.append(script)
     data["runcmd"] = [["sh", "-c", command] for command in commands] + [["systemctl", "enable", "--now", "ssh"]]
     return data

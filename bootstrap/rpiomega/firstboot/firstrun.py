@@ -110,7 +110,7 @@ grep -q '^{name} ' /etc/locale.gen || echo '{line}' >>/etc/locale.gen
 locale-gen
 if locale -a | tr A-Z a-z | tr -d - | grep -qx '{plain}'; then
     touch /etc/default/locale
-    sed -i '/^LANG=/d;/^LC_ALL=/d' /etc/default/locale
+    sed -i --follow-symlinks '/^LANG=/d;/^LC_ALL=/d' /etc/default/locale
     echo LANG={name} >>/etc/default/locale
 fi
 """
