@@ -183,7 +183,9 @@ class Pause:
         self.cluster, self.node = cluster, node
         self.base = f"{FOLDER}/pause"
         cluster.run(node, f"rm -f {self.base}.*")
-        module, _, function = place.partition(".")
+        parts = place.split(".")
+        class_at = next((i for i, part in enumerate(parts) if part[0].isupper()), len(parts) - 1)
+        module, function = ".".join(parts[:class_at]), ".".join(parts[class_at:])
         calls = "result = real(*a, **k); stop(); return result" if after else "stop(); return real(*a, **k)"
         self.patch = (
             f"import {module}, os, time\n"

@@ -157,6 +157,20 @@ def test_an_engine_that_does_not_say_what_it_is_to_the_swarm_is_left_alone():
     assert called == []
 
 
+@pytest.mark.parametrize(
+    ("swarm", "alone"),
+    [
+        ({"Managers": 1, "RemoteManagers": [{}]}, True),
+        ({"Managers": 3, "RemoteManagers": [{}, {}, {}]}, False),
+        # As the engine has it while the swarm elects a leader.
+        ({"Managers": 0, "RemoteManagers": [{}, {}, {}]}, False),
+        ({"RemoteManagers": None}, True),
+    ],
+)
+def test_a_manager_without_a_leader_is_not_taken_for_the_only_one(swarm, alone):
+    assert turn._alone(swarm) is alone
+
+
 @pytest.fixture
 def no_libraries(monkeypatch):
     """As after an update of Salt that brought another Python, or under salt-ssh, whose copy of Salt has none."""

@@ -330,7 +330,7 @@ def paused(folder, module, function):
     """(patch, reached, go_on): the run touches `reached` when it calls the function and waits for `go_on` to exist."""
     reached, go_on = folder / "reached", folder / "go_on"
     patch = (
-        f"import {module.split('.')[0]}, pathlib, time; real = {module}.{function}; "
+        f"import {module.rpartition('.')[0]}, pathlib, time; real = {module}.{function}; "
         f"stop = lambda: (pathlib.Path({str(reached)!r}).touch(), "
         f"[time.sleep(.05) for _ in iter(pathlib.Path({str(go_on)!r}).exists, True)]); "
         f"{module}.{function} = lambda *a, **k: (stop(), real(*a, **k))[1]"

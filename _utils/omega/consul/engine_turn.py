@@ -52,7 +52,7 @@ def in_turn(node, act, consul, base_url=engine.SOCKET, wait=WAIT):
     active = swarm["LocalNodeState"] == "active"
     before = True
     try:
-        if not active or not swarm.get("ControlAvailable") or (swarm.get("Managers") or 1) == 1:
+        if not active or not swarm.get("ControlAvailable") or _alone(swarm):
             return _among_servers(consul, node, act, base_url)
         client = consul()
         client.wait_ready(SPARE_BOUND)
@@ -73,6 +73,11 @@ def in_turn(node, act, consul, base_url=engine.SOCKET, wait=WAIT):
         return problem if before else _with_engine(node, base_url, problem)
     except engine.SdkError as error:
         return f"the engine of {node} was left alone: {error}, then apply again"
+
+
+def _alone(swarm):
+    """Return whether a manager is the only one. Without a leader /info counts no managers; it still lists them."""
+    return (swarm.get("Managers") or len(swarm.get("RemoteManagers") or ()) or 1) == 1
 
 
 def restart_unsound(node, consul, base_url=engine.SOCKET):
