@@ -195,6 +195,7 @@ BUILT_IN = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("driver", "given"), BUILT_IN, ids=str)
 def test_an_engine_takes_every_option_of_the_table_and_no_other(daemon, driver, given):
     """By the engine's own judgement, which it makes as it starts."""
