@@ -77,12 +77,6 @@ def entries(path, text):
     return _stanzas(text) if path.endswith(".sources") else _lines(text)
 
 
-def key_files(path, text, uri):
-    """Return the values of `Signed-By` in the enabled entries of a file for this repository."""
-    found = [entry for entry in entries(path, text) if entry.enabled and any(same(each, uri) for each in entry.uris)]
-    return [entry.fields.get("signed-by", "") for entry in found]
-
-
 def _lines(text):
     found = []
     for number, line in enumerate(text.splitlines(keepends=True)):
