@@ -280,6 +280,17 @@ CASES = {
         "promote",
         "promote pi1, before pi4 steps down",
     ),
+    "the site made it a worker, and its successor has just been promoted": (
+        member(
+            "pi4",
+            "worker",
+            True,
+            nodes=(swarm_node("pi4", "manager"), swarm_node("pi1", "manager", reachable=False)),
+            published={"pi1": said("pi1", "manager")},
+        ),
+        "await_successor",
+        "waiting until pi1 can be reached as a manager",
+    ),
     "the site made it a worker, but it is the last manager and no successor came": (
         member("pi4", "worker", True, nodes=(swarm_node("pi4", "manager"), swarm_node("pi1")), unsucceeded=True),
         "refuse",
@@ -304,7 +315,7 @@ CASES = {
             nodes=(
                 swarm_node("pi4", "manager"),
                 swarm_node("pi1", "manager"),
-                swarm_node("pi2", "manager", reachable=False),
+                swarm_node("pi2", "manager", "down", reachable=False),
             ),
         ),
         "refuse",

@@ -207,6 +207,10 @@ def _surplus_manager(facts):
     problem = demotion_problem(facts.nodes, facts.local.node_id)
     alone = all(node.role != MANAGER or node.id == facts.local.node_id for node in facts.nodes)
     awaited = _unproblematic(facts) if alone else _late(facts)
+    rising = _rising(facts) if problem else ()
+    if rising and not facts.unsucceeded:
+        text = f"waiting until {', '.join(rising)} can be reached as a manager, before {facts.node} steps down"
+        return Step("await_successor", text, rising)
     if awaited and not facts.unsucceeded:
         text = f"waiting to promote {', '.join(awaited)} before {facts.node} steps down"
         return Step("await_successor", text, awaited)
@@ -216,6 +220,15 @@ def _surplus_manager(facts):
             reasons.append(f"{', '.join(awaited)} shall be a manager: `sudo salt '*' state.apply` on the master")
         return Step("refuse", "; ".join(reasons))
     return Step("demote", f"demote {facts.node} to worker, as the site says")
+
+
+def _rising(facts):
+    """Managers that the leader does not reach, on nodes that answer: their engines have just been promoted."""
+    return tuple(
+        node.hostname
+        for node in facts.nodes
+        if node.role == MANAGER and node.ready and not node.reachable and node.hostname not in ("", facts.node)
+    )
 
 
 def _unproblematic(facts):

@@ -73,7 +73,8 @@ def _after_linger(facts, step):
 def _after_await_successor(facts, step):
     known = {name: replace(facts.published.get(name, Published()), node_id=f"{NEW} {name}") for name in step.names}
     nodes = [Node(entry.node_id, name, MANAGER, "active", "ready", reachable=True) for name, entry in known.items()]
-    facts = replace(facts, published={**facts.published, **known}, nodes=(*facts.nodes, *nodes))
+    others = [node for node in facts.nodes if node.hostname not in known]
+    facts = replace(facts, published={**facts.published, **known}, nodes=(*others, *nodes))
     return _after_linger(_after_promote(facts, step), step)
 
 
