@@ -1,4 +1,4 @@
-"""How to break every promise that tests/verify checks, and to mend it again.
+"""How to break every promise that `rpiomega verify` checks, and to mend it again.
 
 The nodes are broken as people and power cuts break them: a stopped service, a file gone or too open, a node out of the
 swarm. Where the node cannot be broken without losing it, the site file asks for what the node has not.

@@ -3,10 +3,10 @@
 import ipaddress
 import json
 import re
-import sys
 
 import pytest
-from wanted import ROOT
+
+from omega.core import openpgp
 
 RECORD = "/var/lib/rpiomega/docker.json"
 SOURCE, KEY = "/etc/apt/sources.list.d/docker.sources", "/etc/apt/keyrings/docker.asc"
@@ -64,9 +64,6 @@ def test_the_source_is_the_sites_and_trusted_for_its_key_alone(host, docker):
     assert lines.get("URIs") in (f"{uri}/debian", f"{uri}/ubuntu"), f"{SOURCE} leads to {lines.get('URIs')}"
     assert lines.get("Signed-By") == KEY, f"{SOURCE} trusts {lines.get('Signed-By', 'every key of apt')}"
     assert key.exists, f"{KEY} is not there"
-    sys.path.insert(0, str(ROOT / "_utils"))
-    from omega.core import openpgp  # noqa: PLC0415
-
     try:
         found = openpgp.primary_fingerprints(key.content)
     except openpgp.KeyFileError as error:
