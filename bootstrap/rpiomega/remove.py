@@ -189,6 +189,7 @@ class Removal:
     def _foretell(self, known: Known) -> None:
         if known.answers:
             self.say("would leave the swarm (drained and demoted first, if it is a manager) and Consul")
+            self.say("its boot would no longer wait for a synchronised clock")
         entries = [entry["id"] for entry in known.swarm.get("entries", []) if entry["recorded"]]
         if entries and not self.options.replace:
             self.say(f"its entry {', '.join(entries)} would be removed from the swarm")
@@ -227,6 +228,8 @@ class Removal:
             self._say(str(result["comment"]))
         said = self.master.do(self.name, "rpiomega.leave_consul")
         self.say(str(said) or "has no Consul agent any more")
+        removed = self.master.do(self.name, "rpiomega.leave_clock")
+        self.say(f"removed {', '.join(removed)}" if removed else "waits for no clock any more")
         self.master.do(self.name, "service.disable", "salt-minion")
         self.master.root("salt", "--async", "-L", self.name, "service.stop", "salt-minion", "no_block=True")
         self.say("salt-minion switched off")

@@ -224,6 +224,7 @@ class Tender:
         for name in found.forget:
             key = NODES + name
             if self.store.client.delete(key, index=self._indices[key]):
+                self.store.forget_demoted(name)
                 self._forgotten(name)
         for name, node_id in found.mark.items():
             key = UNLISTED + name

@@ -10,6 +10,7 @@ from omega.core import openpgp
 
 RECORD = "/var/lib/rpiomega/docker.json"
 SOURCE, KEY = "/etc/apt/sources.list.d/docker.sources", "/etc/apt/keyrings/docker.asc"
+CLOCK = "/etc/systemd/system/docker.service.d/rpiomega-clock.conf"
 DROP_IN = "/etc/systemd/system/docker.service.d/rpiomega-data-root.conf"
 
 
@@ -88,6 +89,12 @@ def test_docker_runs_at_every_boot(host):
     service = host.service("docker")
     assert service.is_running, "docker is not running"
     assert service.is_enabled, "docker is not enabled"
+
+
+def test_docker_starts_after_the_clock_is_set(host):
+    for key in ("After", "Wants"):
+        found = host.check_output(f"systemctl show docker --property={key}").partition("=")[2].split()
+        assert "time-sync.target" in found, f"its unit has no {key}=time-sync.target: {CLOCK} is gone or not loaded"
 
 
 def test_the_engines_settings_are_the_sites_with_rotated_logs(host, settings, docker, written):
