@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import omega
 from omega.core import apt_rules
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.node.job_steps import Clock, JobStep
 from rpiomega.ssh import Remote, SshError, classify
 
 # Exit codes of the launcher, which speaks before there is any Python.
@@ -55,8 +57,10 @@ def zipapp() -> bytes:
     return buffer.getvalue()
 
 
-def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry_run: bool = False) -> dict[str, dict]:
-    """Run `steps` ([{"step": name, "args": {}}]) on a board; call `on_event` with each event.
+def run(
+    remote: Remote, steps: Sequence[JobStep], on_event: Callable[[dict], None], dry_run: bool = False
+) -> dict[str, dict]:
+    """Run `steps` on a board; call `on_event` with each event.
 
     A board without Python gets it by apt first, except in a dry run.
 
@@ -68,11 +72,10 @@ def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry
     errors: list[bytes] = []
     reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
     reader.start()
-    job = {"steps": steps, "dry_run": dry_run}
     try:
-        for item in job["steps"]:
-            if item["step"] == "clock":
-                item["args"]["now"] = time.time()
+        now = time.time()
+        timed = [dataclasses.replace(step, now=now) if isinstance(step, Clock) else step for step in steps]
+        job = {"steps": [step.item() for step in timed], "dry_run": dry_run}
         process.stdin.write(program + json.dumps(job).encode() + b"\n")
         process.stdin.flush()
     except OSError:

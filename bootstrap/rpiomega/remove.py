@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rpiomega import agent, gate
 from rpiomega.errors import NodeError
+from rpiomega.node import job_steps
 from rpiomega.site import Site
 from rpiomega.site.document import TOP, Document
 from rpiomega.ssh import Remote
@@ -212,7 +213,7 @@ class Removal:
 
     def _site_file(self) -> None:
         """Bring the master this site file: as long as its own names the node, the states would take it in again."""
-        step = {"step": "site", "args": {"site": self.site_file.read_text(encoding="utf-8")}}
+        step = job_steps.SiteFile(self.site_file.read_text(encoding="utf-8"))
         done = agent.run(self.master.remote, [step], lambda event: None, self.options.dry_run)["site"]
         if done["diff"]:
             would = "would be brought" if self.options.dry_run else "brought"

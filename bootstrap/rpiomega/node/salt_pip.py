@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 
-from rpiomega.node import apt, files
+from rpiomega.node import apt, files, job_steps
 from rpiomega.node.step import Diff, StepError
 
 LINK = "/opt/rpiomega/salt"
@@ -47,13 +47,13 @@ def installed(board) -> dict:
 class Pip:
     """The environment as it should be; `archive` (with its `sha256`) spares the build."""
 
-    def __init__(self, board, args: dict):
+    def __init__(self, board, args: job_steps.Salt):
         self.board = board
-        self.version = args["version"]
-        self.name = args["key"]
-        self.archive = args.get("archive")
-        self.sha256 = args.get("sha256")
-        self.pack = args.get("pack", False)
+        self.version = args.version
+        self.name = args.key
+        self.archive = args.archive
+        self.sha256 = args.sha256
+        self.pack = args.pack
         self.home = f"{HOME}/{self.name}"
         self.packed: dict = {}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 
+from rpiomega.node import job_steps
+
 
 class StepError(Exception):
     """A step cannot go on: `cause` says what is wrong, `cure` what to do next. Both are one line."""
@@ -46,16 +48,17 @@ class Diff:
 
 
 class Step:
-    """One concern of a board. Subclasses set `name` and implement `check` and `apply`.
+    """One concern of a board. Subclasses set `name`, annotate `args` and implement `check` and `apply`.
 
     `notes` are sentences for the user; `data` goes back to the workstation. `check` writes nothing, ever.
     """
 
     name = ""
 
-    def __init__(self, board, args: dict):
+    def __init__(self, board, args):
+        """`args`: the step of `rpiomega.node.job_steps`, or its arguments as JSON has them."""
         self.board = board
-        self.args = args
+        self.args = job_steps.made(self.name, args) if isinstance(args, dict) else args
         self.notes: list[str] = []
         self.data: dict = {}
 

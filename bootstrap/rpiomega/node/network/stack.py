@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rpiomega.node.files import File
+from rpiomega.node.job_steps import Wifi
 
 MARK = "# Written by rpiomega from the site file."
 
@@ -31,15 +32,6 @@ def gives_way(cidr: str, wanted: Wanted, gateways: set[str]) -> bool:
     return network.overlaps(wanted.network) or any(
         family(via) == 4 and ipaddress.ip_address(via) in network for via in gateways
     )
-
-
-@dataclass(frozen=True)
-class Wifi:
-    """A wireless network. `psk` is the 256-bit key as 64 hexadecimal digits, never the passphrase."""
-
-    ssid: str
-    psk: str = field(repr=False)
-    country: str = ""
 
 
 @dataclass(frozen=True)

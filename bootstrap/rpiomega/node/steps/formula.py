@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 
-from rpiomega.node import apt, files, service
+from rpiomega.node import apt, files, job_steps, service
 from rpiomega.node.files import File
 from rpiomega.node.formula_tree import BARE, TREE, commit
 from rpiomega.node.step import Diff, Step, StepError
@@ -18,18 +18,17 @@ HASHES = "/var/cache/salt/master/roots/hash"
 
 
 class Formula(Step):
-    """Arguments: `branch`, `remote`; without a remote `commit` and `bundle` (path); `site` (text); `files`
-    ([{"name", "sha256", "size", "incoming"}]).
-    """
+    """The formula's checkout, the site file and the files for all nodes."""
 
-    name = "formula"
+    name = job_steps.Formula.step
+    args: job_steps.Formula
 
     def check(self) -> Diff:
         diff = self._site().diff(self.board)
-        for name in missing_files(self.board, self.args.get("files", [])):
+        for name in missing_files(self.board, self.args.files):
             diff.add(f"place {FILES}/{name}")
-        if not self.args.get("remote") and commit(self.board, self.args["branch"]) != self.args["commit"]:
-            diff.add(f"{BARE}: {self.args['branch']} -> {self.args['commit'][:12]}")
+        if not self.args.remote and commit(self.board, self.args.branch) != self.args.commit:
+            diff.add(f"{BARE}: {self.args.branch} -> {self.args.commit[:12]}")
         if not self.board.exists(f"{TREE}/.git"):
             diff.add(f"check {self._origin()} out to {TREE}")
         elif self._head() != self._wanted():
@@ -39,7 +38,7 @@ class Formula(Step):
     def apply(self) -> None:
         apt.install(self.board, ["git"])
         os.makedirs(os.path.dirname(BARE), exist_ok=True)
-        if not self.args.get("remote"):
+        if not self.args.remote:
             self._feed()
         if not self.board.exists(f"{TREE}/.git"):
             self._clone()
@@ -50,16 +49,16 @@ class Formula(Step):
             shutil.rmtree(HASHES, ignore_errors=True)
         os.makedirs(os.path.dirname(SITE), exist_ok=True)
         self._site().apply(self.board)
-        for item in self.args.get("files", []):
-            if item.get("incoming"):
+        for item in self.args.files:
+            if item.incoming:
                 self._place(item)
 
     def _origin(self) -> str:
-        return self.args.get("remote") or BARE
+        return self.args.remote or BARE
 
     def _wanted(self) -> str:
         """Return the commit the checkout should be at; a remote's is followed by Salt, not by the bootstrap."""
-        return self._head() if self.args.get("remote") else self.args["commit"]
+        return self._head() if self.args.remote else self.args.commit
 
     def _head(self) -> str:
         if not self.board.has("git"):
@@ -67,22 +66,22 @@ class Formula(Step):
         return self.board.shell.run(["git", "-C", TREE, "rev-parse", "--verify", "--quiet", "HEAD"]).output.strip()
 
     def _feed(self) -> None:
-        if commit(self.board, self.args["branch"]) == self.args["commit"]:
+        if commit(self.board, self.args.branch) == self.args.commit:
             return
-        if not self.args.get("bundle"):
+        if not self.args.bundle:
             raise StepError("the formula did not arrive", "run the bootstrap again")
         cure = "see this node's log"
         self.board.shell.must(["git", "init", "--quiet", "--bare", BARE], cure)
-        branch = f"refs/heads/{self.args['branch']}"
-        fetch = ["git", "--git-dir", BARE, "fetch", "--quiet", self.args["bundle"], f"+{branch}:{branch}"]
+        branch = f"refs/heads/{self.args.branch}"
+        fetch = ["git", "--git-dir", BARE, "fetch", "--quiet", self.args.bundle, f"+{branch}:{branch}"]
         self.board.shell.must(fetch, "run the bootstrap again", timeout=300)
         self.board.shell.must(["git", "--git-dir", BARE, "symbolic-ref", "HEAD", branch], cure)
-        os.unlink(self.args["bundle"])
+        os.unlink(self.args.bundle)
 
     def _clone(self) -> None:
         part = f"{TREE}.part"
         shutil.rmtree(part, ignore_errors=True)
-        clone = ["git", "clone", "--quiet", "--branch", self.args["branch"], self._origin(), part]
+        clone = ["git", "clone", "--quiet", "--branch", self.args.branch, self._origin(), part]
         cure = "check `remote` and `branch` in section formula of the site file"
         self.board.shell.must(clone, cure, timeout=600, env={"GIT_TERMINAL_PROMPT": "0"})
         if os.path.isdir(TREE) and os.listdir(TREE):
@@ -109,8 +108,8 @@ class Formula(Step):
         if os.path.islink(TREE):
             self._switch()
             return
-        target = f"origin/{self.args['branch']}"
-        self.board.shell.must([*git, "checkout", "--quiet", "-B", self.args["branch"], target], "see this node's log")
+        target = f"origin/{self.args.branch}"
+        self.board.shell.must([*git, "checkout", "--quiet", "-B", self.args.branch, target], "see this node's log")
 
     def _switch(self) -> None:
         """Put a link to a new worktree in the place of the old one, as state `formula.followed` does from then on."""
@@ -130,28 +129,29 @@ class Formula(Step):
 
     def _site(self) -> File:
         # Salt's packages run the master as user salt.
-        return File(SITE, self.args["site"], 0o640, f"root:{'salt' if _has_group('salt') else 'root'}")
+        return File(SITE, self.args.site, 0o640, f"root:{'salt' if _has_group('salt') else 'root'}")
 
-    def _place(self, item: dict) -> None:
+    def _place(self, item: job_steps.ServedFile) -> None:
         os.makedirs(FILES, exist_ok=True)
         digest = hashlib.sha256()
-        with open(item["incoming"], "rb") as handle:
+        with open(item.incoming, "rb") as handle:
             for block in iter(lambda: handle.read(1 << 20), b""):
                 digest.update(block)
-        if digest.hexdigest() != item["sha256"]:
-            raise StepError(f"{item['name']} arrived damaged", "run the bootstrap again")
-        path = f"{FILES}/{item['name']}"
-        os.chmod(item["incoming"], 0o644)
-        os.replace(item["incoming"], path)
+        if digest.hexdigest() != item.sha256:
+            raise StepError(f"{item.name} arrived damaged", "run the bootstrap again")
+        path = f"{FILES}/{item.name}"
+        os.chmod(item.incoming, 0o644)
+        os.replace(item.incoming, path)
         known = known_sums(self.board)
-        known[item["name"]] = sum_entry(path, item["sha256"])
+        known[item.name] = sum_entry(path, item.sha256)
         files.write(SUMS, json.dumps(known) + "\n", 0o644)
 
 
 class SiteFile(Formula):
-    """Argument: `site` (text). The site's own file alone; the rest of the formula stays as it is."""
+    """The site's own file alone; the rest of the formula stays as it is."""
 
-    name = "site"
+    name = job_steps.SiteFile.step
+    args: job_steps.SiteFile
 
     def check(self) -> Diff:
         return self._site().diff(self.board)
