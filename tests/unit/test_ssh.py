@@ -284,7 +284,7 @@ def test_cancelling_ends_the_boards_part_and_leaves_no_file(sshd, pool, tmp_path
 
 def launch(path, install="no", **options):
     """Run the launcher as a board's login shell would, with commands from `path` alone."""
-    script = agent.LAUNCHER.format(size=len(agent.zipapp()), install=install, **agent._CODES)
+    script = agent.launcher(len(agent.zipapp()), install == "yes")
     job = b'{"steps": []}\n'
     return subprocess.run(
         ["/bin/sh", "-c", script], input=agent.zipapp() + job, env={"PATH": str(path)}, capture_output=True, **options
