@@ -91,7 +91,7 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
         (("salt", "version"), 3008, 'salt.version: 3008 has the wrong type; write text here; put it in quotes: "3008"'),
         (("salt", "version"), "latest", '"latest" is not a Salt release'),
         (("consul", "archive"), "none.tar", "consul.archive: there is no file"),
-        (("sources", "apt_proxy"), "proxy:3142", 'what is written here is not a web address'),
+        (("sources", "apt_proxy"), "proxy:3142", "what is written here is not a web address"),
         (("packages", "extra"), ["Vim!"], '"Vim!" is not a Debian package name'),
         (("b2", "version"), "newest", '"newest" is not a release; write numbers and dots'),
         (("packages", "roles"), {"boss": ["vim"]}, "'boss' is not known; allowed: 'master', 'manager' or 'worker'"),
