@@ -140,11 +140,21 @@ def test_a_pause_that_raises_ends_the_waiting(clock):
         until(looks(None), 10, clock=clock, sleep=stopped)
 
 
-def test_a_problem_is_awaited_until_it_is_gone(clock):
-    until_clear(looks("one is down", ""), 10, clock=clock, sleep=clock.sleep)
-    with pytest.raises(TimedOut) as late:
-        until_clear(looks("two are down", "one is down"), 3, "all nodes", clock=clock, sleep=clock.sleep)
-    assert late.value.seen == "one is down"
+@pytest.mark.parametrize(
+    ("seen", "left"),
+    [
+        (["one is down", ""], ""),
+        ([["a", "b"], ["b"], []], []),
+        (["one is down", None], None),
+        (["two are down", "one is down"], "one is down"),
+        ([["a", "b"], ["b"]], ["b"]),
+        (["one is down", Busy("busy", "it is busy", "come back")], "it is busy"),
+        ([Busy("busy", "it is busy"), "one is down"], "one is down"),
+    ],
+)
+def test_a_problem_is_awaited_until_it_is_gone_or_left(clock, seen, left):
+    assert until_clear(looks(*seen), 3, pause=1, clock=clock, sleep=clock.sleep) == left
+    assert len(clock.pauses) == (1 if not left and len(seen) == 2 else 2 if not left else 3)
 
 
 def test_by_default_real_time_passes():

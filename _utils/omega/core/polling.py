@@ -63,22 +63,26 @@ def until(look, bound, what="its end", passing=transient, pause=PAUSE, failure=N
         left = end - clock()
         if left <= 0:
             late = TimedOut(what, bound, seen, error)
-            raise (failure(late) if failure else late) from error
+            raise failure(late) if failure else late
         sleep(min(pause, left))
 
 
-def until_clear(look, bound, *arguments, **options):
+def until_clear(look, bound, passing=transient, pause=PAUSE, **options):
     """
-    Call `look` until it finds no problem any more, as `until` does with the same arguments.
+    Call `look` until it returns something false; return that, or after `bound` seconds the problem that is left.
 
-    :param look: takes nothing; returns the problem in words, something false if there is none
-    :raises TimedOut: its `seen` is the problem that is left
+    :param look: takes nothing; returns the problem: its text, or the things that are not right
+    :return: what `look` returned last, or the text of the error that it raised last; arguments as of `until`
     """
+    problem = None
 
     def cleared():
+        nonlocal problem
         problem = look()
-        if problem:
-            raise NotYet(problem)
-        return True
+        return not problem
 
-    until(cleared, bound, *arguments, **options)
+    try:
+        until(cleared, bound, passing=passing, pause=pause, **options)
+    except TimedOut as late:
+        return late.seen if late.error else problem
+    return problem
