@@ -26,6 +26,7 @@ import time
 from omega.consul import client as consul_client
 from omega.consul import recover, tokens, trouble
 from omega.consul.exec import acl, agent, catalog, common, kv, servers, session, snapshot
+from omega.core import pillar as salt_pillar
 from omega.docker import containers, engine
 from omega.secrets import store
 from omega.site import nodes as site_nodes
@@ -57,7 +58,7 @@ def _connect(consul_url, token):
 
 
 def _manage(consul_url, token):
-    return _connect(consul_url, token or (__pillar__.get("rpiomega_secrets") or {}).get("management_token"))
+    return _connect(consul_url, token or salt_pillar.management_token(__pillar__))
 
 
 for _sources, _client in ((_SOURCES, _connect), (_MANAGING, _manage)):
@@ -81,8 +82,8 @@ def rotate_node_token(node, secrets="/etc/rpiomega/secrets"):
 
         salt rpiomega-master consul.rotate_node_token rpiomega-4
     """
-    site = __pillar__.get("rpiomega") or {}
-    if not (__pillar__.get("rpiomega_secrets") or {}).get("management_token"):
+    site = salt_pillar.site(__pillar__)
+    if not salt_pillar.management_token(__pillar__):
         return _no(f"{__opts__['id']} has no management token: run this on the master, {site_nodes.master(site)}")
     if node not in site_nodes.nodes(site):
         return _no(f"{node} is not among the site's nodes")

@@ -9,6 +9,7 @@ import functools
 from salt.exceptions import CommandExecutionError
 
 from omega.consul.client import ConsulError
+from omega.core import pillar as salt_pillar
 from omega.docker import engine
 from omega.removal import node as removal_node
 
@@ -45,7 +46,7 @@ def removal(node):
         salt rpiomega-master rpiomega.removal rpiomega-4
     """
     client = removal_node.clients(__opts__, __pillar__, management=True)
-    return removal_node.look(client, __pillar__.get("rpiomega") or {}, node)
+    return removal_node.look(client, salt_pillar.site(__pillar__), node)
 
 
 @_told

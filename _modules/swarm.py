@@ -17,6 +17,7 @@ import functools
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 from omega.consul import client
+from omega.core import pillar as salt_pillar
 from omega.site import nodes as site_nodes
 from omega.swarm import api
 from omega.swarm import record as swarm_record
@@ -46,7 +47,7 @@ def _told(function):
 
 
 def _engine(base_url):
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
+    url = base_url or salt_pillar.setting(__opts__, __pillar__, "swarm.docker_url")
     return api.Engine(url)
 
 
@@ -255,7 +256,7 @@ def init(address, base_url=None, **settings):
         salt-call --local swarm.init 192.168.1.10
     """
     engine = _engine(base_url)
-    if __opts__["id"] in site_nodes.nodes(__pillar__.get("rpiomega") or {}):
+    if __opts__["id"] in site_nodes.nodes(salt_pillar.site(__pillar__)):
         raise CommandExecutionError(
             f"{__opts__['id']} belongs to a cluster: apply the state swarm instead, which cannot make a second swarm"
         )

@@ -10,6 +10,7 @@ import functools
 from salt.exceptions import CommandExecutionError
 
 from omega.consul import client
+from omega.core import pillar as salt_pillar
 from omega.swarm import api, record
 from omega.swarm.api import SwarmError
 from omega.swarm.settings import ca, key
@@ -35,7 +36,7 @@ def _told(function):
 
 
 def _engine(base_url):
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
+    url = base_url or salt_pillar.setting(__opts__, __pillar__, "swarm.docker_url")
     return api.Engine(url)
 
 
@@ -45,7 +46,7 @@ def _store():
 
 def _keyring():
     """Keyring of this node, None where the site says that no key is kept."""
-    site = (__pillar__.get("rpiomega") or {}).get("swarm") or {}
+    site = salt_pillar.site(__pillar__).get("swarm") or {}
     if (site.get("spec") or {}).get("unlock") == "never":
         return None
     return key.Keyring(key.path_of(__opts__, __pillar__))

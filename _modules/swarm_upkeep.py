@@ -10,6 +10,7 @@ import functools
 from salt.exceptions import CommandExecutionError
 
 from omega.consul import client
+from omega.core import pillar as salt_pillar
 from omega.site import nodes as site_nodes
 from omega.swarm import api, record, recover
 from omega.swarm import removal as swarm_removal
@@ -39,7 +40,7 @@ def _told(function):
 
 
 def _engine(base_url):
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
+    url = base_url or salt_pillar.setting(__opts__, __pillar__, "swarm.docker_url")
     return api.Engine(url)
 
 
@@ -82,7 +83,7 @@ def promote_waiting(base_url=None):
     local = engine.local()
     if not local.control:
         return {"promoted": [], "waiting": [], "comment": api.describe(local)}
-    want = member_run.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
+    want = member_run.wanted(salt_pillar.site(_newest_pillar()), __opts__["id"])
     promoted, waiting = promote.promote_waiting(engine, _store(), want)
     return {"promoted": promoted, "waiting": waiting, "comment": api.describe(local)}
 
@@ -151,7 +152,7 @@ def look_after(base_url=None):
     done = promote_waiting(base_url)
     if not _engine(base_url).local().control:
         return {"result": True, **done, "changes": {}}
-    site = _newest_pillar().get("rpiomega") or {}
+    site = salt_pillar.site(_newest_pillar())
     # Each join of a wave calls this: new tokens at each would only turn away those who are joining.
     run = nodes_run.Tender(_engine(base_url), _store(), site, gather=None)
     result, comment = run.run()
@@ -175,7 +176,7 @@ def bootstrap_takeover(node):
 
         salt rpiomega-2 swarm.bootstrap_takeover rpiomega-master
     """
-    site = __pillar__.get("rpiomega") or {}
+    site = salt_pillar.site(__pillar__)
     address = site_nodes.address(site, node) if node in site_nodes.nodes(site) else None
     before, after = recover.take_over(_store(), node, address)
     return {"old": before.value(), "new": after.value()}
@@ -204,5 +205,5 @@ def force_new_cluster(confirm, base_url=None):
 
         salt rpiomega-2 swarm.force_new_cluster 3r2dgmckb8y29xdxrmqveo21n
     """
-    want = member_run.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
+    want = member_run.wanted(salt_pillar.site(__pillar__), __opts__["id"])
     return recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)

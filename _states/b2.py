@@ -10,6 +10,7 @@ from salt.exceptions import CommandExecutionError
 
 from omega.b2 import client, files
 from omega.core import files as core_files
+from omega.core import pillar as salt_pillar
 
 RULE_KEYS = {
     "fileNamePrefix",
@@ -112,7 +113,7 @@ def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
     except client.B2Error as error:
         if error.kind != "missing":
             return _failed(ret, error)
-        if __opts__["test"] and (__pillar__.get("rpiomega") or {}).get("b2", {}).get("enabled", True):
+        if __opts__["test"] and salt_pillar.site(__pillar__).get("b2", {}).get("enabled", True):
             return _would(ret, f"once the b2 command is installed ({error})")
         cause = f"{env_file} stays: without the b2 command nothing tells whether {name}'s account file holds that key"
         return _failed(ret, f"{cause}; remove {env_file}, and `~/.config/b2/account_info` of {name} if it does")

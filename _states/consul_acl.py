@@ -11,6 +11,7 @@ from omega.consul import agent, trouble
 from omega.consul import client as consul_client
 from omega.consul import tokens as consul_tokens
 from omega.core import files
+from omega.core import pillar as salt_pillar
 from omega.site import nodes as site_nodes
 
 
@@ -26,7 +27,7 @@ def cluster_tokens(name, marker, config_dir, timeout=120, container="rpiomega-co
     :return: Salt's state return; ``changes`` maps a node's name to what changed for it, never a token
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": ""}
-    site, secrets = __pillar__.get("rpiomega") or {}, __pillar__.get("rpiomega_secrets") or {}
+    site, secrets = salt_pillar.site(__pillar__), salt_pillar.secrets(__pillar__)
     management, tokens = secrets.get("management_token"), secrets.get("node_tokens")
     if not management or not tokens:
         ret["comment"] = f"{__opts__['id']} has no management token: only the site's master keeps the ACLs"

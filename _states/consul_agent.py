@@ -11,6 +11,7 @@ from omega.consul import client as consul_client
 from omega.consul import restart as consul_restart
 from omega.consul import retire as consul_retire
 from omega.core import files as core_files
+from omega.core import pillar as salt_pillar
 from omega.docker import containers
 from omega.docker import engine as docker_engine
 from omega.site import nodes as site_nodes
@@ -73,7 +74,7 @@ def upgradable(name, image, allow=False):
 def _servers_have(wanted):
     """Whether this node is no server and the servers are as new already, by gossip: a client has no data to lose. Such
     a node was off during the steps between."""
-    site = __pillar__.get("rpiomega") or {}
+    site = salt_pillar.site(__pillar__)
     if __opts__["id"] in site_nodes.consul_servers(site):
         return False
     try:
@@ -107,8 +108,8 @@ def configured(name, image, marker, raft_multiplier=5):
             - marker: /etc/rpiomega/secrets/consul/bootstrapped
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is as it should be"}
-    node, site = __opts__["id"], __pillar__.get("rpiomega") or {}
-    secrets = __pillar__.get("rpiomega_secrets") or {}
+    node, site = __opts__["id"], salt_pillar.site(__pillar__)
+    secrets = salt_pillar.secrets(__pillar__)
     problem = _missing(node, site, secrets)
     if problem:
         return {**ret, "result": False, "comment": problem}
@@ -266,7 +267,7 @@ def _may_start(name, node, site, secrets, marker):
 
 def _client():
     """Of the local agent. The master's token for the ACLs is known to Consul even before it knows the nodes' tokens."""
-    management = (__pillar__.get("rpiomega_secrets") or {}).get("management_token")
+    management = salt_pillar.management_token(__pillar__)
     return consul_client.from_salt(__opts__, __pillar__, token=management)
 
 

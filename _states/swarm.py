@@ -9,6 +9,7 @@ Consul decides who initialises. `swarm.absent` takes a node out, and only where 
 import functools
 
 from omega.consul import client, engine_turn
+from omega.core import pillar as salt_pillar
 from omega.removal import node as removal_node
 from omega.swarm import absent as swarm_absent
 from omega.swarm import waits
@@ -34,7 +35,7 @@ def _node(node):
 
 
 def _engine(base_url):
-    return Engine(base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url"))
+    return Engine(base_url or salt_pillar.setting(__opts__, __pillar__, "swarm.docker_url"))
 
 
 def _notify(node):
@@ -46,7 +47,7 @@ def _notify(node):
 
 def _restart(base_url):
     """What restarts this node's engine, for a run of `swarm.member`."""
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url") or SOCKET
+    url = base_url or salt_pillar.setting(__opts__, __pillar__, "swarm.docker_url") or SOCKET
     consul = functools.partial(client.from_salt, __opts__, __pillar__)
     return lambda node: engine_turn.restart_unsound(node, consul, url)
 
@@ -157,7 +158,7 @@ def member(
         clock_timeout,
     )
     try:
-        site = __pillar__.get("rpiomega") or {}
+        site = salt_pillar.site(__pillar__)
         allowed = {"readdress": readdress, "rejoin": rejoin, "min_free_mb": min_free_mb}
         want = member_run.wanted(site, _node(node), role, address, managers, settings, **allowed)
         store = Store(client.from_salt(__opts__, __pillar__), want.node)
@@ -208,7 +209,7 @@ def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
     ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     try:
         store = Store(client.from_salt(__opts__, __pillar__), _node(node))
-        site = __pillar__.get("rpiomega") or {}
+        site = salt_pillar.site(__pillar__)
         run = nodes_run.Tender(_engine(base_url), store, site, gather_timeout, timeout)
         ret["result"], ret["comment"] = run.predict() if __opts__["test"] else run.run()
     except (SwarmError, ConsulError) as error:

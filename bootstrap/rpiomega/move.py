@@ -6,7 +6,6 @@ and to the very host key known from the old one, the timer is taken away. Whatev
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from rpiomega import agent, known_hosts
 from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
+from rpiomega.node.network.wifi import derived
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Remote, SshError
 
@@ -117,10 +117,7 @@ def _undone(
 
 
 def wifi_settings(site: Site, base: Path) -> job_steps.Wifi | None:
-    """Return the wireless settings with the key derived here: the passphrase itself goes nowhere.
-
-    The derivation is IEEE 802.11i's (PBKDF2 with HMAC-SHA1, the SSID as salt, 4096 rounds, 256 bits).
-    """
+    """Return the wireless settings with the key derived here: the passphrase itself goes nowhere."""
     wifi = site.network.wifi
     if wifi is None:
         return None
@@ -128,7 +125,7 @@ def wifi_settings(site: Site, base: Path) -> job_steps.Wifi | None:
     if len(secret) == 64 and all(letter in "0123456789abcdefABCDEF" for letter in secret):
         psk = secret.lower()
     elif 8 <= len(secret.encode()) <= 63:
-        psk = hashlib.pbkdf2_hmac("sha1", secret.encode(), wifi.ssid.encode(), 4096, 32).hex()
+        psk = derived(secret, wifi.ssid)
     else:
         cause = f"the Wi-Fi secret has {len(secret.encode())} bytes"
         raise NodeError(cause, "a passphrase has 8 to 63, a key 64 hexadecimal digits", "network")

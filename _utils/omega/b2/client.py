@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 
+from omega.core import pillar as salt_pillar
+
 # The longest call empties a bucket; one request to B2 has bounds of its own.
 SECONDS, PURGE_SECONDS = 150, 3600
 NEXT = {
@@ -38,12 +40,12 @@ class B2Error(Exception):
 
 def account(pillar):
     """Return ``{key_id, key, endpoint}`` of this node from its pillar; B2Error if the site gives it none."""
-    found = (pillar.get("rpiomega_secrets") or {}).get("b2") or {}
+    found = salt_pillar.secrets(pillar).get("b2") or {}
     if found.get("problem"):
         raise B2Error("bad_file", found["problem"])
     if not found.get("key_id") or not found.get("key"):
         raise B2Error("no_credentials", "this node has no credentials")
-    endpoint = ((pillar.get("rpiomega") or {}).get("b2") or {}).get("endpoint", "")
+    endpoint = (salt_pillar.site(pillar).get("b2") or {}).get("endpoint", "")
     return {"key_id": found["key_id"], "key": found["key"], "endpoint": endpoint}
 
 

@@ -25,6 +25,7 @@ import sys
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from omega.core import pillar as salt_pillar
 from omega.core.errors import KindOfFailure
 from omega.core.polling import transient, until
 
@@ -181,7 +182,7 @@ def _setting(opts, pillar, name):
 
 
 def _own_token(pillar):
-    secrets = (pillar or {}).get("rpiomega_secrets") or {}
+    secrets = salt_pillar.secrets(pillar)
     return (secrets.get("consul") or {}).get("token")
 
 

@@ -10,6 +10,7 @@ import shutil
 from omega.consul import acl, policies, servers
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError
+from omega.core import pillar as salt_pillar
 from omega.core.polling import until_clear
 from omega.docker import containers, engine
 from omega.site import keys
@@ -27,7 +28,7 @@ def own_token(pillar, path=AGENT_CONFIG):
     This node's Consul token: of its pillar, or of its agent's configuration; a node that was taken out of the site file
     has no secrets in its pillar any more, and still has to say that it leaves. None if there is none.
     """
-    secrets = (pillar or {}).get("rpiomega_secrets") or {}
+    secrets = salt_pillar.secrets(pillar)
     if (secrets.get("consul") or {}).get("token"):
         return secrets["consul"]["token"]
     try:
@@ -192,7 +193,7 @@ def _leave(client, agent, bound):
 
 def clients(opts, pillar, management=False):
     """Client of this node's agent; with `management`, with the management token that only the master's pillar has."""
-    secrets = (pillar or {}).get("rpiomega_secrets") or {}
-    if management and not secrets.get("management_token"):
+    token = salt_pillar.management_token(pillar) if management else own_token(pillar)
+    if management and not token:
         raise ConsulError("denied", "only the site's master has the management token: run this there")
-    return consul_client.from_salt(opts, pillar, token=secrets["management_token"] if management else own_token(pillar))
+    return consul_client.from_salt(opts, pillar, token=token)

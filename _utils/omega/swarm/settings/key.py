@@ -11,6 +11,7 @@ import contextlib
 import os
 
 from omega.core import files
+from omega.core import pillar as salt_pillar
 from omega.swarm.api import MANAGER, SwarmError
 
 KEY_FILE = "/etc/rpiomega/secrets/swarm/unlock-key"
@@ -19,7 +20,7 @@ PREVIOUS = ".previous"
 
 def path_of(opts, pillar, path=None):
     """Return the key file's path: the argument, minion configuration `swarm.unlock_key_file`, or KEY_FILE."""
-    return path or opts.get("swarm.unlock_key_file") or pillar.get("swarm.unlock_key_file") or KEY_FILE
+    return path or salt_pillar.setting(opts, pillar, "swarm.unlock_key_file") or KEY_FILE
 
 
 class Keyring:

@@ -9,12 +9,12 @@ must give a wireless interface its access points (both seen with libnetplan 0.10
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 
 from rpiomega.node.network.stack import MARK, Wanted, family, gives_way
+from rpiomega.node.network.wifi import derived
 from rpiomega.node.step import StepError
 
 OURS = ("addresses", "nameservers", "routes", "dhcp4")
@@ -280,11 +280,6 @@ def _same_network(definition: Definition, wanted: Wanted) -> None:
 
 def _scalar(text: str):
     return _yaml().ScalarNode("tag:yaml.org,2002:str", text, style='"')
-
-
-def derived(passphrase: str, ssid: str) -> str:
-    """Return the key of a passphrase (IEEE 802.11, annex J.4.1: PBKDF2 with SHA-1, 4096 rounds)."""
-    return hashlib.pbkdf2_hmac("sha1", passphrase.encode(), ssid.encode(), 4096, 32).hex()
 
 
 def _own(definition: Definition, wanted: Wanted, defaults: list, before) -> str:

@@ -10,8 +10,8 @@ import re
 
 from rpiomega.node.files import File
 from rpiomega.node.network.concealed import Concealed, kept
-from rpiomega.node.network.netplan_edit import derived
 from rpiomega.node.network.stack import MARK, Wanted, Wifi
+from rpiomega.node.network.wifi import derived
 from rpiomega.node.step import StepError
 
 FOLDER = "/etc/wpa_supplicant"

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from rpiomega.node.files import File
 from rpiomega.node.network import guard
 from rpiomega.node.network.stack import MARK, Wanted, Wifi
+
+
+def derived(passphrase: str, ssid: str) -> str:
+    """Return the key of a passphrase (IEEE 802.11, annex J.4.1: PBKDF2 with SHA-1, 4096 rounds)."""
+    return hashlib.pbkdf2_hmac("sha1", passphrase.encode(), ssid.encode(), 4096, 32).hex()
 
 
 def country(wifi: Wifi | None) -> list[File]:
