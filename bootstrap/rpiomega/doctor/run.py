@@ -121,7 +121,9 @@ class Doctor:
             if need.source != source or listen is None or key in [item[:2] for item in listen["problems"]]:
                 continue
             busy = key in [item[:2] for item in listen["busy"]]
-            found.append(job_steps.Target(need.target, self._address(need.target, listen), *key, busy=busy))
+            found.append(
+                job_steps.Target(need.target, self._address(need.target, listen), need.protocol, need.port, busy)
+            )
         return found
 
     def _address(self, node: str, listen: dict) -> str:
