@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from omega.core.polling import NotYet, TimedOut, until
 from rpiomega import agent
-from rpiomega.errors import NodeError, Stopped
+from rpiomega.errors import NodeError
 from rpiomega.move import Event
 from rpiomega.site import Node
 from rpiomega.ssh import Remote, SshError
@@ -30,22 +31,22 @@ def reboot(remote: Remote, node: Node, on_event: Event, managed: bool = True, bo
     remote.end_master()
     began = time.monotonic()
     new = remote.moved(*([node.address] if managed else [remote.at, *node.reach]))
-    seen = "still the boot of before"
-    while True:
-        left = bound - (time.monotonic() - began)
-        try:
-            new.connect(max(left, 1.0))
-            if _identity(new) != before:
-                break
-            seen = "still the boot of before"
-        except SshError as error:
-            seen = error.cause
-        if left <= 0:
-            cause = f"not back {bound:.0f} s after its reboot; last seen: {seen}"
-            raise NodeError(cause, "look at its screen, or switch it off and on", "reboot")
+
+    def back() -> bool:
+        new.connect(max(bound - (time.monotonic() - began), 1.0))
+        if _identity(new) == before:
+            raise NotYet("still the boot of before")
+        return True
+
+    def failure(late: TimedOut) -> NodeError:
+        cause = f"not back {bound:.0f} s after its reboot; last seen: {late.seen}"
+        return NodeError(cause, "look at its screen, or switch it off and on", "reboot")
+
+    def rest(seconds: float) -> None:
         new.end_master()
-        if new.pool.stop.wait(PAUSE):
-            raise Stopped
+        new.pool.rest(seconds)
+
+    until(back, bound, passing=SshError, pause=PAUSE, failure=failure, sleep=rest)
     remote.log(f"back {time.monotonic() - began:.0f} s after its reboot")
     status = {"step": "network_status", "args": {"address": node.address, "interface": node.interface}}
     found = agent.run(new, [status], on_event)["network_status"]["data"]

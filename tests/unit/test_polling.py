@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from omega.core.errors import Failure, KindOfFailure
-from omega.core.polling import NotYet, TimedOut, until, until_clear
+from omega.core.polling import NotYet, TimedOut, seeing, until, until_clear
 from rpiomega import agent
 
 
@@ -84,6 +84,12 @@ def test_the_error_has_the_last_error_without_its_cure(wait):
     assert (late.value.seen, late.value.error) == ("pi1: it is busy", busy)
 
 
+def test_a_probe_says_what_it_saw(wait):
+    assert wait(seeing(looks(("", "half"), ("all", ""))), 3) == "all"
+    with pytest.raises(TimedOut, match="last seen: half$"):
+        wait(seeing(looks(([], "half"))), 3)
+
+
 def test_nothing_seen_is_called_nothing(wait):
     with pytest.raises(TimedOut, match="last seen: nothing"):
         wait(looks(NotYet("half"), None), 1)
@@ -148,7 +154,7 @@ def test_a_pause_that_raises_ends_the_waiting(clock):
         (["one is down", None], None),
         (["two are down", "one is down"], "one is down"),
         ([["a", "b"], ["b"]], ["b"]),
-        (["one is down", Busy("busy", "it is busy", "come back")], "it is busy"),
+        (["one is down", Busy("busy", "it is busy", "come back")], "it is busy; come back"),
         ([Busy("busy", "it is busy"), "one is down"], "one is down"),
     ],
 )

@@ -31,7 +31,7 @@ class KindOfFailure(Failure):
     TRANSIENT = frozenset()
 
     def __init__(self, kind, cause, cure="", subject=""):
-        super().__init__(cause, cure, subject)
+        super().__init__(cause, cure, subject=subject)
         self.kind = kind
 
     @property

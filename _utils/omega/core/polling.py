@@ -67,12 +67,28 @@ def until(look, bound, what="its end", passing=transient, pause=PAUSE, failure=N
         sleep(min(pause, left))
 
 
+def seeing(probe):
+    """Return a look for `until`.
+
+    :param probe: takes nothing; returns (result, what it saw); the result is false until it is finished
+    """
+
+    def look():
+        result, seen = probe()
+        if not result:
+            raise NotYet(seen)
+        return result
+
+    return look
+
+
 def until_clear(look, bound, passing=transient, pause=PAUSE, **options):
     """
     Call `look` until it returns something false; return that, or after `bound` seconds the problem that is left.
 
     :param look: takes nothing; returns the problem: its text, or the things that are not right
-    :return: what `look` returned last, or the text of the error that it raised last; arguments as of `until`
+    :param options: and the other arguments: as of `until`
+    :return: what `look` returned last, or the text of the error that it raised last, its cure included
     """
     problem = None
 
@@ -84,5 +100,5 @@ def until_clear(look, bound, passing=transient, pause=PAUSE, **options):
     try:
         until(cleared, bound, passing=passing, pause=pause, **options)
     except TimedOut as late:
-        return late.seen if late.error else problem
+        return str(late.error) if late.error else problem
     return problem

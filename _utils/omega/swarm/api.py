@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Optional
 
+from omega.core.errors import KindOfFailure
 from omega.docker import engine as docker_engine
 from omega.docker import fit, store
 from omega.swarm.certificate import certificate, never_member, started_with
@@ -31,7 +32,7 @@ PORT = 2377
 WORKER, MANAGER = "worker", "manager"
 
 
-class SwarmError(Exception):
+class SwarmError(KindOfFailure):
     """
     A swarm call failed; str() is one line with the cause and the next step, never a token.
 
@@ -39,14 +40,7 @@ class SwarmError(Exception):
     "not_found", "conflict", "refused" (this project's own rule) or "api" (anything else the engine said).
     """
 
-    def __init__(self, kind, message):
-        super().__init__(message)
-        self.kind = kind
-
-    @property
-    def transient(self):
-        """True if the same call may succeed later without anybody changing anything."""
-        return self.kind in ("no_daemon", "timeout", "pending", "no_leader", "conflict")
+    TRANSIENT = frozenset({"no_daemon", "timeout", "pending", "no_leader", "conflict"})
 
 
 @dataclass(frozen=True)
