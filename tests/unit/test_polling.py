@@ -138,6 +138,21 @@ def test_the_caller_chooses_the_error(wait):
         wait(looks(NotYet("half")), 2, failure=failure)
 
 
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        (NotYet("half"), "pi1: no leader: half; start it"),
+        (Busy("busy", "it is busy", "come back"), "pi1: no leader: it is busy; start it"),
+        (None, "pi1: no leader; start it"),
+    ],
+)
+def test_what_was_seen_last_is_added_to_the_cause_of_the_error_to_raise(wait, seen, text):
+    failure = Busy("late", "no leader", "start it", "pi1")
+    with pytest.raises(Busy) as late:
+        wait(looks(seen), 2, failure=failure)
+    assert (str(late.value), str(pickle.loads(pickle.dumps(late.value)))) == (text, text)
+
+
 def test_a_pause_that_raises_ends_the_waiting(clock):
     def stopped(_seconds):
         raise KeyboardInterrupt

@@ -65,10 +65,11 @@ def lock(file, bound, failure=None):
     """
 
     def locked():
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
 
-    until(locked, bound, f"the lock {file.name}", BlockingIOError, 0.1, failure)
+    until(locked, bound, f"the lock {file.name}", pause=0.1, failure=failure)
 
 
 def sync_folder(path):

@@ -40,7 +40,8 @@ def until(look, bound, what="its end", passing=transient, pause=PAUSE, failure=N
     :param passing: the errors of `look` that are waited out: a class, a tuple of classes, or a function that takes the
         error and returns whether it is; other errors are raised at once
     :param pause: seconds between two looks
-    :param failure: returns the error to raise instead of TimedOut, which it takes
+    :param failure: the error to raise instead of TimedOut: a Failure, to whose cause is added what was seen last, or a
+        function that takes the TimedOut and returns the error
     :param clock: returns seconds, instead of time.monotonic
     :param sleep: pauses, instead of time.sleep; one that raises ends the waiting
     :raises TimedOut: `look` was not finished within `bound`
@@ -63,6 +64,9 @@ def until(look, bound, what="its end", passing=transient, pause=PAUSE, failure=N
         left = end - clock()
         if left <= 0:
             late = TimedOut(what, bound, seen, error)
+            if isinstance(failure, Failure):
+                failure.cause += f": {seen}" * bool(seen)
+                raise failure
             raise failure(late) if failure else late
         sleep(min(pause, left))
 

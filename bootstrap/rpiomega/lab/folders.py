@@ -50,7 +50,7 @@ def alone(
             files.lock(file, 0)
         except TimedOut:
             report(f"waiting for another {who} on this machine")
-            files.lock(file, bound, lambda late: LabError(f"another {who} has held {late.what} for {bound:.0f} s"))
+            files.lock(file, bound, LabError(f"another {who} has held {file.name} for {bound:.0f} s"))
         yield
 
 
