@@ -85,4 +85,4 @@ def run(*command):
         )
     except subprocess.TimeoutExpired:
         cause = f"`{command[0]}` did not end within {BOUND} s"
-        raise AptError(f"{cause}; see `pgrep -a apt`, `pgrep -a dpkg`") from None
+        raise AptError(cause, "see `pgrep -a apt`, `pgrep -a dpkg`") from None

@@ -15,7 +15,6 @@ Facts of the engine that shape this file:
 
 import copy
 import datetime
-import functools
 import time
 from dataclasses import dataclass, field
 from typing import Optional
@@ -422,14 +421,21 @@ class Engine:
         :return: (spec before, spec after); nothing is sent if they are equal
         :raises SwarmError: "conflict" if others changed the node each time in between
         """
-
-        def read():
+        for attempt in range(CONFLICT_RETRIES):
             attrs = self.inspect_node(node_id)
-            attrs["Spec"]["Labels"] = attrs["Spec"].get("Labels") or {}
-            return attrs
-
-        write = functools.partial(self._call, f"updating node {node_id}", self.api.update_node, node_id)
-        return _update(read, change, write)
+            before = attrs["Spec"]
+            after = change(dict(before, Labels=dict(before.get("Labels") or {})))
+            if after == dict(before, Labels=dict(before.get("Labels") or {})):
+                return before, before
+            try:
+                what = f"updating node {node_id}"
+                self._call(what, self.api.update_node, node_id, attrs["Version"]["Index"], after)
+                return before, after
+            except SwarmError as error:
+                if error.kind != "conflict" or attempt + 1 == CONFLICT_RETRIES:
+                    raise
+            time.sleep(0.1 * (attempt + 1))
+        raise AssertionError("unreachable")
 
     def update_swarm(self, change, retries=CONFLICT_RETRIES, what="updating the swarm", **rotate):
         """
@@ -441,14 +447,25 @@ class Engine:
         :return: (spec before, spec after); nothing is sent if they are equal and nothing is to be rotated
         :raises SwarmError: "conflict" if others changed the swarm each time in between
         """
+        for attempt in range(retries):
+            attrs = self._call("reading the swarm", self.api.inspect_swarm)
+            before, after = attrs["Spec"], change(copy.deepcopy(attrs["Spec"]))
+            if after == before and not rotate:
+                return before, before
+            params = {"version": attrs["Version"]["Index"], **dict.fromkeys(rotate, "true")}
 
-        def send(version, spec):
-            params = {"version": version, **dict.fromkeys(rotate, "true")}
-            url = self.api._url("/swarm/update")
-            self.api._raise_for_status(self.api._post_json(url, spec, params=params))
+            def send(spec=after, params=params):
+                url = self.api._url("/swarm/update")
+                self.api._raise_for_status(self.api._post_json(url, spec, params=params))
 
-        read = functools.partial(self._call, "reading the swarm", self.api.inspect_swarm)
-        return _update(read, change, functools.partial(self._call, what, send), retries, always=bool(rotate))
+            try:
+                self._call(what, send)
+                return before, after
+            except SwarmError as error:
+                if error.kind != "conflict" or attempt + 1 == retries:
+                    raise
+            time.sleep(0.1 * (attempt + 1))
+        raise AssertionError("unreachable")
 
     def rotate_token(self, role):
         """Make the join token of `role` (manager or worker) a new one; tokens given out before stop working."""
@@ -458,24 +475,3 @@ class Engine:
     def unlock_key(self):
         """The key that unlocks managers, "" without autolock; managers only. Never return it to a caller of Salt."""
         return self._call("reading the unlock key", self.api.get_unlock_key).get("UnlockKey") or ""
-
-
-def _update(read, change, write, retries=CONFLICT_RETRIES, always=False):
-    """Write a changed spec with the version it was read with, and do all of it again if it is older by then.
-
-    :param always: write also what has not changed
-    :return: (spec before, spec after)
-    """
-    for left in reversed(range(retries)):
-        attrs = read()
-        before, after = attrs["Spec"], change(copy.deepcopy(attrs["Spec"]))
-        if after == before and not always:
-            break
-        try:
-            write(attrs["Version"]["Index"], after)
-            break
-        except SwarmError as error:
-            if error.kind != "conflict" or not left:
-                raise
-        time.sleep(0.1 * (retries - left))
-    return before, after

@@ -131,8 +131,10 @@ class Survivor:
                 raise NotYet(describe(local))
             return local
 
-        late = SwarmError("no_leader", f"{self.bound:g} s after force-new-cluster")
-        now = until(settled, self.bound, passing=(), failure=late).cluster_id
+        def failure(late):
+            return SwarmError("no_leader", f"after force-new-cluster: {late.seen} ({late.bound:g} s have passed)")
+
+        now = until(settled, self.bound, passing=(), failure=failure).cluster_id
         if now != cluster_id:
             raise SwarmError("error", f"the engine now manages swarm {now}, not {cluster_id}")
 
