@@ -52,8 +52,10 @@ class Keyring:
             self._write(key)
         except OSError as error:
             cause = f"the unlock key is not kept in {self.path}: {error.strerror}"
-            cure = "correct that, then `swarm.keep_unlock_key`: without it this manager stays locked after a restart"
-            raise SwarmError("refused", cause, cure) from None
+            cure = (
+                "correct that, then `swarm.keep_unlock_key` here: without it this manager stays locked after a restart"
+            )
+            raise SwarmError("refused", f"{cause}; {cure}") from None
 
     def _write(self, key):
         folder = os.path.dirname(self.path)
