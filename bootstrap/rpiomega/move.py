@@ -105,8 +105,9 @@ def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: f
     except Stopped:
         return error
     except TimedOut as late:
-        seen = late.seen or "the change is neither confirmed nor taken back"
-        cause = f"it answers neither at {address} ({error.cause}) nor at {at} ({seen})"
+        cause = f"it answers neither at {address} ({error.cause}) nor at {at} ({late.seen})"
+        if not late.error:
+            cause = f"{address} not confirmed ({error.cause}); the board answers at {at}, and has not gone back"
         cure = "switch the board off and on: it starts with the configuration it had before"
         return NodeError(cause, cure, "network")
     cause = f"{address} not confirmed ({error.cause}); the board went back to {at} by itself: {outcome['why']}"
