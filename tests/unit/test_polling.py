@@ -90,6 +90,11 @@ def test_a_probe_says_what_it_saw(wait):
         wait(seeing(looks(([], "half"))), 3)
 
 
+@pytest.mark.parametrize(("bound", "shown"), [(1800, "1800"), (0.3, "0.3"), (0.999988, "1"), (-2.5, "0")])
+def test_the_bound_is_shown_as_people_write_it(bound, shown):
+    assert str(TimedOut("x", bound)) == f"waited {shown} s for x; last seen: nothing"
+
+
 def test_nothing_seen_is_called_nothing(wait):
     with pytest.raises(TimedOut, match="last seen: nothing"):
         wait(looks(NotYet("half"), None), 1)

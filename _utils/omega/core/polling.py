@@ -19,7 +19,7 @@ class TimedOut(Failure):
     """The bound has passed. `what` was awaited for `bound` seconds, `seen` last; `error` if the last look raised it."""
 
     def __init__(self, what, bound, seen="", error=None, cure=""):
-        super().__init__(f"waited {bound:g} s for {what}; last seen: {seen or 'nothing'}", cure)
+        super().__init__(f"waited {max(round(bound, 1), 0):g} s for {what}; last seen: {seen or 'nothing'}", cure)
         self.what, self.bound, self.seen, self.error = what, bound, seen, error
 
 
