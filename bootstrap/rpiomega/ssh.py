@@ -221,23 +221,22 @@ class Remote:
         (key, login, host key, another machine) is an error at once. Raise SshError.
         """
         deadline = time.monotonic() + bound
-        error: SshError | None = None
+        errors: list[SshError] = []
 
         def answered() -> str:
-            nonlocal error
-            errors: list[SshError] = []
-            at = self.answering(min(CONNECT_TIMEOUT, deadline - time.monotonic()) if error else CONNECT_TIMEOUT, errors)
+            patience = min(CONNECT_TIMEOUT, deadline - time.monotonic()) if errors else CONNECT_TIMEOUT
+            errors.clear()
+            at = self.answering(patience, errors)
             if not at:
-                error = weightiest(errors)
-                raise error
+                raise weightiest(errors)
             return at
 
         def rest(seconds: float) -> None:
-            self.log(f"waiting for SSH at {' or '.join(self.destinations)}: {error.cause}")
+            self.log(f"waiting for SSH at {' or '.join(self.destinations)}: {weightiest(errors).cause}")
             self.pool.rest(seconds)
 
-        def failure(_late: TimedOut) -> SshError:
-            waited = f" (waited {bound:.0f} s)" if bound else ""
+        def failure(late: TimedOut) -> SshError:
+            error, waited = late.error, f" (waited {bound:.0f} s)" if bound else ""
             return SshError(error.kind, error.cause + waited, error.cure)
 
         self.at = until(answered, bound, pause=PAUSE, failure=failure, sleep=rest)
