@@ -235,8 +235,8 @@ class Remote:
             self.log(f"waiting for SSH at {' or '.join(self.destinations)}: {weightiest(errors).cause}")
             self.pool.rest(seconds)
 
-        def failure(late: TimedOut) -> SshError:
-            error, waited = late.error, f" (waited {bound:.0f} s)" if bound else ""
+        def failure(_late: TimedOut) -> SshError:
+            error, waited = weightiest(errors), f" (waited {bound:.0f} s)" if bound else ""
             return SshError(error.kind, error.cause + waited, error.cure)
 
         self.at = until(answered, bound, pause=PAUSE, failure=failure, sleep=rest)

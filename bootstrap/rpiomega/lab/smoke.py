@@ -54,10 +54,12 @@ def answers(lab: Lab, bound: float = 90) -> dict[str, str]:
 
     Raises LabError naming the node that does not.
     """
-    deadline, found = time.monotonic() + bound, {}
+    deadline = time.monotonic() + bound
+    found: dict[str, str] = {}
     for node in lab.node_names():
         url = f"http://{lab.node_address(node)}:{PORT}/"
-        found[node] = _page(deadline, node, lambda url=url: _get(url), f"{node}: the smoke service's answer at {url}")
+        what = f"{node}: the smoke service's answer at {url}"
+        found[node] = _page(deadline, node, functools.partial(_get, url), what)
     return found
 
 

@@ -8,6 +8,8 @@ import platform
 import shutil
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from omega.core import dropin
 from omega.core.polling import TimedOut, seeing, until
@@ -19,7 +21,9 @@ from rpiomega.node.step import Cancelled, StepError
 class Board:
     """A board, or a folder that looks like one (`root`): then nothing but files below it is touched."""
 
-    def __init__(self, root: str = "/", log=None, cancelled: threading.Event | None = None):
+    def __init__(
+        self, root: str = "/", log: Callable[[str], object] | None = None, cancelled: threading.Event | None = None
+    ):
         self.root = root
         self.log = log or (lambda line: None)
         self.cancelled = cancelled or threading.Event()
@@ -69,7 +73,7 @@ class Board:
         if lost:
             raise StepError(lost[0].cause(path), f"{lost[0].cure(path)}{f', or {cure}' if cure else ''}")
 
-    def wait(self, what: str, probe, bound: float, cure: str, pause: float = 0.3):
+    def wait(self, what: str, probe: Callable, bound: float, cure: str, pause: float = 0.3) -> Any:
         """Return the first true value of `probe`, which returns (value, what it saw).
 
         Raise StepError naming `what`, the bound and the last thing seen; Cancelled if cancelled.
