@@ -14,7 +14,7 @@ from omega.site import nodes as site_nodes
 from omega.swarm import api, record, recover
 from omega.swarm import removal as swarm_removal
 from omega.swarm.api import SwarmError
-from omega.swarm.member import promote
+from omega.swarm.member import roles
 from omega.swarm.member import run as member_run
 from omega.swarm.nodes import run as nodes_run
 
@@ -83,7 +83,7 @@ def promote_waiting(base_url=None):
     if not local.control:
         return {"promoted": [], "waiting": [], "comment": api.describe(local)}
     want = member_run.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
-    promoted, waiting = promote.promote_waiting(engine, _store(), want)
+    promoted, waiting = roles.promote_waiting(engine, _store(), want)
     return {"promoted": promoted, "waiting": waiting, "comment": api.describe(local)}
 
 

@@ -13,6 +13,7 @@ from omega.removal import node as removal_node
 from omega.swarm import absent as swarm_absent
 from omega.swarm import waits
 from omega.swarm.api import SOCKET, WORKER, Engine, SwarmError
+from omega.swarm.member import loop as member_loop
 from omega.swarm.member import run as member_run
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.record import Store
@@ -147,14 +148,14 @@ def member(
         "subnet_size": subnet_size,
     }
     bounds = member_run.Bounds(
-        bootstrap_timeout,
-        initializer_timeout,
-        join_timeout,
-        promote_timeout,
-        gather_timeout,
-        engine_timeout,
-        consul_timeout,
-        clock_timeout,
+        bootstrap=bootstrap_timeout,
+        initializer=initializer_timeout,
+        join=join_timeout,
+        promote=promote_timeout,
+        gather=gather_timeout,
+        engine=engine_timeout,
+        consul=consul_timeout,
+        clock=clock_timeout,
     )
     try:
         site = __pillar__.get("rpiomega") or {}
@@ -162,11 +163,11 @@ def member(
         want = member_run.wanted(site, _node(node), role, address, managers, settings, **allowed)
         store = Store(client.from_salt(__opts__, __pillar__), want.node)
         keyring = settings_key.Keyring(settings_key.path_of(__opts__, __pillar__, unlock_key_file))
-        run = member_run.Member(_engine(base_url), store, want, bounds, _notify, keyring, _restart(base_url))
+        run = member_run.Run(_engine(base_url), store, want, bounds, _notify, keyring, _restart(base_url))
         if __opts__["test"]:
-            ret["result"], ret["comment"], ret["changes"] = run.predict()
+            ret["result"], ret["comment"], ret["changes"] = member_loop.predict(run)
         else:
-            ret["result"], ret["comment"] = run.run()
+            ret["result"], ret["comment"] = member_loop.apply(run)
             ret["changes"] = run.changes
     except (SwarmError, ConsulError) as error:
         return _failed(ret, _node(node), error)

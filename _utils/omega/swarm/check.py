@@ -28,6 +28,12 @@ def split(address, port=CONTROL):
     return address.strip("[]"), port
 
 
+def with_port(address):
+    """Return `address` with the swarm port, if it has none of its own."""
+    host, port = split(address)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def unreachable(address, port, timeout=CONNECT_TIMEOUT):
     """Return why `address`:`port`/tcp cannot be reached, empty if it can. `address` may carry another port."""
     host = split(address)[0]

@@ -13,7 +13,6 @@ import time
 from omega.swarm import check
 from omega.swarm.api import MANAGER, SwarmError, describe
 from omega.swarm.certificate import autolocked
-from omega.swarm.member.join import with_port
 from omega.swarm.record import INITIALIZING, READY, VACANT
 
 log = logging.getLogger(__name__)
@@ -97,8 +96,8 @@ class Survivor:
         others = [(peer["NodeID"], peer["Addr"]) for peer in peers if peer["NodeID"] != local.node_id]
         for name, entry in (self.store.snapshot().published or {}).items():
             if name != self.store.node and entry.cluster_id == confirm and entry.role_now == MANAGER:
-                others.append((entry.node_id, with_port(entry.address)))
-        return local, others + [("", with_port(address)) for address in self.managers.values()]
+                others.append((entry.node_id, check.with_port(entry.address)))
+        return local, others + [("", check.with_port(address)) for address in self.managers.values()]
 
     def _record(self, confirm):
         record = self.store.record()

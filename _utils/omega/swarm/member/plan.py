@@ -1,99 +1,23 @@
 """
 What a node has to do next to become the swarm member that its pillar says: pure decisions, no calls.
 
-`decide(facts)` gives the one next Step. The state executes it, looks again and asks again, until the step is
-"done" or "refuse". `predict` runs the same decisions ahead for test=True; `repair_plan` contains those
-for a node whose membership is damaged.
+`decide(facts)` returns the one next Step. `loop` carries it out, looks again and decides again, until the step is
+"done" or "refuse". `predict` runs the same decisions ahead for test=True; `repair_plan` contains those for a node
+whose membership is damaged; `steps` is the table of what each step is.
 """
 
-import datetime
-from dataclasses import dataclass, field
-from typing import Optional
+from omega.swarm.api import MANAGER, WORKER, demotion_problem, describe
+from omega.swarm.member import repair_plan
+from omega.swarm.member.facts import Step
+from omega.swarm.record import INITIALIZING, READY, VACANT, Published
 
-from omega.swarm import check
-from omega.swarm.api import MANAGER, WORKER, Local, demotion_problem, describe
-from omega.swarm.member import repair_plan as mend
-from omega.swarm.member.step import Step
-from omega.swarm.record import INITIALIZING, READY, VACANT, Published, Record
-
-# Steps that write, in the words of the change they make.
-ACTS = (
-    *("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote"),
-    *("unlock", "rejoin", "reenter", "readdress", "release", "abandon", "restart"),
-)
-# Steps that wait for somebody else; each has its own bound in the state.
-WAITS = (
-    *("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_clock"),
-    *("await_promotion", "await_demotion", "await_engine", "await_successor", "linger"),
-)
 PREVIOUS = 5  # former NodeIDs an entry remembers
-
-
-@dataclass(frozen=True)
-class Facts:
-    """
-    Everything a decision rests on.
-
-    managers: names with role manager in the site, in its order; expected: those of them that Consul sees alive
-    and that are worth waiting for after a bootstrap; listening: managers-to-be that answer on the swarm port;
-    alive: names Consul sees alive, None if not asked; nodes: the swarm's node list, where it was needed.
-    now: this node's clock; here: whether an interface has `address`, None if not asked; towards: the address this
-    node has towards the managers; reach: {address: why it cannot be reached, or ""} of the other managers, None if
-    not asked; problem: why this node must not become a manager; blocked: {name: why it cannot be promoted};
-    unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows;
-    unsucceeded: this run has waited long enough for other managers before it steps down;
-    unlisted: this node's NodeID that the managers do not find in the swarm's node list, or empty;
-    token_old: the worker token in Consul is not the swarm's; demoted: {name: NodeID} of managers that others demoted;
-    unaware: this node is one of them, and its engine has had the time to learn that; restarted: this run has restarted
-    the engine; clock: why this node's clock cannot be trusted yet, "" if it can.
-    """
-
-    node: str
-    role: str
-    address: str
-    managers: tuple = ()
-    local: Local = field(default_factory=Local)
-    record: Optional[Record] = None
-    holder: str = ""
-    token_cluster: str = ""
-    published: dict = field(default_factory=dict)
-    stale: bool = False
-    alive: Optional[frozenset] = None
-    expected: frozenset = frozenset()
-    listening: tuple = ()
-    nodes: tuple = ()
-    now: Optional[datetime.datetime] = None
-    here: Optional[bool] = None
-    towards: str = ""
-    reach: Optional[dict] = None
-    problem: str = ""
-    blocked: dict = field(default_factory=dict)
-    unlock: str = ""
-    readdress: bool = False
-    rejoin: bool = False
-    unsucceeded: bool = False
-    unlisted: str = ""
-    token_old: bool = False
-    demoted: dict = field(default_factory=dict)
-    unaware: bool = False
-    restarted: bool = False
-    clock: str = ""
-
-    @property
-    def host(self):
-        """`address` without a port."""
-        return check.split(self.address)[0]
-
-    @property
-    def own(self):
-        """This node's published entry; an empty one if there is none."""
-        return self.published.get(self.node) or Published()
 
 
 def decide(facts):
     """Return the next Step for these facts."""
     step = _decide(facts)
-    if facts.stale and step.kind == "linger":
+    if facts.stale and step.kind == "await_managers":
         return Step("done", step.reason)
     if facts.stale and step.kind not in ("done", "refuse", "settle"):
         return Step("refuse", f"{step.reason}: not while Consul has no leader; bring back its servers, run again")
@@ -107,16 +31,16 @@ def _decide(facts):
     if not facts.managers:
         return Step("refuse", "no node has role manager in the site's nodes")
     if facts.record is not None and local.node_id in facts.record.lost:
-        return mend.given_up(facts)
+        return repair_plan.given_up(facts)
     if local.state == "locked":
-        return mend.locked(facts)
-    if mend.out_of_date(facts):
-        return mend.expired(facts)
-    if mend.unlisted(facts):
-        return mend.removed(facts)
+        return repair_plan.locked(facts)
+    if repair_plan.out_of_date(facts):
+        return repair_plan.expired(facts)
+    if repair_plan.not_listed(facts):
+        return repair_plan.removed(facts)
     if local.state == "error":
-        return mend.broken(facts)
-    if local.state == "pending" and not mend.stranded(facts):
+        return repair_plan.broken(facts)
+    if local.state == "pending" and not repair_plan.keeps_old_address(facts):
         return Step("settle", describe(local))
     if local.state in ("active", "pending"):
         return _member(facts)
@@ -144,11 +68,11 @@ def _member(facts):
             f"{facts.node} is in swarm {local.cluster_id}, but the cluster's swarm is {record.cluster_id}; if that "
             f"is a mistake {_leaving(local)}, then again",
         )
-    if mend.moved(facts):
+    if repair_plan.address_differs(facts):
         helping = _help(facts) if local.control and not local.leaderless else None
-        return helping or mend.elsewhere(facts)
+        return helping or repair_plan.with_old_address(facts)
     if local.leaderless:
-        return mend.without_leader(facts)
+        return repair_plan.without_leader(facts)
     if not local.control and local.certified == facts.own.role_now == MANAGER:
         return Step("settle", f"{facts.node} is a manager by its certificate, and its engine is not up as one yet")
     return _manager(facts) if local.control else _worker(facts)
@@ -182,7 +106,7 @@ def _help(facts):
     late = _late(facts)
     if late:
         text = f"promote those that are joining right now: {', '.join(late)}"
-        return Step("linger", "; ".join([text, *held_back(facts)]), late)
+        return Step("await_managers", "; ".join([text, *held_back(facts)]), late)
     return None
 
 
@@ -208,10 +132,10 @@ def _surplus_manager(facts):
     alone = all(node.role != MANAGER or node.id == facts.local.node_id for node in facts.nodes)
     awaited = _unproblematic(facts) if alone else _late(facts)
     rising = _rising(facts) if problem else ()
-    if rising and not facts.unsucceeded:
+    if rising and not facts.successors_late:
         text = f"waiting until {', '.join(rising)} can be reached as a manager, before {facts.node} steps down"
         return Step("await_successor", text, rising)
-    if awaited and not facts.unsucceeded:
+    if awaited and not facts.successors_late:
         text = f"waiting to promote {', '.join(awaited)} before {facts.node} steps down"
         return Step("await_successor", text, awaited)
     if problem:
@@ -281,13 +205,13 @@ def waiting(facts):
     return tuple(name for name in candidates(facts) if fits(name))
 
 
-def wishing(facts):
+def demotion_requests(facts):
     """Return the names of nodes whose run waits to be demoted."""
     return tuple(
         name
         for name, entry in facts.published.items()
         if name != facts.node
-        and entry.wish == mend.DEMOTION
+        and entry.wish == repair_plan.DEMOTION
         and entry.present
         and entry.cluster_id == facts.local.cluster_id
     )
@@ -295,8 +219,8 @@ def wishing(facts):
 
 def releasable(facts):
     """
-    Return those of `wishing` that are managers by their NodeID and can be demoted without a loss of the quorum, or that
-    have been demoted by hand, which nobody has recorded for their engines.
+    Return those of `demotion_requests` that are managers by their NodeID and can be demoted without a loss of the
+    quorum, or that have been demoted by hand, which nobody has recorded for their engines.
     """
     nodes = {node.id: node for node in facts.nodes}
 
@@ -308,7 +232,7 @@ def releasable(facts):
             return facts.demoted.get(name) != node.id
         return not demotion_problem(facts.nodes, node.id)
 
-    return tuple(name for name in wishing(facts) if may(name))[:1]
+    return tuple(name for name in demotion_requests(facts) if may(name))[:1]
 
 
 def _late(facts):
@@ -336,8 +260,8 @@ def _outside(facts):
             f"the engine calls this node {facts.local.hostname}, the site {facts.node}; set the hostname "
             f"(`rpiomega bootstrap {facts.node}`), restart Docker, run again",
         )
-    if facts.here is False:
-        return mend.not_here(facts)
+    if facts.has_address is False:
+        return repair_plan.without_address(facts)
     if record is not None and record.state == READY:
         if facts.token_cluster != record.cluster_id:
             return Step("wait_token", f"waiting for a manager to publish the token of swarm {record.cluster_id}")

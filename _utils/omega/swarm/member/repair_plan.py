@@ -16,7 +16,7 @@ import ipaddress
 import re
 
 from omega.swarm.api import MANAGER, demotion_problem, describe
-from omega.swarm.member.step import Step
+from omega.swarm.member.facts import Step
 from omega.swarm.record import READY
 
 DEMOTION = "demotion"  # what a node can wish for in its published entry
@@ -122,7 +122,7 @@ def _time(moment):
 # -- removed from the node list -----------------------------------------------------------------------------
 
 
-def unlisted(facts):
+def not_listed(facts):
     """
     Whether the managers do not find this node in the swarm's node list, as after `docker node rm --force`. Its own
     engine does not see that: it says "active" until it restarts, "pending" from then on. A manager that lists the nodes
@@ -153,9 +153,9 @@ def removed(facts):
 # -- address ------------------------------------------------------------------------------------------------
 
 
-def moved(facts):
+def address_differs(facts):
     """Whether the swarm knows this node at another address than the site's, or the board does not have that one."""
-    if facts.here is False:
+    if facts.has_address is False:
         return True
     try:
         return ipaddress.ip_address(facts.local.address) != ipaddress.ip_address(facts.host)
@@ -163,12 +163,12 @@ def moved(facts):
         return False
 
 
-def stranded(facts):
+def keeps_old_address(facts):
     """Whether an engine that is "pending" is a member that moved: it may stay so for minutes."""
-    return facts.local.joined and facts.record is not None and facts.record.state == READY and moved(facts)
+    return facts.local.joined and facts.record is not None and facts.record.state == READY and address_differs(facts)
 
 
-def not_here(facts):
+def without_address(facts):
     """Step of a node whose board does not have the site's address."""
     has = f"; towards the managers it has {facts.towards}" if facts.towards else ""
     at = f", and the swarm knows it at {facts.local.address}" if facts.local.address else ""
@@ -179,10 +179,10 @@ def not_here(facts):
     )
 
 
-def elsewhere(facts):
+def with_old_address(facts):
     """Step of a member whose address changed."""
-    if facts.here is False:
-        return not_here(facts)
+    if facts.has_address is False:
+        return without_address(facts)
     local = facts.local
     text = f"the swarm knows {facts.node} at {local.address}, the site and the board say {facts.address}"
     refused = _may_readdress(facts)

@@ -16,7 +16,7 @@ from omega.site import nodes as site_nodes
 from omega.swarm import removal as swarm_removal
 from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.member import run as member_run
-from omega.swarm.member.promote import promote_waiting
+from omega.swarm.member.roles import promote_waiting
 from omega.swarm.nodes import plan
 from omega.swarm.owner import shown
 from omega.swarm.record import NODES, PREFIX, READY, TOKEN, UNLISTED, snapshot_of
