@@ -311,6 +311,7 @@ def test_managers_that_do_not_agree_in_time_are_asked_again_and_told():
         ("swarm.member", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.member", NO_CONSUL, "pi1: once Consul runs ("),
         ("swarm.tended", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.nodes_managed", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.node", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.absent", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.absent", NO_CONSUL, "pi1: once Consul runs ("),
@@ -321,7 +322,7 @@ def test_managers_that_do_not_agree_in_time_are_asked_again_and_told():
         ("swarm.stack_absent", {}, "pi1: once swarm.member has made it a manager (this node is in no swarm)"),
     ],
 )
-def test_test_mode_on_a_new_node_foresees_what_the_states_before_bring(fresh, function, lacks, said):
+def test_test_mode_on_a_new_node_predicts_what_the_states_before_bring(fresh, function, lacks, said):
     began = time.monotonic()
     more = COMPOSE if function == "swarm.stack" else {}
     result = Minion(fresh, "pi1", **lacks).state(function, "web", test=True, **more)

@@ -1,8 +1,8 @@
 """
-Take this node out of its swarm: drain, demote, wait, say so, leave, in that order and never by force.
+Take this node out of its swarm: drain, demote, wait, publish that, leave, in that order and never by force.
 
-What it says, in its own key in Consul, is that it is in no swarm and which NodeID it had: so the managers know that its
-entry, which a node that has left keeps for ever (moby#24106), may go. They remove it in `swarm.tended`.
+It publishes, in its own key in Consul, that it is in no swarm and which NodeID it had. A node that has left keeps its
+entry for ever (moby#24106); the managers remove it in `swarm.nodes_managed`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Leaver:
     def __init__(self, engine, store, drain_timeout=120, demote_timeout=60):
         self.engine, self.store = engine, store
         self.drain_timeout, self.demote_timeout = drain_timeout, demote_timeout
-        self.changes = {}
+        self.changes, self.warnings = {}, []
 
     def predict(self):
         """(result, comment) of test=True; `changes` is what would change. Writes nothing."""
@@ -44,8 +44,10 @@ class Leaver:
         order = "be drained, demoted and leave" if local.control else "leave"
         return None, f"{self.store.node} would {order} swarm {local.cluster_id}"
 
-    def run(self):
-        """(result, comment); what was done is in `changes`."""
+    def run(self, test=False):
+        """(result, comment); what was done, or with `test` would be, is in `changes`."""
+        if test:
+            return self.predict()
         local, refused = retried(self._look, self.engine)
         if refused:
             return False, refused

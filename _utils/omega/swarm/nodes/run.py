@@ -1,8 +1,8 @@
 """
-Tend the whole swarm, as one of its managers: look, plan (omega.swarm.nodes.plan), act, look again.
+Reconcile the swarm's nodes with the site, as one of its managers: look, plan (omega.swarm.nodes.plan), act, look again.
 
 Any number of managers may do this at once: what they write depends on what they have just read, a node's spec is
-written with its version, and the join tokens are made new under a lock in Consul.
+written with its version, and the join tokens are rotated under a lock in Consul.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ NOBODY_ELSE = "a manager does this"
 
 
 class Verdict(Exception):
-    """This node cannot or need not tend the swarm: (result, why)."""
+    """This node cannot or need not reconcile the nodes: (result, why)."""
 
     def __init__(self, result, why, warn=False):
         super().__init__(why)
         self.result, self.warn = result, warn
 
 
-class Tender:
+class Reconciler:
     """
     One run on one node.
 
     :param engine: omega.swarm.api.Engine
     :param store: omega.swarm.record.Store
     :param site: the pillar's `rpiomega`
-    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are made
-        new; None: leave the tokens to another run while such nodes are missing
+    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are
+        rotated; None: leave the tokens to another run while such nodes are missing
     :param patience: seconds to retry while the engine or Consul does not answer
     """
 
@@ -60,7 +60,7 @@ class Tender:
     # -- looking -------------------------------------------------------------------------------------------
 
     def look(self):
-        """plan.Facts of this moment; raises Verdict where there is nothing to be done here."""
+        """plan.Facts of this moment; raises Verdict where this node has nothing to do."""
         local = self.engine.local()
         if not local.control:
             raise self._as_worker(local)
@@ -71,15 +71,15 @@ class Tender:
         entries = self._entries()
         snap = snapshot_of(entries.values())
         if not snap.record or snap.record.state != READY:
-            raise Verdict(False, "Consul holds no record of the cluster's swarm: apply swarm.member first")
+            raise Verdict(False, "Consul contains no record of the cluster's swarm: apply swarm.member first")
         if snap.record.cluster_id != local.cluster_id:
             raise Verdict(False, f"swarm {local.cluster_id} is not the cluster's swarm {snap.record.cluster_id}")
         rotation, token = entries.get(ROTATION), entries.get(TOKEN)
         facts = plan.Facts(
-            self.site,
-            local.cluster_id,
-            tuple(self.engine.nodes()),
-            snap.published,
+            site=self.site,
+            cluster_id=local.cluster_id,
+            nodes=tuple(self.engine.nodes()),
+            published=snap.published,
             rotation=plan.read_rotation(rotation.json() if rotation else None),
             token_known=bool(token) and token.json().get("token") == self.engine.worker_token(),
             unlisted=snap.unlisted,
@@ -88,7 +88,7 @@ class Tender:
         return plan.with_alive(facts, self._alive()) if plan.asks_who_is_alive(facts) else facts
 
     def _as_worker(self, local):
-        """Return the Verdict of a node that is no manager: it may have been removed, which it cannot see by itself."""
+        """Return the Verdict of a node that is no manager: its engine does not show that it was removed."""
         entry = self._entries().get(UNLISTED + self.store.node)
         if local.node_id and entry and entry.json().get("node_id") == local.node_id:
             why = f"the swarm's managers have no entry {local.node_id} of it, somebody removed it: it gets no tasks"
@@ -102,7 +102,7 @@ class Tender:
             if error.kind != "no_leader":
                 raise
             # As with swarm.member: the swarm goes on meanwhile. An agent that does not answer is a fault of this node.
-            raise Verdict(True, f"nothing is tended while Consul has no leader ({error})", warn=True) from None
+            raise Verdict(True, f"no node is reconciled while Consul has no leader ({error})", warn=True) from None
         self._indices = {key: entry.modify_index for key, entry in found.items()}
         return found
 
@@ -123,7 +123,7 @@ class Tender:
         finally:
             self.engine.close()
         self._predict(facts, found)
-        return (None if found.acts else True), self._comment(facts, found, "would tend" if found.acts else "")
+        return (None if found.acts else True), self._comment(facts, found, "would reconcile" if found.acts else "")
 
     def _look_patiently(self):
         while True:
@@ -148,12 +148,17 @@ class Tender:
             self._unmarked(name)
         self._rotated(found.rotate, found.republish)
         if found.early:
-            found.tell(found.early)
+            found.warn(found.early)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
-    def run(self):
-        """Tend; returns (result, comment). What was changed is in `changes`, also after a failure."""
+    def run(self, test=False):
+        """
+        Reconcile, or with `test` predict; return (result, comment). What was changed is in `changes`, also after a
+        failure.
+        """
+        if test:
+            return self.predict()
         try:
             return self._run()
         except Verdict as verdict:
@@ -174,14 +179,14 @@ class Tender:
                     if spent > SETTLE + (self.gather or 0):
                         why = "another manager undoes it: do all managers have the same site file?"
                         return False, self._comment(facts, found, f"after {spent:.0f} s there is still work, {why}")
-                    acted = "tended"
+                    acted = "reconciled"
                     self._act(facts, found)
                 elif found.awaited and self.gather and self._waits():
                     self._promote()
                     time.sleep(POLL)
                 else:
                     if self._early:
-                        found.tell(self._early)
+                        found.warn(self._early)
                     self.warnings = found.warnings
                     return True, self._comment(facts, found, acted)
                 self._since.clear()
@@ -236,7 +241,7 @@ class Tender:
             self._renew()
 
     def _promote(self):
-        """Promote who waits for it: its run may have begun after the others looked for it in theirs."""
+        """Promote the nodes that wait for it: their runs may have begun after the others looked for them."""
         done, _ = promote_waiting(self.engine, self.store, member_run.wanted(self.site, self.store.node))
         if done:
             self.changes.setdefault("promoted", []).extend(done)
@@ -252,7 +257,7 @@ class Tender:
             self._changed(facts, update.node, before, after)
 
     def _renew(self):
-        """Make tokens new and publish the worker token, as the only one who does: the facts are read again."""
+        """Rotate the tokens and publish the worker token, under the lock: the facts are read again."""
         with self.store.hold_rotation() as lock:
             facts = self.look()
             found = plan.plan(facts, self._waits())
@@ -291,6 +296,6 @@ class Tender:
 
     def _rotated(self, roles, republish):
         if roles:
-            self.changes["join tokens"] = {"old": "as before", "new": f"made new: {', '.join(roles)}"}
+            self.changes["join tokens"] = {"old": "as before", "new": f"rotated: {', '.join(roles)}"}
         elif republish:
             self.changes["join tokens"] = {"old": "another in Consul", "new": "the worker token published"}
