@@ -2,9 +2,9 @@
 
 import os
 import subprocess
-import time
 
 from omega.core import apt_rules as rules
+from omega.core.polling import until_clear
 
 BOUND = 1800  # seconds: packages of some hundred MB on a slow card
 LOCK_BOUND = 120
@@ -24,12 +24,15 @@ def get(*arguments):
     if "install" in arguments and "--simulate" not in arguments:
         repair()
     # By itself apt-get waits for dpkg's lock, and not for those of the lists and the downloads.
-    end = time.monotonic() + LOCK_BOUND
-    while True:
+    done = None
+
+    def locked():
+        nonlocal done
         done = run(*rules.APT, *arguments)
-        if rules.LOCKED not in done.stderr or time.monotonic() > end:
-            return done
-        time.sleep(1)
+        return rules.LOCKED in done.stderr
+
+    until_clear(locked, LOCK_BOUND, pause=1)
+    return done
 
 
 def update():

@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import fcntl
 import functools
 import os
 import tempfile
+
+from omega.core.polling import until
 
 
 def read(path):
@@ -50,6 +53,22 @@ def write(path, text, mode=0o644):
             os.unlink(temporary)
         raise
     sync_folder(folder)
+
+
+def lock(file, bound, failure=None):
+    """
+    Lock an open file against other processes until it is closed (flock(2)), or wait for another holder.
+
+    :param bound: seconds to wait
+    :param failure: as of `omega.core.polling.until`
+    :raises TimedOut: another process has held it all the time
+    """
+
+    def locked():
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+
+    until(locked, bound, f"the lock {file.name}", BlockingIOError, 0.1, failure)
 
 
 def sync_folder(path):
