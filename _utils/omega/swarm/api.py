@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Optional
 
+from omega.core.errors import KindOfFailure
 from omega.docker import engine as docker_engine
 from omega.docker import fit, store
 from omega.swarm.certificate import certificate, never_member, started_with
@@ -31,7 +32,7 @@ PORT = 2377
 WORKER, MANAGER = "worker", "manager"
 
 
-class SwarmError(Exception):
+class SwarmError(KindOfFailure):
     """
     A swarm call failed; str() is one line with the cause and the next step, never a token.
 
@@ -39,14 +40,7 @@ class SwarmError(Exception):
     "not_found", "conflict", "refused" (this project's own rule) or "api" (anything else the engine said).
     """
 
-    def __init__(self, kind, message):
-        super().__init__(message)
-        self.kind = kind
-
-    @property
-    def transient(self):
-        """True if the same call may succeed later without anybody changing anything."""
-        return self.kind in ("no_daemon", "timeout", "pending", "no_leader", "conflict")
+    TRANSIENT = frozenset({"no_daemon", "timeout", "pending", "no_leader", "conflict"})
 
 
 @dataclass(frozen=True)
@@ -427,21 +421,17 @@ class Engine:
         :return: (spec before, spec after); nothing is sent if they are equal
         :raises SwarmError: "conflict" if others changed the node each time in between
         """
-        for attempt in range(CONFLICT_RETRIES):
+
+        def update():
             attrs = self.inspect_node(node_id)
             before = attrs["Spec"]
             after = change(dict(before, Labels=dict(before.get("Labels") or {})))
             if after == dict(before, Labels=dict(before.get("Labels") or {})):
                 return before, before
-            try:
-                what = f"updating node {node_id}"
-                self._call(what, self.api.update_node, node_id, attrs["Version"]["Index"], after)
-                return before, after
-            except SwarmError as error:
-                if error.kind != "conflict" or attempt + 1 == CONFLICT_RETRIES:
-                    raise
-            time.sleep(0.1 * (attempt + 1))
-        raise AssertionError("unreachable")
+            self._call(f"updating node {node_id}", self.api.update_node, node_id, attrs["Version"]["Index"], after)
+            return before, after
+
+        return _despite_conflicts(update, CONFLICT_RETRIES)
 
     def update_swarm(self, change, retries=CONFLICT_RETRIES, what="updating the swarm", **rotate):
         """
@@ -453,25 +443,22 @@ class Engine:
         :return: (spec before, spec after); nothing is sent if they are equal and nothing is to be rotated
         :raises SwarmError: "conflict" if others changed the swarm each time in between
         """
-        for attempt in range(retries):
+
+        def update():
             attrs = self._call("reading the swarm", self.api.inspect_swarm)
             before, after = attrs["Spec"], change(copy.deepcopy(attrs["Spec"]))
             if after == before and not rotate:
                 return before, before
             params = {"version": attrs["Version"]["Index"], **dict.fromkeys(rotate, "true")}
 
-            def send(spec=after, params=params):
+            def send():
                 url = self.api._url("/swarm/update")
-                self.api._raise_for_status(self.api._post_json(url, spec, params=params))
+                self.api._raise_for_status(self.api._post_json(url, after, params=params))
 
-            try:
-                self._call(what, send)
-                return before, after
-            except SwarmError as error:
-                if error.kind != "conflict" or attempt + 1 == retries:
-                    raise
-            time.sleep(0.1 * (attempt + 1))
-        raise AssertionError("unreachable")
+            self._call(what, send)
+            return before, after
+
+        return _despite_conflicts(update, retries)
 
     def rotate_token(self, role):
         """Make the join token of `role` (manager or worker) a new one; tokens given out before stop working."""
@@ -481,3 +468,15 @@ class Engine:
     def unlock_key(self):
         """The key that unlocks managers, "" without autolock; managers only. Never return it to a caller of Salt."""
         return self._call("reading the unlock key", self.api.get_unlock_key).get("UnlockKey") or ""
+
+
+def _despite_conflicts(update, attempts):
+    """Return what `update()` returns, called again if somebody else has changed the same in between."""
+    for attempt in range(1, attempts):
+        try:
+            return update()
+        except SwarmError as error:
+            if error.kind != "conflict":
+                raise
+        time.sleep(0.1 * attempt)
+    return update()

@@ -7,13 +7,15 @@ manager ever known is looked for first, and what was given up is written to Cons
 back with its old state is then refused by `swarm.member`.
 """
 
+import functools
 import logging
 
-from omega.core.polling import NotYet, until, until_clear
+from omega.core.polling import until_clear
 from omega.swarm import check
 from omega.swarm.api import MANAGER, SwarmError, describe
 from omega.swarm.certificate import autolocked
 from omega.swarm.record import INITIALIZING, READY, VACANT
+from omega.swarm.waits import until_led
 
 log = logging.getLogger(__name__)
 
@@ -124,16 +126,8 @@ class Survivor:
             _refuse(f"{', '.join(answering)} answers on the swarm port, so this is not the only manager left")
 
     def _settled(self, cluster_id):
-        def settled():
-            local = self.engine.local()
-            if not local.control or local.leaderless:
-                raise NotYet(describe(local))
-            return local
-
-        def failure(late):
-            return SwarmError("no_leader", f"after force-new-cluster: {late.seen} ({late.bound:g} s have passed)")
-
-        now = until(settled, self.bound, passing=(), failure=failure).cluster_id
+        no_leader = functools.partial(SwarmError, "no_leader")
+        now = until_led(self.engine, self.bound, "force-new-cluster", no_leader).cluster_id
         if now != cluster_id:
             raise SwarmError("error", f"the engine now manages swarm {now}, not {cluster_id}")
 

@@ -3,11 +3,11 @@
 import time
 
 from omega.consul.client import ConsulError
-from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
+from omega.swarm.api import MANAGER, WORKER, SwarmError
 from omega.swarm.member import plan
 from omega.swarm.record import INITIALIZING, READY, VACANT
 from omega.swarm.settings import ca
-from omega.swarm.waits import CONTEND, POLL, Failed, logged
+from omega.swarm.waits import CONTEND, Failed, logged, until_led
 
 
 def bootstrap(run, facts, _step):
@@ -46,25 +46,13 @@ def _init(run, lock, record):
 
 def _finish(run, lock, record, how):
     """Write the ClusterID of the swarm that this node manages; then what the others need to join."""
-    local = _settled(run)
+    local = until_led(run.engine, run.bounds.join, "swarm init", Failed)
     run.store.write_record(lock, READY, local.cluster_id, record)
     run.changes["swarm"] = {"old": "inactive", "new": f"manager of {local.cluster_id}, {how} here"}
     run.bootstrapped = time.monotonic()
     run.store.write_token(run.engine.worker_token(), local.cluster_id)
     with logged("rotating the manager token"):
         run.engine.rotate_token(MANAGER)
-
-
-def _settled(run):
-    """Return the Local of this node once its engine has a leader and knows the ClusterID."""
-    end = time.monotonic() + run.bounds.join
-    while True:
-        local = run.engine.local()
-        if local.control and local.cluster_id and not local.leaderless:
-            return local
-        if time.monotonic() > end:
-            raise Failed(f"after swarm init: {describe(local)} ({run.bounds.join:g} s have passed)")
-        time.sleep(POLL)
 
 
 def complete(run, facts, _step):

@@ -3,6 +3,7 @@
 import re
 import time
 
+from omega.core.polling import until_clear
 from omega.swarm import check
 from omega.swarm.api import MANAGER, SwarmError
 from omega.swarm.member import repair_plan
@@ -79,19 +80,11 @@ def _join_through(run, address, token):
     if _REFUSED.search(last):
         run.refused_token = token
         last = f"{address} refuses the worker token that Consul holds, it has been changed since ({last})"
-    end = time.monotonic() + 4 * CONTEND
-    while True:
-        local = run.engine.local()
-        if local.state == "active":
-            return ""
-        if local.state == "error" and local.unaccepted:
-            run.engine.leave()
-            return f"{address} did not accept this node in time ({local.error or last})"
-        if local.state != "pending":
-            return last
-        if time.monotonic() > end and local.unaccepted:
-            run.engine.leave()
+    until_clear(lambda: run.engine.local().state == "pending", 4 * CONTEND, passing=())
+    local = run.engine.local()
+    if local.state in ("pending", "error") and local.unaccepted:
+        run.engine.leave()
+        if local.state == "pending":
             return f"{address} answers but does not accept this node ({last})"
-        if time.monotonic() > end:
-            return last
-        time.sleep(POLL)
+        return f"{address} did not accept this node in time ({local.error or last})"
+    return "" if local.state == "active" else last

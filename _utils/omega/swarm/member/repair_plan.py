@@ -90,13 +90,15 @@ def expired(facts):
             f"{text}: the swarm does not take it any more; if the clock is right, let the node leave and join again: "
             f"`sudo salt {facts.node} state.single swarm.member name=swarm rejoin=True` ({MANUAL})",
         )
-    refused = _may_rejoin(facts)
-    if refused:
-        return Step("refuse", f"{text}: {refused}")
-    return Step("rejoin", f"leave and join swarm {local.cluster_id} again: {text}")
+    return _not_rejoining(facts, text) or Step("rejoin", f"leave and join swarm {local.cluster_id} again: {text}")
 
 
-def _may_rejoin(facts):
+def _not_rejoining(facts, text):
+    why = _may_not_rejoin(facts)
+    return Step("refuse", f"{text}: {why}") if why else None
+
+
+def _may_not_rejoin(facts):
     local, record = facts.local, facts.record
     if record is None or record.state != READY or facts.token_cluster != record.cluster_id:
         return "it cannot leave, because Consul holds no swarm and token with which it could join again"
@@ -144,10 +146,7 @@ def removed(facts):
             f"{text}, and its engine still holds a manager's state: run `docker swarm leave --force` there (it deletes "
             "that node's copy of the swarm, the other managers keep theirs), then apply again",
         )
-    refused = _may_rejoin(facts)
-    if refused:
-        return Step("refuse", f"{text}: {refused}")
-    return Step("reenter", f"leave and join swarm {local.cluster_id} again: {text}")
+    return _not_rejoining(facts, text) or Step("reenter", f"leave and join swarm {local.cluster_id} again: {text}")
 
 
 # -- address ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from omega.core.polling import until, until_clear
 from omega.swarm import check
 from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.member import plan
@@ -53,12 +54,7 @@ def promote_waiting(engine, store, want):
     if not names and not plan.demotion_requests(facts):
         return [], []
     facts = replace(facts, nodes=tuple(engine.nodes()))
-    end = time.monotonic() + LISTENING
-    blocked = not_promotable(facts)
-    while blocked and time.monotonic() < end:
-        time.sleep(POLL)
-        blocked = not_promotable(facts)
-    facts = replace(facts, blocked=blocked)
+    facts = replace(facts, blocked=until_clear(lambda: not_promotable(facts), LISTENING))
     for name in plan.releasable(facts):
         release(engine, store, name, facts.published[name].node_id)
     ready = plan.waiting(facts)
@@ -106,12 +102,10 @@ def demote_own(run, facts, _step):
 def step_down(run, facts):
     """Demote this node and wait until its engine is no manager any more."""
     set_role(run.engine, facts.local.node_id, WORKER)
-    end = time.monotonic() + run.bounds.promote
-    while run.engine.local().control:
-        if time.monotonic() > end:
-            # The engine lets nobody go whom the quorum needs, whatever its role says (swarmkit: CanRemoveMember).
-            raise Failed(
-                f"{facts.node}: demoted, but still a manager after {run.bounds.promote:g} s: the others have to "
-                "be a quorum without it; bring them back and run again"
-            )
-        time.sleep(POLL)
+
+    def failure(late):
+        # The engine lets no manager go that the quorum needs, whatever its role is (swarmkit: CanRemoveMember).
+        cause = f"demoted, but still a manager after {late.bound:g} s: the others have to be a quorum without it"
+        return Failed(cause, "bring them back and run again", facts.node)
+
+    until(lambda: not run.engine.local().control, run.bounds.promote, passing=(), failure=failure)
