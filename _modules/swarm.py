@@ -9,7 +9,7 @@ No function returns or takes a join token, an unlock key or a CA key: what a fun
 job cache, and its arguments are readable by every minion. Nothing here is forced.
 
 Errors are CommandExecutionError with the cause and the next step: no engine, in no swarm, not a manager, no leader,
-locked, broken or still joining are told apart by /info, because the engine answers 503 to several of them.
+locked, broken or still joining are distinguished by /info, because the engine answers 503 to several of them.
 """
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -185,7 +185,7 @@ def services_(base_url=None):
 @minion.salt_errors
 def record():
     """
-    What Consul holds about the swarm: its permanent record, who holds the election lock, what the nodes published.
+    What Consul has about the swarm: its permanent record, who holds the election lock, what the nodes published.
 
     :return: dict: record (dict or None), holder (name or None), worker_token_for (ClusterID or None), nodes (dict),
         stale (bool: Consul has no leader)

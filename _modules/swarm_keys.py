@@ -34,8 +34,8 @@ def _keyring():
 @minion.salt_errors
 def rotate_tokens(role, base_url=None):
     """
-    Make a join token a new one; the old one lets nobody in any more. A new worker token is written to Consul, where
-    joining nodes read it, so nothing is changed while Consul cannot be written; a manager token goes nowhere. On a
+    Rotate a join token: nobody can join with the old one any more. A new worker token is written to Consul, where
+    joining nodes read it, so nothing is changed while Consul cannot be written; a manager token is not published. On a
     manager.
 
     :param role: worker or manager
@@ -57,7 +57,7 @@ def rotate_tokens(role, base_url=None):
 @minion.salt_errors
 def rotate_unlock_key(base_url=None):
     """
-    Make the key of an autolocked swarm a new one, and keep it on this manager. On a manager; run what `next` says at
+    Rotate the key of an autolocked swarm, and keep it on this manager. On a manager; run what `next` says at
     once: until then the other managers hold the old key, and would stay locked after a restart.
 
     :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one

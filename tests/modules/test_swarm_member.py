@@ -413,13 +413,13 @@ def store(consul, kv):
 
     def begin():
         runs.append(Store(consul.client(), "pi2"))
-        runs[-1].appear()
+        runs[-1].show_presence()
         runs[-1].publish(Published(address="192.0.2.2"))
         return runs[-1]
 
     yield begin
     for run in runs:
-        run.vanish()
+        run.end_presence()
     kv.delete(PREFIX, recurse=True)
 
 
@@ -427,7 +427,7 @@ def test_a_run_after_one_that_was_killed_is_seen_beyond_the_end_of_that_ones_ses
     killed, again = store()._session, store()
     kv.session_destroy(killed)  # as its TTL does, at the latest
     assert present(kv)
-    again.vanish()
+    again.end_presence()
     assert not present(kv)
 
 
@@ -444,10 +444,10 @@ def test_a_run_that_consul_did_not_hear_at_first_is_seen_later(site, kv, consul)
     run = member_run.Run(Engine(site.dockerds["pi2"].base_url), Store(consul.client(), "pi2"), want)
     facts = look(run)
     with consul.frozen(), pytest.raises(ConsulError):
-        loop._appear(run, facts)
-    loop._appear(run, facts)
+        loop._show_presence(run, facts)
+    loop._show_presence(run, facts)
     assert present(kv)
-    run.store.vanish()
+    run.store.end_presence()
 
 
 # -- roles ------------------------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ def test_settings_are_kept_without_consul_and_what_is_not_known_is_told(site, sw
     alone = Minion(site, "pi1", **{**swarm["pi1"].changed, "consul.url": "http://127.0.0.1:1"})
     done = apply(alone, task_history=9)
     assert (done["result"], done["changes"]) == (True, {"task_history": {"old": 5, "new": 9}})
-    assert "whether Consul holds the swarm's worker token is not known" in done["warnings"][0]
+    assert "whether Consul has the swarm's worker token is not known" in done["warnings"][0]
 
 
 # -- unlock key -----------------------------------------------------------------------------------------------

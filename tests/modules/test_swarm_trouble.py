@@ -247,7 +247,7 @@ def test_g04_a_joiner_whose_token_is_refused_says_so_and_asks_the_managers(site)
     run.notify = called.append
     result, comment = loop.apply(run)
     assert result is False
-    assert "refuses the worker token that Consul holds" in comment
+    assert "refuses the worker token in Consul" in comment
     assert "apply the state on pi1" in comment
     assert "SWMTKN" not in comment
     assert called == ["pi2"] * len(called) != []

@@ -57,7 +57,7 @@ class Leaver:
         return local, f"{self.store.node} stays in swarm {local.cluster_id}: {problem}" if problem else ""
 
     def _published(self):
-        return (self.store.snapshot().published or {}).get(self.store.node) or Published()
+        return self.store.snapshot().published.get(self.store.node) or Published()
 
     def _withdraw(self, before, node_id, test):
         """Publish that this node is in no swarm and that `node_id` was its own."""

@@ -102,18 +102,18 @@ class Node:
         spec, manager = attrs.get("Spec") or {}, attrs.get("ManagerStatus") or {}
         state = (attrs.get("Status") or {}).get("State", "")
         return cls(
-            attrs["ID"],
-            (attrs.get("Description") or {}).get("Hostname", ""),
-            spec.get("Role", ""),
-            spec.get("Availability", ""),
-            state,
-            (attrs.get("Status") or {}).get("Addr", ""),
-            bool(manager.get("Leader")),
+            id=attrs["ID"],
+            hostname=(attrs.get("Description") or {}).get("Hostname", ""),
+            role=spec.get("Role", ""),
+            availability=spec.get("Availability", ""),
+            state=state,
+            address=(attrs.get("Status") or {}).get("Addr", ""),
+            leader=bool(manager.get("Leader")),
             # The former entry of a reinstalled board at its address stays reachable, for the board answers there; it
             # votes no more (seen on 20.10).
-            manager.get("Reachability") == "reachable" and state != "down",
-            spec.get("Labels") or {},
-            _moment(attrs.get("CreatedAt")),
+            reachable=manager.get("Reachability") == "reachable" and state != "down",
+            labels=spec.get("Labels") or {},
+            created=_moment(attrs.get("CreatedAt")),
         )
 
 
@@ -128,7 +128,7 @@ def _moment(text):
 def describe(local):
     """Return one clause on the state of this node, with what to do if it is not a usable one."""
     if local.state == "locked":
-        return "the swarm state of this node is locked: run `docker swarm unlock` here with the unlock key"
+        return "the swarm state of this node is locked: run `docker swarm unlock` on this node with the unlock key"
     if local.state == "error":
         return (
             f"the engine reports its swarm state as broken: {local.error or 'no cause given'}; see "
@@ -142,7 +142,7 @@ def describe(local):
     if local.leaderless:
         return (
             f"the swarm has no leader, too few of its managers are reachable ({local.error}); "
-            "bring managers back: the swarm then recovers by itself"
+            "bring managers back: the swarm then recovers"
         )
     return f"this node is a {local.role} of swarm {local.cluster_id or '(unknown)'}"
 
@@ -173,23 +173,23 @@ def local_of(info, cert, unaccepted=False):
     state = swarm.get("LocalNodeState") or "inactive"
     cluster_id = (swarm.get("Cluster") or {}).get("ID") or cert.get("cluster_id", "")
     return Local(
-        state,
-        swarm.get("NodeID") or cert.get("node_id", ""),
-        "" if state == "inactive" else cluster_id,
-        bool(swarm.get("ControlAvailable")),
-        swarm.get("Error") or "",
-        swarm.get("NodeAddr") or "",
-        info.get("Name") or "",
-        tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
-        bool(cert) and state != "inactive",
-        ("memory",) if info.get("MemoryLimit") is False else (),
-        {key: info[key] for key in fit.INFO if key in info},
-        info.get("DockerRootDir") or "",
-        store.image_root(info),
-        cert.get("role", ""),
-        cert.get("begins"),
-        cert.get("expires"),
-        unaccepted and not swarm.get("NodeID"),
+        state=state,
+        node_id=swarm.get("NodeID") or cert.get("node_id", ""),
+        cluster_id="" if state == "inactive" else cluster_id,
+        control=bool(swarm.get("ControlAvailable")),
+        error=swarm.get("Error") or "",
+        address=swarm.get("NodeAddr") or "",
+        hostname=info.get("Name") or "",
+        managers=tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
+        joined=bool(cert) and state != "inactive",
+        warnings=("memory",) if info.get("MemoryLimit") is False else (),
+        engine={key: info[key] for key in fit.INFO if key in info},
+        data_root=info.get("DockerRootDir") or "",
+        image_root=store.image_root(info),
+        certified=cert.get("role", ""),
+        begins=cert.get("begins"),
+        expires=cert.get("expires"),
+        unaccepted=unaccepted and not swarm.get("NodeID"),
     )
 
 

@@ -82,7 +82,7 @@ def not_dialable(addresses, timeout=CONNECT_TIMEOUT):
 
 
 def has_address(host):
-    """Whether an interface of this host has that IP address; None if `host` is none, or it cannot be told."""
+    """Whether an interface of this host has that IP address; None if `host` is no IP address, or that is not known."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.inet_pton(family, host)

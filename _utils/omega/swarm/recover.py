@@ -95,7 +95,7 @@ class Survivor:
             _refuse(f"{why}, and force-new-cluster breaks a locked swarm (moby#36852): restore a manager instead")
         peers = (info.get("Swarm") or {}).get("RemoteManagers") or []
         others = [(peer["NodeID"], peer["Addr"]) for peer in peers if peer["NodeID"] != local.node_id]
-        for name, entry in (self.store.snapshot().published or {}).items():
+        for name, entry in self.store.snapshot().published.items():
             if name != self.store.node and entry.cluster_id == confirm and entry.role_now == MANAGER:
                 others.append((entry.node_id, check.with_port(entry.address)))
         return local, others + [("", check.with_port(address)) for address in self.managers.values()]
@@ -112,13 +112,13 @@ class Survivor:
         seen = self.store.client.alive()
         if self.store.node not in seen:
             _refuse(
-                f"Consul does not see {self.store.node} itself alive, so it cannot tell who else is: repair it first"
+                f"Consul does not see {self.store.node} itself alive, so the others may be alive, too: repair it first"
             )
         alive = sorted(set(self.managers) & seen)
         if alive:
             _refuse(
                 f"{', '.join(alive)} alive in Consul: start Docker there (`systemctl start docker`), a swarm whose "
-                "majority is back recovers by itself; or, if its swarm state is lost, keep it off until this is done"
+                "majority is back recovers; or, if its swarm state is lost, keep it off until this is done"
             )
         addresses = dict.fromkeys(address for _, address in others)
         answering = check.answering({address: address for address in addresses}, check.CONNECT_TIMEOUT)

@@ -73,7 +73,7 @@ def until_led(engine, bound, what, error):
 
 
 def closing(look, engine):
-    """Return `look`, which asks `engine`, so that after an error the next look connects anew."""
+    """Return `look`, which asks `engine`, so that after an error the next look makes a new connection."""
 
     def looked():
         try:

@@ -83,7 +83,7 @@ class Facts:
             record=snapshot.record,
             holder=snapshot.holder,
             token_cluster=snapshot.token_cluster,
-            published=snapshot.published or {},
+            published=snapshot.published,
             unlisted=snapshot.unlisted.get(want.node, ""),
             demoted=snapshot.demoted,
             stale=snapshot.stale,

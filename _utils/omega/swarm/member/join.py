@@ -79,7 +79,7 @@ def _join_through(run, address, token):
         last = str(error).replace(token, "[token]")
     if _REFUSED.search(last):
         run.refused_token = token
-        last = f"{address} refuses the worker token that Consul holds, it has been changed since ({last})"
+        last = f"{address} refuses the worker token in Consul, it has been changed since ({last})"
     until_clear(lambda: run.engine.local().state == "pending", 4 * CONTEND, passing=())
     local = run.engine.local()
     if local.state in ("pending", "error") and local.unaccepted:

@@ -33,7 +33,7 @@ def apply(run):
         return False, str(error)
     finally:
         with logged("ending this node's presence in Consul"):
-            run.store.vanish()
+            run.store.end_presence()
         run.engine.close()
 
 
@@ -64,7 +64,7 @@ def predict(run):
 
 
 def _look_patiently(run):
-    """`look`, again while a daemon that restarts, an election or a Consul without a leader stands in the way."""
+    """`look`, again while a daemon that restarts, an election or a Consul without a leader passes."""
     while True:
         began = time.monotonic()
         try:
@@ -92,7 +92,7 @@ def _apply(run):
                 run.warnings = run.host_problems(facts)[1]
                 run.notes += plan.missed(facts, run.expected)
                 return step.kind == "done", _comment(run, step, facts)
-            _appear(run, facts)
+            _show_presence(run, facts)
             last = STEPS[step.kind].do(run, facts, step)
             if last:
                 return last.kind == "done", _comment(run, last, facts)
@@ -126,13 +126,13 @@ def _pause(run, error, began):
     time.sleep(2 * POLL)
 
 
-def _appear(run, facts):
+def _show_presence(run, facts):
     """Show the other managers that this run goes on: they wait for it and promote this node."""
-    if facts.role != MANAGER or run.appeared:
+    if facts.role != MANAGER or run.present:
         return
-    run.store.appear()
+    run.store.show_presence()
     run.first_role = facts.own.role_now or None
     known = facts.local.control or facts.local.state in ("locked", "pending", "error")
     known = known and not facts.local.unaccepted
     run.store.publish(facts.own if known and facts.own.node_id else plan.entry_of(facts))
-    run.appeared = True
+    run.present = True

@@ -61,7 +61,7 @@ def _member(facts):
             return Step("complete", f"finish the record of swarm {local.cluster_id}, initialised here before")
         return _other_initializer(facts)
     if not local.cluster_id:
-        return Step("refuse", f"the swarm of {facts.node} cannot be told: its node certificate is not readable")
+        return Step("refuse", f"the swarm of {facts.node} is not known: its node certificate cannot be read")
     if local.cluster_id != record.cluster_id:
         return Step(
             "refuse",
@@ -69,8 +69,8 @@ def _member(facts):
             f"is a mistake {_leaving(local)}, then again",
         )
     if repair_plan.address_differs(facts):
-        helping = _help(facts) if local.control and not local.leaderless else None
-        return helping or repair_plan.with_old_address(facts)
+        step = _for_others(facts) if local.control and not local.leaderless else None
+        return step or repair_plan.with_old_address(facts)
     if local.leaderless:
         return repair_plan.without_leader(facts)
     if not local.control and local.certified == facts.own.role_now == MANAGER:
@@ -92,21 +92,22 @@ def _manager(facts):
         return Step("publish_token", "publish the token with which workers join")
     if outdated(facts):
         return Step("publish", "publish this node's membership")
-    return _help(facts) or Step("done", "; ".join([f"manager of swarm {facts.local.cluster_id}", *held_back(facts)]))
+    reason = "; ".join([f"manager of swarm {facts.local.cluster_id}", *held_back(facts)])
+    return _for_others(facts) or Step("done", reason)
 
 
-def _help(facts):
+def _for_others(facts):
     """What this manager does for others; None if nothing."""
-    moved = releasable(facts)
-    if moved:
-        return Step("release", f"demote {', '.join(moved)}, which joins again with its new address", moved)
+    released = releasable(facts)
+    if released:
+        return Step("release", f"demote {', '.join(released)}, which joins again with its new address", released)
     ready = waiting(facts)
     if ready:
         return Step("promote", f"promote {', '.join(ready)}", ready)
-    late = _late(facts)
-    if late:
-        text = f"promote those that are joining right now: {', '.join(late)}"
-        return Step("await_managers", "; ".join([text, *held_back(facts)]), late)
+    joining = _joining(facts)
+    if joining:
+        text = f"promote those that are joining right now: {', '.join(joining)}"
+        return Step("await_managers", "; ".join([text, *held_back(facts)]), joining)
     return None
 
 
@@ -130,11 +131,11 @@ def _surplus_manager(facts):
         return Step("promote", f"promote {', '.join(ready)}, before {facts.node} steps down", ready)
     problem = demotion_problem(facts.nodes, facts.local.node_id)
     alone = all(node.role != MANAGER or node.id == facts.local.node_id for node in facts.nodes)
-    awaited = _unproblematic(facts) if alone else _late(facts)
-    rising = _rising(facts) if problem else ()
-    if rising and not facts.successors_late:
-        text = f"waiting until {', '.join(rising)} can be reached as a manager, before {facts.node} steps down"
-        return Step("await_successor", text, rising)
+    awaited = _unproblematic(facts) if alone else _joining(facts)
+    unreached = _unreached_managers(facts) if problem else ()
+    if unreached and not facts.successors_late:
+        text = f"waiting until {', '.join(unreached)} can be reached as a manager, before {facts.node} steps down"
+        return Step("await_successor", text, unreached)
     if awaited and not facts.successors_late:
         text = f"waiting to promote {', '.join(awaited)} before {facts.node} steps down"
         return Step("await_successor", text, awaited)
@@ -146,7 +147,7 @@ def _surplus_manager(facts):
     return Step("demote", f"demote {facts.node} to worker, as the site says")
 
 
-def _rising(facts):
+def _unreached_managers(facts):
     """Managers that the leader does not reach, on nodes that answer: their engines have just been promoted."""
     return tuple(
         node.hostname
@@ -173,10 +174,10 @@ def _worker(facts):
 
 
 def outdated(facts):
-    """Whether this node's entry says something else than its engine does."""
+    """Whether this node's entry differs from what its engine says."""
     own, local = facts.own, facts.local
-    said = (own.node_id, own.cluster_id, own.address, own.role_now, own.problem, own.wish)
-    return said != (local.node_id, local.cluster_id, facts.address, local.role, facts.problem, "")
+    published = (own.node_id, own.cluster_id, own.address, own.role_now, own.problem, own.wish)
+    return published != (local.node_id, local.cluster_id, facts.address, local.role, facts.problem, "")
 
 
 def candidates(facts):
@@ -235,10 +236,10 @@ def releasable(facts):
     return tuple(name for name in demotion_requests(facts) if may(name))[:1]
 
 
-def _late(facts):
+def _joining(facts):
     """Managers-to-be whose run is going on, or that are expected, and that are no managers yet."""
 
-    def joining(name):
+    def is_joining(name):
         entry = facts.published.get(name)
         if entry and entry.problem:
             return False
@@ -246,7 +247,7 @@ def _late(facts):
             return bool(entry.wish and entry.present)
         return name in facts.expected or bool(entry and entry.present)
 
-    return tuple(name for name in facts.managers if name != facts.node and joining(name))
+    return tuple(name for name in facts.managers if name != facts.node and is_joining(name))
 
 
 # -- in no swarm --------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def _outside(facts):
     if record is not None and record.state == READY:
         if facts.token_cluster != record.cluster_id:
             return Step("wait_token", f"waiting for a manager to publish the token of swarm {record.cluster_id}")
-        return _in_time(facts) or Step("join", f"join swarm {record.cluster_id} as worker")
+        return _clock_first(facts) or Step("join", f"join swarm {record.cluster_id} as worker")
     if record is not None and record.state == INITIALIZING and record.by != facts.node:
         return _other_initializer(facts)
     if facts.role != MANAGER:
@@ -275,13 +276,13 @@ def _outside(facts):
     if facts.listening:
         return Step(
             "wait_bootstrap",
-            f"{', '.join(facts.listening)} already runs a swarm manager, but Consul holds no record of a swarm: "
+            f"{', '.join(facts.listening)} already runs a swarm manager, but Consul has no record of a swarm: "
             f"waiting for the state to run there",
         )
-    return _in_time(facts) or Step("bootstrap", "initialise the swarm, unless another manager-to-be does first")
+    return _clock_first(facts) or Step("bootstrap", "initialise the swarm, unless another manager-to-be does first")
 
 
-def _in_time(facts):
+def _clock_first(facts):
     return Step("await_clock", f"waiting until the clock is synchronised: {facts.clock}") if facts.clock else None
 
 
@@ -302,7 +303,7 @@ def _other_initializer(facts):
     return Step("wait_initializer", message)
 
 
-# -- what it says of itself -----------------------------------------------------------------------------------
+# -- what it publishes --------------------------------------------------------------------------------------
 
 
 def entry_of(facts, wish=""):
@@ -312,5 +313,12 @@ def entry_of(facts, wish=""):
     if own.node_id and own.node_id != local.node_id:
         previous = (*previous, own.node_id)[-PREVIOUS:]
     return Published(
-        local.node_id, local.cluster_id, facts.address, local.role, previous, own.present, facts.problem, wish
+        node_id=local.node_id,
+        cluster_id=local.cluster_id,
+        address=facts.address,
+        role_now=local.role,
+        previous=previous,
+        present=own.present,
+        problem=facts.problem,
+        wish=wish,
     )

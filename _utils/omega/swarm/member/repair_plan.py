@@ -19,7 +19,7 @@ from omega.swarm.api import MANAGER, demotion_problem, describe
 from omega.swarm.member.facts import Step
 from omega.swarm.record import READY
 
-DEMOTION = "demotion"  # what a node can wish for in its published entry
+DEMOTION = "demotion"  # what a node can ask for in its published entry (`wish`)
 MANUAL = "docs/operations.md"
 
 
@@ -101,7 +101,7 @@ def _not_rejoining(facts, text):
 def _may_not_rejoin(facts):
     local, record = facts.local, facts.record
     if record is None or record.state != READY or facts.token_cluster != record.cluster_id:
-        return "it cannot leave, because Consul holds no swarm and token with which it could join again"
+        return "it cannot leave, because Consul has no swarm and token with which it could join again"
     if record.cluster_id != local.cluster_id:
         return f"it cannot join again: it was in swarm {local.cluster_id}, the cluster's swarm is {record.cluster_id}"
     closed = [problem for problem in (facts.reach or {}).values() if problem]
@@ -143,7 +143,7 @@ def removed(facts):
     if local.control:
         return Step(
             "refuse",
-            f"{text}, and its engine still holds a manager's state: run `docker swarm leave --force` there (it deletes "
+            f"{text}, and its engine still has a manager's state: run `docker swarm leave --force` there (it deletes "
             "that node's copy of the swarm, the other managers keep theirs), then apply again",
         )
     return _not_rejoining(facts, text) or Step("reenter", f"leave and join swarm {local.cluster_id} again: {text}")
@@ -163,7 +163,7 @@ def address_differs(facts):
 
 
 def keeps_old_address(facts):
-    """Whether an engine that is "pending" is a member that moved: it may stay so for minutes."""
+    """Whether an engine that is "pending" is a member with another address: it may stay so for minutes."""
     return facts.local.joined and facts.record is not None and facts.record.state == READY and address_differs(facts)
 
 
@@ -257,7 +257,7 @@ def given_up(facts):
     """Step of a former manager that was given up when the swarm lost its quorum for ever."""
     return Step(
         "refuse",
-        f"{facts.node} was given up when the swarm was re-created from {facts.record.by} ({facts.record.at}); what its "
-        f"engine holds is of the past and must not meet the swarm again: run `docker swarm leave --force` there, "
-        "then apply again",
+        f"{facts.node} was given up when the swarm was re-created from {facts.record.by} ({facts.record.at}); the "
+        "state of its engine is of the time before and must not meet the swarm again: run `docker swarm leave --force` "
+        "there, then apply again",
     )

@@ -102,7 +102,7 @@ class Run:
     # What it remembers.
     since: dict = field(default_factory=dict)  # {what it waits for: when that began}
     looked: bool = False  # it has looked at this node before
-    appeared: bool = False  # the other managers see that it is going on
+    present: bool = False  # the other managers see that it is going on
     first_role: Optional[str] = None  # the role this node had published before the run
     clock_trusted: bool = False  # it goes on, though nobody has confirmed the clock
     bootstrapped: float = 0.0  # when it recorded the swarm
