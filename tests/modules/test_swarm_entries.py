@@ -165,7 +165,7 @@ def test_a_mark_that_does_not_hold_is_taken_back_and_moves_no_node(site, kv):
 # -- without a hostname -------------------------------------------------------------------------------------
 
 
-def leave_a_ghost(site):
+def leave_an_unfinished_join(site):
     """Give the NodeID of an entry without a hostname that a broken join left."""
     engine, before = Engine(pi_url(site)), {node.id for node in nodes(site)}
     ghost.leave_one(site.dockerds["pi1"].address, engine.worker_token())
@@ -174,7 +174,7 @@ def leave_a_ghost(site):
 
 
 def test_g07_entries_without_a_hostname_stay_while_a_join_may_go_on_and_are_removed_then(site, kv, monkeypatch):
-    first, second = leave_a_ghost(site), leave_a_ghost(site)
+    first, second = leave_an_unfinished_join(site), leave_an_unfinished_join(site)
     assert (first.hostname, first.state) == ("", "unknown")
     runs = reconcile(site, *MANAGERS)
     assert [(run.changes, run.warnings) for run in runs] == [({}, [])] * 3, runs[0].comment
@@ -184,7 +184,7 @@ def test_g07_entries_without_a_hostname_stay_while_a_join_may_go_on_and_are_remo
     class Later(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
-            return super().now(tz) + datetime.timedelta(seconds=plan.GHOST + 5)
+            return super().now(tz) + datetime.timedelta(seconds=plan.JOIN_ENDS + 5)
 
     monkeypatch.setattr(nodes_run.datetime, "datetime", Later)
     ahead = reconciler(site, "pi1")
@@ -198,7 +198,7 @@ def test_g07_entries_without_a_hostname_stay_while_a_join_may_go_on_and_are_remo
 
 
 def test_g07_an_entry_that_a_node_has_published_is_never_taken_for_a_broken_join(site, kv, monkeypatch):
-    found = leave_a_ghost(site)
+    found = leave_an_unfinished_join(site)
     later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
     entries = {**reconciler(site, "pi1").look().published}
     entries["pi4"] = type(entries["pi4"])(found.id, "C", "", "worker", (entries["pi4"].node_id,))

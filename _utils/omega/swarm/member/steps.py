@@ -31,7 +31,7 @@ class Wait:
     bound: str  # the field of Bounds
     after: Callable  # as in Act
     change: Callable = lambda facts, step: {}  # as in Act
-    hint: Callable = lambda run, facts: ""  # returns what to do next, once the bound has passed
+    cure: Callable = lambda run, facts: ""  # returns what to do next, once the bound has passed
     meanwhile: Callable = lambda run, facts, step, first: None  # called at each look within the bound
     expired: Callable = waiting.fail  # called once the bound has passed: (run, facts, step, this Wait)
 
@@ -78,18 +78,18 @@ STEPS = {
     "wait_bootstrap": Wait(
         "bootstrap",
         outcome.others_bootstrapped,
-        hint=lambda run, facts: "; see the result of the state on the managers, then run again",
+        cure=lambda run, facts: "see the result of the state on the managers, then run again",
     ),
     "wait_initializer": Wait("initializer", outcome.others_bootstrapped),
     # Its members.
-    "await_clock": Wait("clock", outcome.clock_trusted, hint=waiting.set_clock, expired=waiting.trust_clock),
+    "await_clock": Wait("clock", outcome.clock_trusted, cure=waiting.set_clock, expired=waiting.trust_clock),
     "wait_token": Wait("promote", outcome.token_published),
     "join": Act(
         join.join,
         outcome.joined,
         lambda facts, step: _changed("swarm", "inactive", f"member of {outcome.cluster_of(facts)}"),
     ),
-    "settle": Wait("join", outcome.settled, hint=waiting.see_connections, meanwhile=waiting.leave_if_unaccepted),
+    "settle": Wait("join", outcome.settled, cure=waiting.see_connections, meanwhile=waiting.leave_if_unaccepted),
     "publish": Act(
         bootstrap.publish,
         outcome.published,
@@ -103,7 +103,7 @@ STEPS = {
         "promote",
         outcome.promoted_itself,
         lambda facts, step: _changed("role", WORKER, MANAGER),
-        hint=waiting.be_promoted,
+        cure=waiting.be_promoted,
         meanwhile=waiting.request_managers,
     ),
     "await_managers": Wait(
@@ -127,7 +127,7 @@ STEPS = {
     "reenter": Act(repair.reenter, outcome.left, lambda facts, step: _changed("NodeID", facts.local.node_id, NEW)),
     "readdress": Act(repair.readdress, outcome.left, _moved),
     "await_demotion": Wait(
-        "promote", outcome.left, _moved, hint=waiting.be_demoted, meanwhile=waiting.request_demotion
+        "promote", outcome.left, _moved, cure=waiting.be_demoted, meanwhile=waiting.request_demotion
     ),
-    "await_engine": Wait("promote", outcome.left, _moved, hint=lambda run, facts: waiting.SEE_ENGINE),
+    "await_engine": Wait("promote", outcome.left, _moved, cure=lambda run, facts: waiting.SEE_ENGINE),
 }

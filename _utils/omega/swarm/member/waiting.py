@@ -41,7 +41,7 @@ def remember_expected(run, facts, step, _first):
 
 def fail(run, facts, step, wait):
     """Raise Failed with what was waited for and what to do next."""
-    raise Failed(f"{facts.node}: {step.reason} ({wait.seconds(run):g} s have passed){wait.hint(run, facts)}")
+    raise Failed(f"{step.reason} ({wait.seconds(run):g} s have passed)", wait.cure(run, facts), facts.node)
 
 
 def trust_clock(run, facts, step, wait):
@@ -64,18 +64,17 @@ def end_without_managers(_run, facts, step, _wait):
 
 # -- what to do next: (run, facts) --------------------------------------------------------------------------
 
-SEE_ENGINE = "; see `journalctl -u docker`"
+SEE_ENGINE = "see `journalctl -u docker`"
 
 
 def see_connections(_run, facts):
     """Managers that this node cannot reach, else the engine's journal."""
-    closed = "; ".join(filter(None, check.managers_unreachable(facts.local.managers).values()))
-    return f"; {closed}" if closed else SEE_ENGINE
+    return "; ".join(filter(None, check.managers_unreachable(facts.local.managers).values())) or SEE_ENGINE
 
 
 def set_clock(_run, _facts):
     """How the clock is set."""
-    return "; set it (`sudo timedatectl set-time`, or a time server the node reaches: `time.servers`), run again"
+    return "set it (`sudo timedatectl set-time`, or a time server the node reaches: `time.servers`), run again"
 
 
 def be_promoted(run, facts):
@@ -83,9 +82,9 @@ def be_promoted(run, facts):
     known = [check.with_port(entry.address) for entry in facts.published.values() if entry.role_now == MANAGER]
     closed = "; ".join(filter(None, check.managers_unreachable(known).values()))
     closed = f"; from this node {closed}" if closed else ""
-    return f"; it has joined as a worker; apply the state on {run.want.other_names}, that promotes it{closed}"
+    return f"it has joined as a worker; apply the state on {run.want.other_names}, that promotes it{closed}"
 
 
 def be_demoted(run, _facts):
     """Who can demote this node."""
-    return f"; apply the state on {run.want.other_names} at the same time, that demotes it"
+    return f"apply the state on {run.want.other_names} at the same time, that demotes it"

@@ -122,7 +122,9 @@ class Reconciler:
             return self._verdict(verdict)
         finally:
             self.engine.close()
-        self._predict(facts, found)
+        self._act(facts, found, test=True)
+        if found.early:
+            found.warn(found.early)
         return (None if found.acts else True), self._comment(facts, found, "would reconcile" if found.acts else "")
 
     def _look_patiently(self):
@@ -133,22 +135,6 @@ class Reconciler:
                 if not_there_yet(error):
                     raise
                 self._retry(error)
-
-    def _predict(self, facts, found):
-        for update in found.updates:
-            before = plan.spec.of(update.node)
-            self._changed(facts, update.node, before, update.change(before))
-        for removal in found.removals:
-            self._removed(removal)
-        for name in found.forget:
-            self._forgotten(name)
-        for name, node_id in found.mark.items():
-            self._marked(name, node_id)
-        for name in found.unmark:
-            self._unmarked(name)
-        self._rotated(found.rotate, found.republish)
-        if found.early:
-            found.warn(found.early)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -220,25 +206,30 @@ class Reconciler:
 
     # -- acting --------------------------------------------------------------------------------------------
 
-    def _act(self, facts, found):
+    def _act(self, facts, found, test=False):
+        """Carry out the plan, or with `test` only note what that changes."""
         for update in found.updates:
-            self._update(facts, update)
+            self._update(facts, update, test)
         for removal in found.removals:
-            if swarm_removal.remove(self.engine, removal.node):
-                self._removed(removal)
+            if test or swarm_removal.remove(self.engine, removal.node):
+                self._note("removed", f"{shown(removal.node)} ({removal.node.id}): {removal.why}")
         for name in found.forget:
-            key = NODES + name
-            if self.store.client.delete(key, index=self._indices[key]):
-                self._forgotten(name)
+            if test or self._delete(NODES + name):
+                self._note("forgotten in Consul", name)
         for name, node_id in found.mark.items():
             key = UNLISTED + name
-            if self.store.client.put_cas(key, {"node_id": node_id}, self._indices.get(key, 0)):
-                self._marked(name, node_id)
+            if test or self.store.client.put_cas(key, {"node_id": node_id}, self._indices.get(key, 0)):
+                self._note("not in the node list", f"{name} ({node_id})")
         for name in found.unmark:
-            if self.store.client.delete(UNLISTED + name, index=self._indices[UNLISTED + name]):
-                self._unmarked(name)
-        if found.rotate or found.republish:
-            self._renew()
+            if test or self._delete(UNLISTED + name):
+                self._note("no longer marked as not in the node list", name)
+        if test:
+            self._note_tokens(found)
+        elif found.rotate or found.republish:
+            self._rotate()
+
+    def _delete(self, key):
+        return self.store.client.delete(key, index=self._indices[key])
 
     def _promote(self):
         """Promote the nodes that wait for it: their runs may have begun after the others looked for them."""
@@ -246,17 +237,27 @@ class Reconciler:
         if done:
             self.changes.setdefault("promoted", []).extend(done)
 
-    def _update(self, facts, update):
+    def _update(self, facts, update, test):
         try:
-            before, after = self.engine.update_node(update.node.id, update.change)
+            if test:
+                before = plan.spec.of(update.node)
+                after = update.change(before)
+            else:
+                before, after = self.engine.update_node(update.node.id, update.change)
         except SwarmError as error:
             if error.kind != "not_found":
                 raise
             return
-        if before is not after:
-            self._changed(facts, update.node, before, after)
+        if before is after:
+            return
+        changed = self.changes.setdefault(plan.label(facts, update.node), {})
+        for key in ("Availability", "Labels"):
+            old, new = before.get(key) or {}, after.get(key) or {}
+            if old != new:
+                first = changed.get(key.lower(), {"old": old})["old"]
+                changed[key.lower()] = {"old": first, "new": new}
 
-    def _renew(self):
+    def _rotate(self):
         """Rotate the tokens and publish the worker token, under the lock: the facts are read again."""
         with self.store.hold_rotation() as lock:
             facts = self.look()
@@ -270,32 +271,13 @@ class Reconciler:
                 lock.write(TOKEN, value, self._indices.get(TOKEN, 0))
             if found.rotate:
                 lock.write(ROTATION, plan.after(facts, found).value(), self._indices.get(ROTATION, 0))
-            self._rotated(found.rotate, found.republish)
+            self._note_tokens(found)
 
-    # -- what changed --------------------------------------------------------------------------------------
+    def _note(self, what, item):
+        self.changes.setdefault(what, []).append(item)
 
-    def _changed(self, facts, node, before, after):
-        changed = self.changes.setdefault(plan.label(facts, node), {})
-        for key in ("Availability", "Labels"):
-            old, new = before.get(key) or {}, after.get(key) or {}
-            if old != new:
-                first = changed.get(key.lower(), {"old": old})["old"]
-                changed[key.lower()] = {"old": first, "new": new}
-
-    def _removed(self, removal):
-        self.changes.setdefault("removed", []).append(f"{shown(removal.node)} ({removal.node.id}): {removal.why}")
-
-    def _marked(self, name, node_id):
-        self.changes.setdefault("not in the node list", []).append(f"{name} ({node_id})")
-
-    def _forgotten(self, name):
-        self.changes.setdefault("forgotten in Consul", []).append(name)
-
-    def _unmarked(self, name):
-        self.changes.setdefault("no longer marked as not in the node list", []).append(name)
-
-    def _rotated(self, roles, republish):
-        if roles:
-            self.changes["join tokens"] = {"old": "as before", "new": f"rotated: {', '.join(roles)}"}
-        elif republish:
+    def _note_tokens(self, found):
+        if found.rotate:
+            self.changes["join tokens"] = {"old": "as before", "new": f"rotated: {', '.join(found.rotate)}"}
+        elif found.republish:
             self.changes["join tokens"] = {"old": "another in Consul", "new": "the worker token published"}
