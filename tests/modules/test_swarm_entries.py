@@ -79,7 +79,7 @@ def back_as_manager(site, kv, name, lost):
 
 def test_g03_a_worker_removed_by_force_is_marked_and_leaves_and_joins_again(site, kv):
     lost = force_out(site, "pi4")
-    assert site.member("pi4").result()["changes"] == {}, "a worker cannot see it by itself"
+    assert site.member("pi4").result()["changes"] == {}, "a worker does not see it in its own engine"
     ahead = reconciler(site, "pi2")
     result, comment = ahead.predict()
     assert (result, kv.get(UNLISTED + "pi4")) == (None, None), comment
@@ -292,7 +292,7 @@ def test_a_node_that_claims_another_ones_nodeid_gets_nothing_of_it(site, kv):
 
 
 def test_an_unknown_machine_is_still_paused_whatever_its_hostname(site, kv):
-    stranger = join(site, UNKNOWN)
+    unknown = join(site, UNKNOWN)
     run = reconcile(site, "pi1")
-    assert spec_of(site, stranger)[0] == "pause"
+    assert spec_of(site, unknown)[0] == "pause"
     assert any("no node of the site has published its NodeID" in line for line in run.warnings)

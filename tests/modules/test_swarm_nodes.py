@@ -130,21 +130,21 @@ def test_the_reactors_call_goes_by_the_newest_site_file_not_by_the_minions_old_p
     assert (failed["result"], failed["comment"]) == (False, "pi1: no way")
 
 
-# -- strangers ----------------------------------------------------------------------------------------------
+# -- unknown machines ------------------------------------------------------------------------------------------
 
 
 def test_f39_an_unknown_machine_with_a_leaked_token_is_paused_and_reported_and_the_token_rotated(site, kv):
     leaked = kv.get(TOKEN).json()["token"]
-    stranger = join(site, UNKNOWN)
+    unknown = join(site, UNKNOWN)
     ahead = reconciler(site, "pi1")
     assert ahead.predict()[0] is None
     runs = reconcile(site, *MANAGERS)
     changes = {key: value for run in runs for key, value in run.changes.items()}
     assert changes == ahead.changes
-    assert spec_of(site, stranger)[0] == "pause"
-    line = next(line for line in runs[0].warnings if stranger in line)
+    assert spec_of(site, unknown)[0] == "pause"
+    line = next(line for line in runs[0].warnings if unknown in line)
     assert "no node of the site has published its NodeID" in line
-    assert f"docker node rm {stranger}" in line
+    assert f"docker node rm {unknown}" in line
     assert "add it to the site file" in line
 
     assert kv.get(TOKEN).json()["token"] != leaked
@@ -153,7 +153,7 @@ def test_f39_an_unknown_machine_with_a_leaked_token_is_paused_and_reported_and_t
     api, service = serve(site, "secretive")
     try:
         until(lambda: len(api.tasks({"service": service})) >= 4, 20, "tasks on the four nodes of the site")
-        assert tasks_on(site, stranger) == []
+        assert tasks_on(site, unknown) == []
     finally:
         api.remove_service(service)
     assert [run.changes for run in reconcile(site, *MANAGERS)] == [{}, {}, {}]
@@ -161,10 +161,10 @@ def test_f39_an_unknown_machine_with_a_leaked_token_is_paused_and_reported_and_t
     # It becomes one of the site's, and only then is free.
     site.set_node(UNKNOWN, address=site.dockerds[UNKNOWN].address, roles=["worker"])
     assert reconcile(site, "pi3").changes == {}
-    kv.put(NODES + UNKNOWN, {"node_id": stranger, "role_now": "worker", "address": ""})
+    kv.put(NODES + UNKNOWN, {"node_id": unknown, "role_now": "worker", "address": ""})
     freed = reconcile(site, "pi2")
     assert freed.changes[UNKNOWN]["availability"] == {"old": "pause", "new": "active"}
-    assert spec_of(site, stranger) == ("active", {})
+    assert spec_of(site, unknown) == ("active", {})
     kv.delete(NODES + UNKNOWN)
 
 
@@ -174,18 +174,18 @@ def test_f39_another_machine_with_a_sites_hostname_is_an_unknown_machine_too(sit
     pi9.run("hostname", "pi4")
     pi9.start()
     try:
-        stranger = join(site, UNKNOWN)
+        unknown = join(site, UNKNOWN)
         own = published(kv, "pi4")["node_id"]
         run = reconcile(site, "pi1")
-        assert spec_of(site, stranger)[0] == "pause"
+        assert spec_of(site, unknown)[0] == "pause"
         assert spec_of(site, own)[0] == "active"
         assert any("pi4 has not published this NodeID" in line for line in run.warnings), run.comment
 
         # It is not removed as an old entry of pi4 either, as long as it answers.
-        kv.put(NODES + "pi4", {**published(kv, "pi4"), "previous": [stranger]})
+        kv.put(NODES + "pi4", {**published(kv, "pi4"), "previous": [unknown]})
         run = reconcile(site, "pi1")
         assert any("second entry" in line and "not removed" in line for line in run.warnings), run.comment
-        assert {node.id for node in Engine(pi_url(site)).nodes()} >= {stranger, own}
+        assert {node.id for node in Engine(pi_url(site)).nodes()} >= {unknown, own}
     finally:
         wipe(site, UNKNOWN)
         pi9.stop()
@@ -194,7 +194,7 @@ def test_f39_another_machine_with_a_sites_hostname_is_an_unknown_machine_too(sit
         kv.put(NODES + "pi4", {**published(kv, "pi4"), "previous": []})
 
 
-def test_a_node_between_join_and_publication_is_left_alone_because_consul_vouches_for_it(site, kv):
+def test_a_node_between_join_and_publication_is_left_alone_because_consul_sees_it_at_its_address(site, kv):
     """pi9 becomes a node of the site: Consul's agent runs there with its token, `swarm.member` is under way."""
     site.set_node(UNKNOWN, address=site.dockerds[UNKNOWN].address, roles=["worker"])
     kv.delete(NODES + UNKNOWN)
@@ -245,7 +245,7 @@ def test_f39_a_node_that_cannot_join_keeps_no_leaked_token_alive(site, kv):
     site.catalog.set("pi5", address="10.9.9.9")
     try:
         leaked = kv.get(TOKEN).json()["token"]
-        stranger = join(site, UNKNOWN)
+        unknown = join(site, UNKNOWN)
         reconcile(site, "pi1", gather=None)
         assert kv.get(TOKEN).json()["token"] == leaked, "a call per join leaves the tokens to the run of an apply"
         ahead = reconciler(site, "pi1")
@@ -255,7 +255,7 @@ def test_f39_a_node_that_cannot_join_keeps_no_leaked_token_alive(site, kv):
         assert kv.get(TOKEN).json()["token"] == Engine(pi_url(site)).worker_token() != leaked
         line = next(line for line in run.warnings if line.startswith("pi5: alive in Consul, but not in the swarm"))
         assert line in comment
-        assert any(stranger in line for line in run.warnings)
+        assert any(unknown in line for line in run.warnings)
         again = reconcile(site, "pi2", gather=20)
         assert (again.changes, "pi5:" in again.comment) == ({}, False), again.comment
     finally:
@@ -271,7 +271,7 @@ def test_a_rotation_that_was_cut_short_is_finished_by_the_next_run(site, kv):
     assert sum("join tokens" in run.changes for run in runs) == 1
 
 
-def test_managers_at_once_make_the_tokens_new_once(site, kv):
+def test_managers_at_once_rotate_the_tokens_once(site, kv):
     kv.delete(ROTATION)
     before = sum(line.startswith("POST /") and "rotate" in line for log in writes(site).values() for line in log)
     runs = reconcile(site, *MANAGERS)
@@ -337,7 +337,7 @@ def test_an_election_is_waited_for_and_a_lost_quorum_told(site, kv, monkeypatch)
         until(lambda: all(node.ready for node in Engine(pi_url(site)).nodes()), 90, "all nodes to be back")
 
 
-def test_a_node_is_foreseen_before_there_is_a_swarm_and_refused_by_a_run(site):
+def test_a_node_is_predicted_before_there_is_a_swarm_and_refused_by_a_run(site):
     outside = Minion(site, "pi4", **{"swarm.docker_url": site.dockerds[UNKNOWN].base_url})
     ahead = outside.state("swarm.node", "pi1", test=True, availability="drain")
     assert (ahead["result"], ahead["changes"]) == (None, {}), ahead
@@ -365,7 +365,7 @@ def test_f38_what_a_node_writes_into_its_own_key_stops_no_other_node(site, kv):
 
 
 @pytest.mark.long
-def test_f25_boards_made_anew_get_their_labels_back_and_their_old_entries_go(site, kv, tmp_path):
+def test_f25_reinstalled_boards_get_their_labels_back_and_their_old_entries_go(site, kv, tmp_path):
     """On the way pi4 gets to know a join token that is rotated before it has used it (F39)."""
     for name, drained in (("pi3", "active"), ("pi4", "pause")):
         label(site, name, availability=drained, rack=name)

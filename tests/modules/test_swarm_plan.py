@@ -204,7 +204,7 @@ CASES = {
         "pi1 may hold a swarm",
     ),
     "in another swarm": (member("pi4", "worker", local=inside("pi4", True, cluster_id="X9")), "refuse", "X9"),
-    "in a swarm that cannot be told": (
+    "in a swarm that is not known": (
         member("pi4", "worker", local=inside("pi4", False, cluster_id="")),
         "refuse",
         "",
@@ -344,7 +344,7 @@ CASES = {
         "not up as one yet",
     ),
     "its certificate has expired": (expired("pi4"), "refuse", "expired at 2026-01-01 00:00:00 UTC"),
-    "it may join again only if it is told to": (expired("pi4", reach={"a": ""}), "refuse", "rejoin=True"),
+    "it joins again only where that is allowed": (expired("pi4", reach={"a": ""}), "refuse", "rejoin=True"),
     "it may join again": (expired("pi4", rejoin=True, reach={"a": "", "b": "closed"}), "rejoin", "2026-01-01"),
     "it may join again, but nobody is there": (
         expired("pi4", rejoin=True, reach={"a": "no answer"}),

@@ -296,11 +296,11 @@ NO_CONSUL = {"consul.url": "http://127.0.0.1:1"}
 COMPOSE = {"compose": {"version": "3.8", "services": {"app": {"image": "x"}}}}
 
 
-def test_managers_that_do_not_agree_in_time_are_asked_again_and_told():
+def test_managers_that_do_not_agree_in_time_are_asked_again_and_reported():
     said = "rpc error: code = DeadlineExceeded desc = context deadline exceeded"  # on a network that loses packets
     swarm = {"ID": "s", "Version": {"Index": 1}, "Spec": {}}
-    told = pytest.raises(SwarmError, match="rotating the worker token: .*DeadlineExceeded.*`rpiomega doctor`")
-    with ailing_engine.serve(known={"/swarm": swarm}, says=said) as url, told as caught:
+    failing = pytest.raises(SwarmError, match="rotating the worker token: .*DeadlineExceeded.*`rpiomega doctor`")
+    with ailing_engine.serve(known={"/swarm": swarm}, says=said) as url, failing as caught:
         Engine(url).rotate_token("worker")
     assert (caught.value.kind, caught.value.transient) == ("timeout", True)
 
