@@ -180,7 +180,8 @@ def member(
         site = minion.site(__pillar__)
         want = member_run.wanted(site, node or __opts__["id"], role, address, managers, settings, **allowed)
         keyring = minion.keyring(__opts__, __pillar__, unlock_key_file)
-        return member_run.Run(_engine(base_url), _store(want.node), want, bounds, _notify, keyring, _restart(base_url))
+        how = {"bounds": bounds, "notify": _notify, "keyring": keyring, "restart": _restart(base_url)}
+        return member_run.Run(_engine(base_url), _store(want.node), want, **how)
 
     def act(run):
         if __opts__["test"]:

@@ -16,7 +16,7 @@ from swarm_minion import Minion
 from swarm_site import Site, until
 
 from omega.consul import client as consul_client
-from omega.swarm import absent, removal
+from omega.swarm import absent, removal, waits
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.member import loop
 from omega.swarm.member import run as member_run
@@ -252,6 +252,18 @@ def test_g04_a_joiner_whose_token_is_refused_says_so_and_asks_the_managers(site)
     assert "SWMTKN" not in comment
     assert called == ["pi2"] * len(called) != []
     assert sum("/swarm/join" in line for line in site.dockerds["pi2"].writes()) <= 3
+
+
+def test_a_failure_of_consul_is_not_retried_with_the_patience_for_engines():
+    calls = []
+
+    def act():
+        calls.append(1)
+        raise consul_client.ConsulError("unreachable", "no agent")
+
+    with pytest.raises(consul_client.ConsulError):
+        waits.retried(act, Engine("unix:///no/docker.sock"))
+    assert calls == [1]
 
 
 # -- a clock that nobody has confirmed ------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def wanted(site, node, role=None, address=None, managers=None, swarm=None, **all
     # Sent with the join, so that a node to be drained or paused gets no task before a manager sets its availability.
     availability = entry.get("availability")
     swarm = {**(swarm or {}), "availability": "" if availability == KEEP else availability}
-    return Wanted(node, role, str(address), dict(managers), swarm, **allowed)
+    return Wanted(node=node, role=role, address=str(address), managers=dict(managers), swarm=swarm, **allowed)
 
 
 @dataclass
