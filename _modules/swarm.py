@@ -9,22 +9,16 @@ No function returns or takes a join token, an unlock key or a CA key: what a fun
 job cache, and its arguments are readable by every minion. Nothing here is forced.
 
 Errors are CommandExecutionError with the cause and the next step: no engine, in no swarm, not a manager, no leader,
-locked, broken or still joining are told apart by /info, because the engine answers 503 to several of them.
+locked, broken or still joining are distinguished by /info, because the engine answers 503 to several of them.
 """
-
-import functools
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from omega.consul import client
 from omega.core import pillar as salt_pillar
 from omega.site import nodes as site_nodes
-from omega.swarm import api
-from omega.swarm import record as swarm_record
-from omega.swarm.api import MANAGER, WORKER, SwarmError
+from omega.swarm import api, minion
+from omega.swarm.api import MANAGER, WORKER
 from omega.swarm.settings import node as settings_node
-
-ConsulError = client.ConsulError
 
 __func_alias__ = {"services_": "services"}
 
@@ -33,26 +27,8 @@ def __virtual__():
     return "swarm"
 
 
-def _told(function):
-    """Turn the project's errors into Salt's, which the CLI shows without a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except (SwarmError, ConsulError) as error:
-            raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
-
-    return wrapper
-
-
 def _engine(base_url):
-    url = base_url or salt_pillar.setting(__opts__, __pillar__, "swarm.docker_url")
-    return api.Engine(url)
-
-
-def _store():
-    return swarm_record.Store(client.from_salt(__opts__, __pillar__), __opts__["id"])
+    return minion.engine(__opts__, __pillar__, base_url)
 
 
 def _as_dict(node):
@@ -69,7 +45,7 @@ def _as_dict(node):
     }
 
 
-@_told
+@minion.salt_errors
 def info(base_url=None):
     """
     This node's part in a swarm, from its own engine.
@@ -100,7 +76,7 @@ def info(base_url=None):
     }
 
 
-@_told
+@minion.salt_errors
 def is_manager(base_url=None):
     """
     True if this node is a manager of a swarm, with or without a leader.
@@ -118,7 +94,7 @@ def is_manager(base_url=None):
     return _engine(base_url).local().control
 
 
-@_told
+@minion.salt_errors
 def nodes(base_url=None):
     """
     All nodes of the swarm, as a manager sees them.
@@ -137,7 +113,7 @@ def nodes(base_url=None):
     return [_as_dict(node) for node in _engine(base_url).nodes()]
 
 
-@_told
+@minion.salt_errors
 def node_inspect(name, base_url=None):
     """
     The engine's whole description of a node.
@@ -158,7 +134,7 @@ def node_inspect(name, base_url=None):
     return engine.inspect_node(engine.find(name).id)
 
 
-@_told
+@minion.salt_errors
 def cluster(base_url=None):
     """
     The engine's description of the swarm, without its join tokens; on a manager.
@@ -176,7 +152,7 @@ def cluster(base_url=None):
     return _engine(base_url).cluster()
 
 
-@_told
+@minion.salt_errors
 def services_(base_url=None):
     """
     Services of the swarm; on a manager.
@@ -207,10 +183,10 @@ def services_(base_url=None):
     return found
 
 
-@_told
+@minion.salt_errors
 def record():
     """
-    What Consul holds about the swarm: its permanent record, who holds the election lock, what the nodes published.
+    What Consul has about the swarm: its permanent record, who holds the election lock, what the nodes published.
 
     :return: dict: record (dict or None), holder (name or None), worker_token_for (ClusterID or None), nodes (dict),
         stale (bool: Consul has no leader)
@@ -223,7 +199,7 @@ def record():
 
         salt rpiomega-master swarm.record
     """
-    snap = _store().snapshot(stale_allowed=True)
+    snap = minion.store(__opts__, __pillar__).snapshot(stale_allowed=True)
     return {
         "record": snap.record.value() if snap.record else None,
         "holder": snap.holder or None,
@@ -236,7 +212,7 @@ def record():
 # -- acts ---------------------------------------------------------------------------------------------------
 
 
-@_told
+@minion.salt_errors
 def init(address, base_url=None, **settings):
     """
     Initialise a swarm on this node, outside of the cluster's election: for a node that is in no site. A node of a
@@ -265,7 +241,7 @@ def init(address, base_url=None, **settings):
     return {"cluster_id": local.cluster_id, "node_id": local.node_id}
 
 
-@_told
+@minion.salt_errors
 def leave(base_url=None):
     """
     Leave the swarm, without force: the engine refuses it to a manager. See also the state `swarm.absent`.
@@ -295,7 +271,7 @@ def leave(base_url=None):
     return True
 
 
-@_told
+@minion.salt_errors
 def node_update(
     name, role=None, availability=None, labels=None, remove_labels=None, replace_labels=False, base_url=None
 ):
@@ -369,7 +345,7 @@ def demote(name, base_url=None):
     return node_update(name, role=WORKER, base_url=base_url)
 
 
-@_told
+@minion.salt_errors
 def remove_node(name, base_url=None):
     """
     Remove the entry of a node that has left the swarm; the engine refuses it for a node that has not. On a manager.

@@ -5,16 +5,12 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 
+from omega.core.errors import Failure
 from rpiomega.node import job_steps
 
 
-class StepError(Exception):
+class StepError(Failure):
     """A step cannot go on: `cause` says what is wrong, `cure` what to do next. Both are one line."""
-
-    def __init__(self, cause: str, cure: str):
-        super().__init__(f"{cause}; {cure}")
-        self.cause = cause
-        self.cure = cure
 
 
 class Cancelled(Exception):
