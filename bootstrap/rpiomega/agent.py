@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import omega
 from omega.core import apt_rules
@@ -66,15 +67,18 @@ def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry
     program = zipapp()
     process = remote.start(LAUNCHER.format(size=len(program), install="no" if dry_run else "yes", **_CODES))
     errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
+    reader = threading.Thread(
+        target=lambda: errors.append(process.stderr.read() if process.stderr else b""), daemon=True
+    )
     reader.start()
     job = {"steps": steps, "dry_run": dry_run}
     try:
-        for item in job["steps"]:
+        for item in steps:
             if item["step"] == "clock":
                 item["args"]["now"] = time.time()
-        process.stdin.write(program + json.dumps(job).encode() + b"\n")
-        process.stdin.flush()
+        if process.stdin:
+            process.stdin.write(program + json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
     except OSError:
         pass  # ssh ended already; its exit code and words say why
     try:
@@ -95,7 +99,7 @@ def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry
 _CODES = {"NO_SUDO": NO_SUDO, "NO_PYTHON": NO_PYTHON, "NO_SPACE": NO_SPACE}
 
 
-def _listen(process, on_event) -> tuple[dict, NodeError | None]:
+def _listen(process: Any, on_event: Callable) -> tuple[dict, NodeError | None]:
     done, failed = {}, None
     for line in process.stdout:
         try:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rpiomega import agent, formula, move, prepare, reach
 from rpiomega.bulk import Bulk, Row
@@ -148,7 +149,7 @@ class Bootstrap:
         site, base = self.site, self.site_file.parent
         ca = (base / Path(site.sources.ca_bundle).expanduser()).read_text() if site.sources.ca_bundle else ""
         nodes = {name: other.address for name, other in site.nodes.items()}
-        inventory = {"salt": site.salt.model_dump()}
+        inventory: dict = {"salt": site.salt.model_dump()}
         if node is site.master:
             inventory |= {"files": self._files(), "branch": site.formula.branch}
         return [
@@ -281,5 +282,5 @@ class Bootstrap:
                 bulk.rows.get(name, master).notes.append(UNSYNCED.format(name))
 
 
-def _step(name: str, /, **arguments) -> dict:
+def _step(name: str, /, **arguments: Any) -> dict:
     return {"step": name, "args": arguments}

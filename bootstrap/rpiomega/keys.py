@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rpiomega import agent, reach
 from rpiomega.bulk import Bulk
@@ -80,5 +81,5 @@ def _key_error(key: Key, master: Node, bound: float) -> NodeError:
     return NodeError(f"the master holds another key under this name ({held}; the board's is {key.own})", cure, "keys")
 
 
-def _step(name: str, /, **arguments) -> dict:
+def _step(name: str, /, **arguments: Any) -> dict:
     return {"step": name, "args": arguments}

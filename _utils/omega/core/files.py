@@ -1,13 +1,17 @@
 """Whole-file writes: a reader sees the old text or the new one, never half of it."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import functools
 import os
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 
-def read(path):
+def read(path: str) -> str | None:
     """Return the text of ``path``, or None if there is no such file.
 
     A worn card gives back bytes that are no text: they differ from any, and `write` gives them back as they were.
@@ -19,7 +23,7 @@ def read(path):
         return None
 
 
-def mode_of(path):
+def mode_of(path: str) -> int | None:
     """Return the permission bits of ``path``, or None if there is no such file."""
     try:
         return os.stat(path).st_mode & 0o7777
@@ -27,13 +31,13 @@ def mode_of(path):
         return None
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Remove ``path``, if there is such a file."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
-def write(path, text, mode=0o644):
+def write(path: str, text: str, mode: int = 0o644) -> None:
     """Replace ``path`` by ``text`` with permission bits ``mode``, surviving a power cut at any moment."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
@@ -52,7 +56,7 @@ def write(path, text, mode=0o644):
     sync_folder(folder)
 
 
-def sync_folder(path):
+def sync_folder(path: str) -> None:
     """Bring the names in the folder ``path`` to the disk: after a power cut, too, a file has the one it was given."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -61,11 +65,11 @@ def sync_folder(path):
         os.close(handle)
 
 
-def told(state):
+def told(state: Callable[..., dict]) -> Callable[..., dict]:
     """Decorate a state function: on a card that is full, read-only or worn it fails in one line, not in a traceback."""
 
     @functools.wraps(state)
-    def wrapper(name, *args, **kwargs):
+    def wrapper(name: str, *args: Any, **kwargs: Any) -> dict:
         try:
             return state(name, *args, **kwargs)
         except OSError as error:
@@ -79,7 +83,7 @@ def told(state):
     return wrapper
 
 
-def _why(error):
+def _why(error: OSError) -> str:
     """What an error of the system means for the owner of the card, as a clause; "" if nothing is known."""
     if error.errno == errno.EROFS:
         return " (the kernel makes a failing card read-only: replace it if `dmesg` has errors of it)"

@@ -101,7 +101,7 @@ class Snapshot:
     record: Optional[Record] = None
     holder: str = ""
     token_cluster: str = ""
-    published: dict = None
+    published: Optional[dict] = None
     stale: bool = False
     unlisted: dict = field(default_factory=dict)
     token: str = field(default="", repr=False)

@@ -33,7 +33,7 @@ class Fixer:
     def _node(self, row: Row) -> None:
         remote = reach.board(self.pool, self.site, self.site.nodes[row.name], row.log, any_mark=True)
         remote.connect(0)
-        steps = [{"step": name, "args": {}} for name in STEPS if name in self.wanted.get(row.name, [])]
+        steps: list[dict] = [{"step": name, "args": {}} for name in STEPS if name in self.wanted.get(row.name, [])]
         done = agent.run(remote, steps, row.event)
         changed = [step["step"] for step in steps if done[step["step"]]["status"] == "changed"]
         with self._lock:

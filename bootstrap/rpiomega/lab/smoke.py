@@ -53,7 +53,7 @@ def answers(lab: Lab, bound: float = 90) -> dict[str, str]:
     Raises LabError naming the node that does not.
     """
     deadline = time.monotonic() + bound
-    found = {}
+    found: dict = {}
     for node in lab.node_names():
         url = f"http://{lab.node_address(node)}:{PORT}/"
         while (found := found | {node: _get(url)})[node] != node:

@@ -9,6 +9,8 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from omega.core import dropin
 from rpiomega.node import files
@@ -19,7 +21,9 @@ from rpiomega.node.step import Cancelled, StepError
 class Board:
     """A board, or a folder that looks like one (`root`): then nothing but files below it is touched."""
 
-    def __init__(self, root: str = "/", log=None, cancelled: threading.Event | None = None):
+    def __init__(
+        self, root: str = "/", log: Callable[[str], object] | None = None, cancelled: threading.Event | None = None
+    ):
         self.root = root
         self.log = log or (lambda line: None)
         self.cancelled = cancelled or threading.Event()
@@ -69,7 +73,7 @@ class Board:
         if lost:
             raise StepError(lost[0].cause(path), f"{lost[0].cure(path)}{f', or {cure}' if cure else ''}")
 
-    def wait(self, what: str, probe, bound: float, cure: str, pause: float = 0.3):
+    def wait(self, what: str, probe: Callable, bound: float, cure: str, pause: float = 0.3) -> Any:
         """Return the first true value of `probe()`; `probe.seen` or its falsy value is the last thing seen.
 
         Raise StepError naming `what`, the bound and the last thing seen; Cancelled if cancelled.

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rpiomega.node.board import Board
 
 
 class StepError(Exception):
@@ -53,7 +57,7 @@ class Step:
 
     name = ""
 
-    def __init__(self, board, args: dict):
+    def __init__(self, board: Board, args: dict):
         self.board = board
         self.args = args
         self.notes: list[str] = []

@@ -77,7 +77,7 @@ def keys(root: dict) -> str:
     )
     node = _defaults(root["keys"]["nodes"]["each"])
     known = pprint.pformat(_without_words(root), width=110, sort_dicts=False)
-    return f"{head}NODE_DEFAULTS = {node}\n\nSITE = {known}\n"
+    return f"{head}NODE_DEFAULTS: dict = {node}\n\nSITE: dict = {known}\n"
 
 
 def _defaults(section: dict) -> dict:
@@ -120,7 +120,7 @@ def _table(keys: dict, required: list[str]) -> str:
 
 
 def _type(item: dict) -> str:
-    each = item.get("each")
+    each = item.get("each", {})
     if item["type"] == "list":
         return f"list of {_plural(each)}"
     if item["type"] == "mapping":

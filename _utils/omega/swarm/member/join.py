@@ -24,7 +24,7 @@ class Joining:
             time.sleep(2 * POLL)
             return
         self._since.pop("token", None)
-        self._join_notes = []
+        self._join_notes: list = []
         addresses = self._addresses(facts) if token else []
         for address, closed in check.managers_unreachable(addresses).items():
             problem = closed or self._join_through(address, token)

@@ -11,7 +11,7 @@ NEW = "(new)"
 
 def predict(facts, limit=12):
     """Return the Steps a run would take if each succeeds, the last one "done" or "refuse"."""
-    steps = []
+    steps: list = []
     while len(steps) < limit:
         step = decide(facts)
         steps.append(step)
@@ -134,7 +134,7 @@ def _after_wait_token(facts, _step):
 
 def changes(facts, steps):
     """Return the changes that these predicted steps would make, keyed as a run's changes are."""
-    found = {}
+    found: dict = {}
     for step in steps:
         if step.kind == "bootstrap":
             found["swarm"] = {"old": "inactive", "new": f"manager of {NEW}, initialised here"}

@@ -12,16 +12,18 @@ import pkgutil
 import platform
 import re
 
+from rpiomega.node.board import Board
+
 # Special before general.
 ORDER = ("raspberrypi", "armbian", "ubuntu", "debian")
 
 
 def profiles() -> list[dict]:
     """Return all profiles in the order they are tried."""
-    return [json.loads(pkgutil.get_data(__name__, f"{name}.json")) for name in ORDER]
+    return [json.loads(pkgutil.get_data(__name__, f"{name}.json") or "") for name in ORDER]
 
 
-def find(board) -> dict:
+def find(board: Board) -> dict:
     """Return the profile of a board; the last one fits everything."""
     armbian = re.search(r"^BOARD=\"?([^\"\n]+)", board.read("/etc/armbian-release") or "", re.MULTILINE)
     facts = {

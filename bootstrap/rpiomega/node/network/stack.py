@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 
 MARK = "# Written by rpiomega from the site file."
@@ -62,7 +63,7 @@ class Wanted:
     @property
     def network(self) -> ipaddress.IPv4Network:
         """Return the network the address is in."""
-        return ipaddress.ip_interface(self.cidr).network
+        return ipaddress.IPv4Interface(self.cidr).network
 
 
 class Stack:
@@ -70,7 +71,7 @@ class Stack:
 
     name = ""
 
-    def __init__(self, board, interface: str):
+    def __init__(self, board: Board, interface: str):
         self.board = board
         self.interface = interface
 

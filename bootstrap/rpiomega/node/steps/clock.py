@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
 TOLERANCE = 5.0
@@ -18,7 +19,7 @@ class Clock(Step):
 
     name = "clock"
 
-    def __init__(self, board, args: dict):
+    def __init__(self, board: Board, args: dict):
         super().__init__(board, args)
         # The workstation's time is this plus our monotonic clock, however long the steps before took.
         self.reference = args["now"] - board.shared.get("began", time.monotonic())

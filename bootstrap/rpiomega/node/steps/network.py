@@ -12,6 +12,7 @@ import os
 import re
 import time
 
+from rpiomega.node.board import Board
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.network import arp, device, ifupdown, links, rollback
 from rpiomega.node.network.dhcpcd import Dhcpcd
@@ -30,7 +31,7 @@ RANGE = (20, 900)
 LEASE_GONE = 8.0
 
 
-def owner(board, interface: str) -> Stack:
+def owner(board: Board, interface: str) -> Stack:
     """Return what configures an interface now; raise StepError if nothing known does, or two do."""
     found = [stack for stack in (kind(board, interface) for kind in STACKS) if stack.owns()]
     other, boot = ifupdown.stanza(board, interface)
@@ -48,7 +49,7 @@ def owner(board, interface: str) -> Stack:
     raise StepError(cause, cure)
 
 
-def cloud_file(board) -> str:
+def cloud_file(board: Board) -> str:
     """Return the path of our file for cloud-init: it has to sort after each other one that has a network section."""
     present = [os.path.basename(path) for path in glob.glob(f"{glob.escape(board.path(CLOUD))}/*.cfg")]
     others = [name for name in present if name not in CLOUD_NAMES]
@@ -94,12 +95,9 @@ class Network(Step):
     """
 
     name = "network"
-
-    def __init__(self, board, args: dict):
-        super().__init__(board, args)
-        self.stack: Stack | None = None
-        self.wanted: Wanted | None = None
-        self.armed = 0.0
+    stack: Stack  # both are set by `check`
+    wanted: Wanted
+    armed = 0.0
 
     def check(self) -> Diff:
         self._prepare()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rpiomega.node import salt_onedir, salt_pip, service
+from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step
 from rpiomega.node.steps.master import UNIT as MASTER
 from rpiomega.node.steps.minion import UNIT as MINION
@@ -17,10 +18,12 @@ class Salt(Step):
 
     name = "salt"
 
-    def __init__(self, board, args: dict):
+    def __init__(self, board: Board, args: dict):
         super().__init__(board, args)
         if args["kind"] == "onedir":
-            self.kind = salt_onedir.Onedir(board, args["version"], args.get("master", False), args["repository"])
+            self.kind: salt_onedir.Onedir | salt_pip.Pip = salt_onedir.Onedir(
+                board, args["version"], args.get("master", False), args["repository"]
+            )
         else:
             self.kind = salt_pip.Pip(board, args)
 
@@ -36,5 +39,5 @@ class Salt(Step):
             service.owe_restart(self.board, unit)
         self.kind.apply()
         self.notes += getattr(self.kind, "notes", [])
-        if getattr(self.kind, "packed", None):
-            self.data["packed"] = self.kind.packed
+        if packed := getattr(self.kind, "packed", None):
+            self.data["packed"] = packed
