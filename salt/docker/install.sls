@@ -2,6 +2,9 @@
 {% set packages = docker.packages[docker.source] %}
 {% set more = docker.packages.distribution_cli.get(grains['oscodename'], []) if docker.source == 'distribution' else [] %}
 
+include:
+  - packages.dpkg
+
 docker.install:
   docker_engine.installed:
     - name: {{ docker.source }}

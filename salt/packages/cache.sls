@@ -1,6 +1,9 @@
 {% from 'rpiomega/map.jinja' import omega with context %}
 {% set config = '/etc/apt-cacher-ng/zz_rpiomega.conf' %}
 
+include:
+  - packages.dpkg
+
 {% if omega.cache.packages %}
 packages.cache.config:
   file.managed:

@@ -3,6 +3,7 @@
 {% for role in roles %}{% do wanted.extend(omega.packages.roles.get(role, [])) %}{% endfor %}
 
 include:
+  - packages.dpkg
   {% if 'master' in roles %}
   - packages.cache
   {% endif %}

@@ -7,6 +7,7 @@
 
 include:
   - docker
+  - packages.dpkg
 
 {#- First what another way of running it has left: both listen on the same port. -#}
 {% if way != 'package' and salt['file.file_exists'](drop_in) %}

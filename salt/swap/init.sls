@@ -6,6 +6,9 @@
     or salt['file.file_exists']('/etc/default/armbian-zram-config') %}
 
 {% if omega.system.swap == 'zram' and not own %}
+include:
+  - packages.dpkg
+
 swap.package:
   pkg.installed:
     - name: systemd-zram-generator

@@ -14,6 +14,9 @@ time.servers:
         remove that package (systemd-timesyncd takes over), or leave time.servers empty
 {% elif not other %}
 {% if not chrony %}
+include:
+  - packages.dpkg
+
 time.package:
   pkg.installed:
     - name: systemd-timesyncd

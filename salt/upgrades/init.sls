@@ -10,6 +10,10 @@
 {% set decided = 'APT::Periodic' in known %}
 {% set present = 'was there before' in known if decided else salt['file.file_exists']('/usr/bin/unattended-upgrade') %}
 {% set periodic = '1' if upgrades.security else '0' if decided and not present else '' %}
+
+include:
+  - packages.dpkg
+
 {#- Updates that another time of day makes overdue would begin as systemd learns of it, beside this very apply: it is told
     that they have just been (systemd.timer, `Persistent=`), while the timer is off. #}
 {% set updates = 'apt-daily-upgrade.timer' %}

@@ -4,7 +4,8 @@ import subprocess
 import time
 
 import engine_log
-from cluster import MEMBER, returned_by
+import yaml
+from cluster import MEMBER, changes, returned_by
 from invariants import logged
 from nodes import FOLDER
 from results import ROOT
@@ -112,3 +113,22 @@ def key(cluster):
     """The state's ID in a return."""
     returned = cluster.applied[-1]["returned"][cluster.master]
     return next(name for name in returned if name.startswith(MEMBER))
+
+
+def test_g11_a_site_file_that_is_refused_reaches_no_node(fault, cluster):
+    node = cluster.workers[0]
+    kept = cluster.lab.site_file.read_text()
+    there = "sha256sum /srv/rpiomega/pillar/site.sls"
+    before = cluster.run(cluster.master, there).out
+    fault.undo_later("the site file", lambda: cluster.lab.site_file.write_text(kept))
+    document = yaml.safe_load(kept)
+    nodes = document["rpiomega"]["nodes"]
+    document["rpiomega"]["nodes"] = {"kitchen" if name == node else name: entry for name, entry in nodes.items()}
+    cluster.lab.site_file.write_text(yaml.safe_dump(document, sort_keys=False))
+    fault.begins(f"{node} renamed to kitchen in the site file, then `rpiomega bootstrap`")
+    done = cluster.rpiomega("bootstrap", check=False)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode and f"rpiomega remove {node}" in said, said[-1500:]
+    assert cluster.run(cluster.master, there).out == before
+    assert changes(cluster.must_apply()) == {}
+    fault.recovers("all nodes as they were", lambda: not cluster.problems())

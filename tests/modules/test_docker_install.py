@@ -189,14 +189,37 @@ def test_a_release_whose_needs_nobody_offers_is_refused_before_anything_stops(re
     assert installed()["docker-ce"] == OLD
 
 
-def test_an_interrupted_dpkg_is_finished_before_packages_change(repository, install, tmp_path):
-    repository.offer(OLD)
-    update()
-    # As a power cut leaves it: a record in the journal that is not in the status file yet.
+def interrupt(tmp_path, script=""):
+    """Leave dpkg as a power cut does: a record in the journal that is not in the status file yet."""
     (tmp_path / "dpkg/updates/0001").write_text(
         "Package: half\nStatus: install ok unpacked\nMaintainer: t <t@example.org>\nArchitecture: all\nVersion: 1\n"
         "Description: none\n"
     )
+    if script:
+        (tmp_path / "dpkg/info/half.postinst").write_text(script)
+        (tmp_path / "dpkg/info/half.postinst").chmod(0o755)
+
+
+def test_an_interrupted_dpkg_is_finished_before_states_of_salt_install(repository, states, tmp_path):
+    with states() as real, states(test=True) as ahead:
+        assert real["dpkg.configured"]("x")["changes"] == {}
+        interrupt(tmp_path, "#!/bin/sh\nexit 1\n")
+        predicted = ahead["dpkg.configured"]("x")
+        assert (predicted["result"], (tmp_path / "dpkg/updates/0001").exists()) == (None, True)
+        failed = real["dpkg.configured"]("x")
+        assert (failed["result"], failed["changes"]) == (False, {})
+        assert failed["comment"].startswith("node: dpkg was interrupted before, and cannot finish: ")
+        (tmp_path / "dpkg/info/half.postinst").unlink()
+        interrupt(tmp_path)
+        done = real["dpkg.configured"]("x")
+        assert (done["result"], done["changes"], installed()) == (True, predicted["changes"], {"half": "1"})
+        assert real["dpkg.configured"]("x")["changes"] == {}
+
+
+def test_an_interrupted_dpkg_is_finished_before_packages_change(repository, install, tmp_path):
+    repository.offer(OLD)
+    update()
+    interrupt(tmp_path)
     refused = subprocess.run(["apt-get", "-y", "install", "docker-ce"], capture_output=True, text=True, check=False)
     assert "dpkg was interrupted" in refused.stderr
     done = install()

@@ -145,7 +145,7 @@ def test_the_nodes_fetch_an_image_once_and_go_on_without_the_master(nodes, serve
         node.run("mount", "--bind", str(tmp_path / "hosts"), "/etc/hosts")
     nodes.start()
     first, second = (nodes[name].client(timeout=120) for name in ("pi1", "pi2"))
-    first.api.import_image_from_data(tiny_image._root(), repository=f"{HUB}/library/tiny", tag="1")
+    first.api.import_image_from_data(tiny_image.root(), repository=f"{HUB}/library/tiny", tag="1")
     assert "error" not in first.images.push(f"{HUB}/library/tiny", tag="1")
     first.images.remove(f"{HUB}/library/tiny:1", force=True)
 

@@ -91,7 +91,7 @@ def test_the_example_file_is_valid_and_its_defaults_are_the_schemas():
         (("salt", "version"), 3008, 'salt.version: 3008 has the wrong type; write text here; put it in quotes: "3008"'),
         (("salt", "version"), "latest", '"latest" is not a Salt release'),
         (("consul", "archive"), "none.tar", "consul.archive: there is no file"),
-        (("sources", "apt_proxy"), "proxy:3142", '"proxy:3142" is not a web address'),
+        (("sources", "apt_proxy"), "proxy:3142", "what is written here is not a web address"),
         (("packages", "extra"), ["Vim!"], '"Vim!" is not a Debian package name'),
         (("b2", "version"), "newest", '"newest" is not a release; write numbers and dots'),
         (("packages", "roles"), {"boss": ["vim"]}, "'boss' is not known; allowed: 'master', 'manager' or 'worker'"),
@@ -169,6 +169,17 @@ def test_other_remotes_are_taken(tmp_path, remote):
     assert load(tmp_path / "site.sls").formula.remote == remote
 
 
+@pytest.mark.parametrize("path", [("docker", "repository", "uri"), ("sources", "apt_proxy"), ("b2", "endpoint")])
+def test_a_web_address_with_a_login_is_refused_and_not_shown(tmp_path, path):
+    for login in ("me:token-of-mine@", "token-of-mine@"):
+        site = yaml.safe_dump({"rpiomega": {**GOOD, **nested(path, f"https://{login}example.com/x")}})
+        (found,) = errors(tmp_path, site)
+        assert f"{'.'.join(path)}: " in found and "/etc/apt/auth.conf.d" in found
+        (master,) = check.problems(yaml.safe_load(site)["rpiomega"])
+        assert f"{'.'.join(path)}: " in master
+        assert "token-of-mine" not in found + master
+
+
 @pytest.mark.parametrize("proxy", ["http://192.168.1.10:3142", "http://pi1:3142/", "http://localhost:3142"])
 def test_the_masters_cache_does_not_ask_itself(tmp_path, proxy):
     site = {**GOOD, "sources": {"apt_proxy": proxy}, "cache": {"packages": True}}
@@ -184,6 +195,13 @@ def test_another_proxy_is_asked_by_the_masters_cache(tmp_path, proxy, packages):
     site = {**GOOD, "sources": {"apt_proxy": proxy}, "cache": {"packages": packages}}
     (tmp_path / "site.sls").write_text(yaml.safe_dump({"rpiomega": site}))
     assert load(tmp_path / "site.sls").sources.apt_proxy == proxy
+
+
+def nested(path, value):
+    """{"a": {"b": value}} of the path ("a", "b")."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
 
 
 KEY = {"capabilities": ["readFiles"], "all_buckets": True}

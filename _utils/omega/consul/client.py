@@ -22,9 +22,11 @@ import importlib.machinery
 import importlib.util
 import json as jsonlib
 import sys
-import time
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+from omega.core.errors import KindOfFailure
+from omega.core.polling import transient, until
 
 DEFAULT_URL = "http://127.0.0.1:8500"
 DEFAULT_TIMEOUT = 3.0
@@ -52,7 +54,7 @@ KEY_RULE = (
 ANONYMOUS = "anonymous (no token was given)"
 
 
-class ConsulError(Exception):
+class ConsulError(KindOfFailure):
     """
     A call to Consul failed; str() is one line: where, what, cause and the next step, never a token.
 
@@ -61,14 +63,17 @@ class ConsulError(Exception):
     session is gone), "bad_request", "missing" (py-consul is not installed).
     """
 
-    def __init__(self, kind, message):
-        super().__init__(message)
-        self.kind = kind
+    TRANSIENT = frozenset({"unreachable", "no_leader", "timeout"})
 
-    @property
-    def transient(self):
-        """True if the same call may succeed later without anybody changing anything."""
-        return self.kind in ("unreachable", "no_leader", "timeout")
+
+def unsettled(error):
+    """Return whether an error passes while an agent starts, or once the master, in the same apply, has made a token."""
+    return transient(error) or denied(error)
+
+
+def denied(error):
+    """Return whether Consul refused the token."""
+    return isinstance(error, ConsulError) and error.kind == "denied"
 
 
 class Entry(NamedTuple):
@@ -476,22 +481,18 @@ class Client:
         :param acl: wait for calls of the ACL system too: a server that has just started, of a release before 1.11, may
             answer all of them that it is in legacy mode, until it knows the leader's mode (seen on 1.8.7)
         """
-        deadline, last, pause = time.monotonic() + bound, None, 0.25
-        what = "waiting until it is ready"
-        while True:
-            try:
-                self.request("get", "/v1/catalog/nodes", [("consistent", "1")], what=what)
-                if acl:
-                    self.request("get", "/v1/acl/token/self", what=what)
-                return
-            except ConsulError as error:
-                if not error.transient and error.kind != "denied":
-                    raise
-                last = error
-            if time.monotonic() + pause >= deadline:
-                raise ConsulError(last.kind, f"{last} (waited {bound:g} s)")
-            time.sleep(pause)
-            pause = min(pause * 2, 2.0)
+
+        def ready():
+            what = "waiting until it is ready"
+            self.request("get", "/v1/catalog/nodes", [("consistent", "1")], what=what)
+            if acl:
+                self.request("get", "/v1/acl/token/self", what=what)
+            return True
+
+        def failure(late):
+            return ConsulError(late.error.kind, f"{late.error} (waited {bound:g} s)")
+
+        until(ready, bound, passing=unsettled, failure=failure)
 
 
 def _operation(op):

@@ -10,7 +10,6 @@ has no health check, and a TTL longer than a restart.
 
 import os
 import socket
-import time
 from urllib.parse import urlsplit
 
 from omega.consul import client as consul_client
@@ -18,6 +17,7 @@ from omega.consul import lock as consul_lock
 from omega.consul import restart
 from omega.consul.client import ConsulError
 from omega.consul.policies import SWARM
+from omega.core.polling import until_clear
 from omega.docker import engine, service
 
 LOCK = SWARM + "engine"
@@ -25,7 +25,6 @@ TTL = 300
 WAIT = 1800  # seconds for one's turn: others may be upgrading from a slow card
 SPARE_BOUND = 120
 BACK_BOUND = 180
-POLL = 0.5
 
 
 def in_turn(node, act, consul, base_url=engine.SOCKET, wait=WAIT):
@@ -196,14 +195,8 @@ def _is_back(me, managers):
 
 
 def _wait(bound, base_url, judge, text):
-    end = time.monotonic() + bound
-    while True:
-        last = _ask(base_url, judge)
-        if last is None:
-            return None
-        if time.monotonic() >= end:
-            return text.format(f"{last} (waited {bound} s)")
-        time.sleep(POLL)
+    problem = until_clear(lambda: _ask(base_url, judge), bound)
+    return text.format(f"{problem} (waited {bound} s)") if problem else None
 
 
 def _ask(base_url, judge):

@@ -30,12 +30,12 @@ import threading
 import time
 
 from omega.consul.client import ConsulError, encode
+from omega.core.polling import PAUSE, NotYet, until
 
 log = logging.getLogger(__name__)
 
 LOCK_DELAY = 15  # seconds, Consul's own default
 RETRY_PAUSE = 0.5
-POLL = 0.5
 
 
 def _now():
@@ -148,16 +148,22 @@ class Lock:
 
     def acquire(self, wait):
         """Contend until the key is ours; ConsulError("timeout") naming the holder after `wait` seconds."""
-        deadline = _now() + wait
-        while True:
+
+        def taken():
             try:
-                return self._try()
+                self._try()
             except ConsulError as error:
-                last = self._worth_waiting(error)
-            if _now() >= deadline:
-                message = f"Consul lock {self.key}: {self.node} did not get it within {wait:g} s: {last}"
-                raise ConsulError("timeout", f"{message}; run again when the holder is done")
-            self._stop.wait(POLL + random.uniform(0, POLL))
+                raise NotYet(self._worth_waiting(error)) from None
+            return True
+
+        def failure(late):
+            message = f"Consul lock {self.key}: {self.node} did not get it within {wait:g} s: {late.seen}"
+            return ConsulError("timeout", f"{message}; run again when the holder is done")
+
+        def pause(seconds):
+            self._stop.wait(seconds + random.uniform(0, PAUSE))
+
+        until(taken, wait, failure=failure, clock=_now, sleep=pause)
 
     def _try(self):
         if self.session is None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 from omega.consul import agent
 from omega.consul.client import ConsulError
 from omega.core import files
+from omega.core.polling import until
 
 PORT = 8300
 # A server's log below its data folder. Consul opens raft.db where there is one, else raft/wal, with which new servers
@@ -82,12 +82,9 @@ def write(data_dir, address):
 
 def wait_leader(client, node, bound):
     """Wait until Consul has a leader again; ConsulError("timeout") with the last thing seen."""
-    end, last = time.monotonic() + bound, "no leader"
-    while time.monotonic() < end:
-        try:
-            if client.leader():
-                return
-        except ConsulError as error:
-            last = str(error)
-        time.sleep(1)
-    raise ConsulError("timeout", f"{node} has no leader {bound:g} s after its recovery: {last}")
+
+    def failure(late):
+        seen = late.seen or "no leader"
+        return ConsulError("timeout", f"{node} has no leader {bound:g} s after its recovery: {seen}")
+
+    until(client.leader, bound, passing=ConsulError, pause=1, failure=failure)

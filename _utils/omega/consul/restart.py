@@ -14,8 +14,9 @@ import time
 
 from omega.consul import lock
 from omega.consul import servers as consul_servers
-from omega.consul.client import ConsulError
+from omega.consul.client import ConsulError, denied, unsettled
 from omega.consul.policies import RESTART_LOCK
+from omega.core.polling import NotYet, until
 
 TTL = 120
 LEADER_BOUND = 45.0  # an election after a leader's restart takes up to 18 s (measured, raft_multiplier 5)
@@ -54,84 +55,75 @@ def in_turn(client, node, restart, bound=300.0, ails=None):
 @contextlib.contextmanager
 def _turn(client, node, bound):
     """The lock. A formula that needs a new right is refused until the master, in the same apply, has granted it."""
-    end = time.monotonic() + bound
     with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock.hold(client, RESTART_LOCK, node, ttl=TTL, wait=bound, checks=[]))
-                break
-            except ConsulError as error:
-                if error.kind != "denied" or time.monotonic() >= end:
-                    raise
-            time.sleep(consul_servers.POLL)
+
+        def held():
+            return stack.enter_context(lock.hold(client, RESTART_LOCK, node, ttl=TTL, wait=bound, checks=[]))
+
+        until(held, bound, passing=denied, failure=lambda late: late.error)
         yield
 
 
 def _look(client, bound):
     """(servers, remark): none where this node is no server, or there is no quorum to protect; the remark says that."""
-    start = time.monotonic()
+    began = time.monotonic()
     limits = {"no_leader": LEADER_BOUND, "unreachable": AGENT_BOUND, "timeout": bound, "denied": bound}
-    while True:
-        try:
-            return (consul_servers.read(client), "") if consul_servers.is_server(client) else ([], "")
-        except ConsulError as error:
-            if error.kind not in limits:
-                raise
-            if time.monotonic() - start >= min(limits[error.kind], bound):
-                # A token may be unknown only until the master has registered it; then it is somebody's mistake.
-                # An agent slow to answer says nothing of the quorum, and all may be slow at the same moment.
-                if error.kind in ("denied", "timeout"):
-                    raise
-                return [], f"no quorum to protect, so without taking turns ({error})"
-        time.sleep(consul_servers.POLL)
+
+    def passing(error):
+        return isinstance(error, ConsulError) and time.monotonic() - began < min(limits.get(error.kind, 0), bound)
+
+    def looked():
+        return (consul_servers.read(client), "") if consul_servers.is_server(client) else ([], "")
+
+    try:
+        return until(looked, bound, passing=passing, failure=lambda late: late.error)
+    except ConsulError as error:
+        # A token may be unknown only until the master has registered it; then it is somebody's mistake.
+        # An agent slow to answer says nothing of the quorum, and all may be slow at the same moment.
+        if error.kind not in ("no_leader", "unreachable"):
+            raise
+        return [], f"no quorum to protect, so without taking turns ({error})"
 
 
 def _spared(client, node, bound):
     """Wait until the cluster keeps its quorum without this server; return the servers."""
-    end = time.monotonic() + bound
-    while True:
-        try:
-            servers = consul_servers.read(client)
-            others = [server for server in servers if server.voter and server.name != node]
-            bad = [server for server in others if not server.healthy]
-            voters = len(others) + 1
-            # Of two voters neither can be spared: with nothing else wrong that is a short outage, and no loss.
-            if not bad or len(others) - len(bad) >= consul_servers.quorum(voters):
-                return servers
-            last = "; ".join(map(str, bad))
-        except ConsulError as error:
-            if not error.transient:
-                raise
-            last = str(error)
-        if time.monotonic() >= end:
-            raise ConsulError(
-                "conflict",
-                f"{node} was not restarted: Consul would lose its quorum ({last}); bring that server back, apply again",
-            )
-        time.sleep(consul_servers.POLL)
+
+    def spared():
+        servers = consul_servers.read(client)
+        others = [server for server in servers if server.voter and server.name != node]
+        bad = [server for server in others if not server.healthy]
+        # Of two voters neither can be spared: with nothing else wrong that is a short outage, and no loss.
+        if bad and len(others) - len(bad) < consul_servers.quorum(len(others) + 1):
+            raise NotYet("; ".join(map(str, bad)))
+        return servers
+
+    def failure(late):
+        return ConsulError(
+            "conflict",
+            f"{node} was not restarted: Consul would lose its quorum ({late.seen}); bring that server back, apply "
+            "again",
+        )
+
+    return until(spared, bound, failure=failure)
 
 
 def _returned(client, node, index, bound, ails):
     """Wait until this server votes, is healthy and has applied what the cluster had when it left."""
-    end = time.monotonic() + bound
-    while True:
-        try:
-            me = consul_servers.find(consul_servers.read(client), node)
-            applied = consul_servers.applied_index(client)
-            if me and me.good and applied >= index:
-                return
-            last = f"{me or 'it is no Raft peer'}, applied entry {applied} of {index}"
-        except ConsulError as error:
-            # A server that has just started knows no token until it has read its log (measured on 1.8.7).
-            if not error.transient and error.kind != "denied":
-                raise
-            last = str(error)
-        if time.monotonic() >= end:
-            said = ails() if ails else ""
-            raise ConsulError(
-                "timeout",
-                f"{node} was restarted and is not back as a healthy voter after {bound:g} s "
-                f"({last}{'; ' if said else ''}{said}); no other server restarts until it is: see "
-                "`docker logs rpiomega-consul` on it",
-            )
-        time.sleep(consul_servers.POLL)
+
+    def returned():
+        me = consul_servers.find(consul_servers.read(client), node)
+        applied = consul_servers.applied_index(client)
+        if not me or not me.good or applied < index:
+            raise NotYet(f"{me or 'it is no Raft peer'}, applied entry {applied} of {index}")
+        return True
+
+    def failure(late):
+        seen = "; ".join(filter(None, [late.seen, ails() if ails else ""]))
+        return ConsulError(
+            "timeout",
+            f"{node} was restarted and is not back as a healthy voter after {bound:g} s ({seen}); no other server "
+            "restarts until it is: see `docker logs rpiomega-consul` on it",
+        )
+
+    # A server that has just started knows no token until it has read its log (measured on 1.8.7).
+    until(returned, bound, passing=unsettled, failure=failure)

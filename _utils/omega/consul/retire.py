@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 
 from omega.consul import lock
 from omega.consul import servers as consul_servers
-from omega.consul.client import ConsulError
+from omega.consul.client import ConsulError, unsettled
 from omega.consul.policies import RESTART_LOCK
 from omega.consul.restart import TTL
+from omega.core.polling import NotYet, TimedOut, until
 from omega.site import nodes as site_nodes
 
 FLAG = "consul_retire"
@@ -103,24 +103,22 @@ def refusal(client, site, node, flag, patience=PATIENCE):
     :param flag: the pillar's `consul_retire`: the node's name where the operator wants it
     :param patience: seconds to ask again while Consul gives no answer, or (with the flag) while a peer is not good
     """
-    end = time.monotonic() + patience
-    while True:
-        try:
-            servers = consul_servers.read(client)
-            if consul_servers.find(servers, node) is None:
-                return None
-            if flag != node:
-                return _proposal(site, servers, node)
-            problem = blocked(site, servers, node)
-            if problem is None:
-                return None
-        except ConsulError as error:
-            if not error.transient and error.kind != "denied":
-                raise
-            problem = _unknown(site, node, error)
-        if time.monotonic() >= end:
-            return problem
-        time.sleep(consul_servers.POLL)
+
+    def decided():
+        servers = consul_servers.read(client)
+        if consul_servers.find(servers, node) is None:
+            return (None,)
+        if flag != node:
+            return (_proposal(site, servers, node),)
+        problem = blocked(site, servers, node)
+        if problem:
+            raise NotYet(problem)
+        return (None,)
+
+    try:
+        return until(decided, patience, passing=unsettled)[0]
+    except TimedOut as late:
+        return _unknown(site, node, late.error) if late.error else late.seen
 
 
 def _proposal(site, servers, node):
@@ -164,21 +162,18 @@ def retire(client, site, node, write, restore, bound=120.0):
 
 def _gone(client, node, bound):
     """Wait until `node` is no Raft peer; return the Servers that are left."""
-    end = time.monotonic() + bound
-    while True:
-        try:
-            servers = consul_servers.read(client)
-            if consul_servers.find(servers, node) is None:
-                return servers
-            last = "it is still a Raft peer"
-        except ConsulError as error:
-            if not error.transient:
-                raise
-            last = str(error)
-        if time.monotonic() >= end:
-            raise ConsulError(
-                "timeout",
-                f"{node} left Consul's servers and is not back after {bound:g} s: {last}; see `docker logs "
-                f"rpiomega-consul` on it, then `sudo salt {node} state.apply`",
-            )
-        time.sleep(consul_servers.POLL)
+
+    def left():
+        servers = consul_servers.read(client)
+        if consul_servers.find(servers, node):
+            raise NotYet("it is still a Raft peer")
+        return servers
+
+    def failure(late):
+        return ConsulError(
+            "timeout",
+            f"{node} left Consul's servers and is not back after {bound:g} s: {late.seen}; see `docker logs "
+            f"rpiomega-consul` on it, then `sudo salt {node} state.apply`",
+        )
+
+    return until(left, bound, failure=failure)

@@ -7,12 +7,10 @@ may be healthy long before it votes (measured on 1.8.7: 15 s without min_quorum)
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 from omega.consul.client import ConsulError
-
-POLL = 0.5
+from omega.core.polling import NotYet, until
 
 
 class Server(NamedTuple):
@@ -89,22 +87,19 @@ def wait_good(client, names=(), bound=120.0):
 
     :raises omega.consul.client.ConsulError: "timeout" with what was seen last, "denied"
     """
-    end, wanted = time.monotonic() + bound, set(names)
-    while True:
-        try:
-            servers = read(client)
-            missing = wanted - {server.name for server in servers}
-            bad = [str(server) for server in servers if not server.good]
-            if not missing and not bad:
-                return servers
-            last = "; ".join(bad + [f"{name} is no Raft peer" for name in sorted(missing)])
-        except ConsulError as error:
-            if not error.transient:
-                raise
-            last = str(error)
-        if time.monotonic() >= end:
-            raise ConsulError("timeout", f"Consul's servers are not all healthy voters after {bound:g} s: {last}")
-        time.sleep(POLL)
+
+    def good():
+        servers = read(client)
+        missing = set(names) - {server.name for server in servers}
+        bad = [str(server) for server in servers if not server.good]
+        if missing or bad:
+            raise NotYet("; ".join(bad + [f"{name} is no Raft peer" for name in sorted(missing)]))
+        return servers
+
+    def failure(late):
+        return ConsulError("timeout", f"Consul's servers are not all healthy voters after {bound:g} s: {late.seen}")
+
+    return until(good, bound, failure=failure)
 
 
 def is_server(client):

@@ -14,7 +14,6 @@ import os
 import socket
 import ssl
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import msgpack
@@ -22,6 +21,7 @@ import msgpack
 from omega.consul import agent
 from omega.consul.client import ConsulError
 from omega.core import files
+from omega.core.polling import until
 from omega.site import nodes as site_nodes
 
 PORT = 8300
@@ -92,27 +92,30 @@ def _context(folder, secrets):
 
 def _asked(name, address, port, context, bound):
     """Raft's peers as the server at ``address`` knows them; [] if it has none or nobody listens."""
-    where, end, seen = f"{name} ({address}:{port})", time.monotonic() + bound, None
-    while True:
-        try:
-            return _peers(address, port, context)
-        except (ConnectionRefusedError, _Silent):
-            return []
-        except _Foreign as error:
-            raise ConsulError(
-                "conflict",
-                f"no Consul cluster is started here: {where} is a server of one with another certificate authority "
-                f"than this master's secrets ({error}): {RESTORE}",
-            ) from None
-        except (OSError, ValueError) as error:
-            seen = error
-        if time.monotonic() > end:
-            raise ConsulError(
-                "timeout",
-                f"no Consul cluster is started here: {where} is a server, and within {bound:g} s it did not say "
-                f"whether it belongs to one ({seen}): see `docker logs rpiomega-consul` there, then apply again",
-            )
-        time.sleep(0.5)
+    where = f"{name} ({address}:{port})"
+
+    def failure(late):
+        return ConsulError(
+            "timeout",
+            f"no Consul cluster is started here: {where} is a server, and within {bound:g} s it did not say "
+            f"whether it belongs to one ({late.seen}): see `docker logs rpiomega-consul` there, then apply again",
+        )
+
+    try:
+        # In a tuple: no peers is an answer, too.
+        return until(lambda: (_peers(address, port, context),), bound, passing=_undecided, failure=failure)[0]
+    except (ConnectionRefusedError, _Silent):
+        return []
+    except _Foreign as error:
+        raise ConsulError(
+            "conflict",
+            f"no Consul cluster is started here: {where} is a server of one with another certificate authority "
+            f"than this master's secrets ({error}): {RESTORE}",
+        ) from None
+
+
+def _undecided(error):
+    return isinstance(error, (OSError, ValueError)) and not isinstance(error, ConnectionRefusedError)
 
 
 class _Silent(Exception):

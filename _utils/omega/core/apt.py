@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 
 from omega.core import apt_rules as rules
+from omega.core.polling import until_clear
 
 BOUND = 1800  # seconds: packages of some hundred MB on a slow card
 LOCK_BOUND = 120
@@ -27,12 +27,14 @@ def get(*arguments: str) -> Done:
     if "install" in arguments and "--simulate" not in arguments:
         repair()
     # By itself apt-get waits for dpkg's lock, and not for those of the lists and the downloads.
-    end = time.monotonic() + LOCK_BOUND
-    while True:
-        done = run(*rules.APT, *arguments)
-        if rules.LOCKED not in done.stderr or time.monotonic() > end:
-            return done
-        time.sleep(1)
+    done = []
+
+    def locked() -> bool:
+        done.append(run(*rules.APT, *arguments))
+        return rules.LOCKED in done[-1].stderr
+
+    until_clear(locked, LOCK_BOUND, pause=1)
+    return done[-1]
 
 
 def update() -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import os
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
+
+from omega.core.polling import until
 
 
 def read(path: str) -> str | None:
@@ -54,6 +57,22 @@ def write(path: str, text: str, mode: int = 0o644) -> None:
             os.unlink(temporary)
         raise
     sync_folder(folder)
+
+
+def lock(file: IO, bound: float, failure: Any = None) -> None:
+    """
+    Lock an open file against other processes until it is closed (flock(2)), or wait for another holder.
+
+    :param bound: seconds to wait
+    :param failure: as of `omega.core.polling.until`
+    :raises TimedOut: another process has held it all the time
+    """
+
+    def locked() -> bool:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+
+    until(locked, bound, f"the lock {file.name}", BlockingIOError, 0.1, failure)
 
 
 def sync_folder(path: str) -> None:

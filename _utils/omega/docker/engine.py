@@ -4,7 +4,8 @@ import contextlib
 import http.client
 import json
 import socket
-import time
+
+from omega.core.polling import until_clear
 
 SOCKET = "unix:///var/run/docker.sock"
 
@@ -121,16 +122,8 @@ def asking(what, cure="see `journalctl -u docker`"):
 
 
 def wait(look, bound):
-    """Call `look` until it returns None; return None, or after `bound` seconds what it said last.
+    """Call `look` until it returns None; return None, or after `bound` seconds the problem it returned last.
 
-    An engine that does not answer yet is something to wait for, too.
+    An engine that does not answer yet is waited for, too.
     """
-    end = time.monotonic() + bound
-    while True:
-        try:
-            last = look()
-        except EngineError as error:
-            last = str(error)
-        if last is None or time.monotonic() >= end:
-            return last
-        time.sleep(0.25)
+    return until_clear(look, bound, EngineError, 0.25)

@@ -13,10 +13,8 @@ checkout, which the bootstrap made, is a plain folder; it is exchanged for the l
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
-import time
 
 from omega.core import files
 from omega.formula import repository as git
@@ -56,16 +54,9 @@ class Releases:
         """Keep other runs out, such as the scheduled one."""
         os.makedirs(self.folder, exist_ok=True)
         with open(os.path.join(self.folder, ".lock"), "w", encoding="utf-8") as lock:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        cause = f"another run has been updating {self.tree} for more than {LOCK_SECONDS} s"
-                        raise git.FormulaError(cause, "run it again when that one has ended") from None
-                    time.sleep(0.2)
+            cause = f"another run has been updating {self.tree} for more than {LOCK_SECONDS} s"
+            busy = git.FormulaError(cause, "run it again when that one has ended")
+            files.lock(lock, LOCK_SECONDS, lambda late: busy)
             yield
 
     def prepare(self, remote):

@@ -6,11 +6,11 @@ import json
 import os
 import re
 import shutil
-import time
 
 from omega.consul import acl, policies, servers
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError
+from omega.core.polling import until_clear
 from omega.docker import containers, engine
 from omega.site import keys
 from omega.site import nodes as site_nodes
@@ -18,7 +18,6 @@ from omega.site import nodes as site_nodes
 SECRETS = "/etc/rpiomega/secrets"
 AGENT_CONFIG = "/etc/rpiomega/consul/consul.json"
 STATES = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}  # serf/serf.go: MemberStatus
-POLL = 0.5
 
 
 def own_token(pillar, path=AGENT_CONFIG):
@@ -135,11 +134,8 @@ def forget(client, name, secrets=SECRETS):
 
 def _until_no_peer(client, name, bound=30.0):
     # The leader drops a server that has left from Raft by itself (agent/consul/leader.go: removeConsulServer).
-    end = time.monotonic() + bound
-    while servers.find(servers.read(client), name) is not None:
-        if time.monotonic() > end:
-            raise ConsulError("timeout", f"{name} is still one of Consul's Raft peers after {bound:g} s; run again")
-        time.sleep(POLL)
+    if until_clear(lambda: servers.find(servers.read(client), name), bound, passing=()):
+        raise ConsulError("timeout", f"{name} is still one of Consul's Raft peers after {bound:g} s; run again")
 
 
 # -- on the node --------------------------------------------------------------------------------------------

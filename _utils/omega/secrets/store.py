@@ -11,11 +11,10 @@ Whoever holds this folder holds the cluster: back it up with the site file.
 
 import base64
 import contextlib
-import fcntl
+import functools
 import os
 import pathlib
 import tempfile
-import time
 import uuid
 
 from omega.b2 import files
@@ -24,7 +23,6 @@ from omega.core import pki
 from omega.site import nodes as site_nodes
 
 LOCK_BOUND = 60.0  # seconds; the longest work under the lock is to make a few keys
-POLL = 0.1
 
 
 class Store:
@@ -46,14 +44,9 @@ class Store:
         _folder(self.root)
         os.chmod(self.root, 0o700)
         path = self.root / ".lock"
-        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
+        with open(path, "w", encoding="utf-8", opener=functools.partial(os.open, mode=0o600)) as lock:
             _give(lock.fileno(), self.root)
-            end = time.monotonic() + LOCK_BOUND
-            while not _taken(lock):
-                if time.monotonic() >= end:
-                    cause = f"another process has held the lock {path} for {LOCK_BOUND:g} s"
-                    raise TimeoutError(f"{cause}: find it with `lslocks`, end it, then run again")
-                time.sleep(POLL)
+            core_files.lock(lock, LOCK_BOUND, _held)
             yield
 
     def consul_for(self, site, name):
@@ -196,9 +189,6 @@ def _give(path, folder):
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _taken(lock):
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _held(late):
+    cause = f"another process has held {late.what} for {late.bound:g} s"
+    return TimeoutError(f"{cause}: find it with `lslocks`, end it, then run again")

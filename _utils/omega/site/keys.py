@@ -120,15 +120,22 @@ SITE: dict = {'type': 'section',
                             'source': {'type': 'text', 'one_of': ['auto', 'onedir', 'pip']},
                             'repository': {'type': 'section',
                                            'keys': {'uri': {'type': 'text',
-                                                            'pattern': '|https?://[^\\s/]+\\S*',
-                                                            'is': 'a web address',
+                                                            'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                                            'is': 'a web address without a login or password',
                                                             'allowed': 'write http://HOST:PORT/ or '
-                                                                       'https://HOST/'},
+                                                                       'https://HOST/; logins of apt belong '
+                                                                       'into /etc/apt/auth.conf.d of each '
+                                                                       'node',
+                                                            'hidden': True},
                                                     'key_url': {'type': 'text',
-                                                                'pattern': '|https?://[^\\s/]+\\S*',
-                                                                'is': 'a web address',
+                                                                'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                                                'is': 'a web address without a login or '
+                                                                      'password',
                                                                 'allowed': 'write http://HOST:PORT/ or '
-                                                                           'https://HOST/'},
+                                                                           'https://HOST/; logins of apt '
+                                                                           'belong into /etc/apt/auth.conf.d '
+                                                                           'of each node',
+                                                                'hidden': True},
                                                     'fingerprint': {'type': 'text',
                                                                     'pattern': '[0-9A-Fa-f]{40}',
                                                                     'is': "a key's fingerprint",
@@ -144,15 +151,24 @@ SITE: dict = {'type': 'section',
                                           'allowed': 'write 28.5.1, or the whole version as apt shows it'},
                               'repository': {'type': 'section',
                                              'keys': {'uri': {'type': 'text',
-                                                              'pattern': '|https?://[^\\s/]+\\S*',
-                                                              'is': 'a web address',
+                                                              'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                                              'is': 'a web address without a login or '
+                                                                    'password',
                                                               'allowed': 'write http://HOST:PORT/ or '
-                                                                         'https://HOST/'},
+                                                                         'https://HOST/; logins of apt '
+                                                                         'belong into /etc/apt/auth.conf.d '
+                                                                         'of each node',
+                                                              'hidden': True},
                                                       'key_url': {'type': 'text',
-                                                                  'pattern': '|https?://[^\\s/]+\\S*',
-                                                                  'is': 'a web address',
+                                                                  'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                                                  'is': 'a web address without a login or '
+                                                                        'password',
                                                                   'allowed': 'write http://HOST:PORT/ or '
-                                                                             'https://HOST/'},
+                                                                             'https://HOST/; logins of apt '
+                                                                             'belong into '
+                                                                             '/etc/apt/auth.conf.d of each '
+                                                                             'node',
+                                                                  'hidden': True},
                                                       'fingerprint': {'type': 'text',
                                                                       'pattern': '[0-9A-Fa-f]{40}',
                                                                       'is': "a key's fingerprint",
@@ -162,7 +178,7 @@ SITE: dict = {'type': 'section',
                               'allow_downgrade': {'type': 'true or false'},
                               'mirrors': {'type': 'list',
                                           'each': {'type': 'text',
-                                                   'pattern': 'https?://[^\\s/]+/?',
+                                                   'pattern': 'https?://[^\\s/@]+/?',
                                                    'is': 'a registry mirror',
                                                    'allowed': 'write http://HOST:PORT or https://HOST, '
                                                               'without a path'}},
@@ -201,9 +217,11 @@ SITE: dict = {'type': 'section',
                                       'is': 'a release',
                                       'allowed': 'write numbers and dots, as 5.0.2'},
                           'endpoint': {'type': 'text',
-                                       'pattern': '|https?://[^\\s/]+\\S*',
-                                       'is': 'a web address',
-                                       'allowed': 'write http://HOST:PORT/ or https://HOST/'},
+                                       'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                       'is': 'a web address without a login or password',
+                                       'allowed': 'write http://HOST:PORT/ or https://HOST/; logins of apt '
+                                                  'belong into /etc/apt/auth.conf.d of each node',
+                                       'hidden': True},
                           'credentials': {'type': 'mapping',
                                           'each': {'type': 'text',
                                                    'pattern': '[A-Za-z0-9_][A-Za-z0-9._-]*',
@@ -345,13 +363,25 @@ SITE: dict = {'type': 'section',
                                                'external_cas': {'type': 'list',
                                                                 'each': {'type': 'section',
                                                                          'keys': {'url': {'type': 'text',
-                                                                                          'pattern': '|https?://[^\\s/]+\\S*',
+                                                                                          'pattern': '|https?://[^\\s/@]+(/\\S*)?',
                                                                                           'is': 'a web '
-                                                                                                'address',
+                                                                                                'address '
+                                                                                                'without a '
+                                                                                                'login or '
+                                                                                                'password',
                                                                                           'allowed': 'write '
                                                                                                      'http://HOST:PORT/ '
                                                                                                      'or '
-                                                                                                     'https://HOST/'},
+                                                                                                     'https://HOST/; '
+                                                                                                     'logins '
+                                                                                                     'of apt '
+                                                                                                     'belong '
+                                                                                                     'into '
+                                                                                                     '/etc/apt/auth.conf.d '
+                                                                                                     'of '
+                                                                                                     'each '
+                                                                                                     'node',
+                                                                                          'hidden': True},
                                                                                   'protocol': {'type': 'text',
                                                                                                'one_of': ['cfssl']},
                                                                                   'options': {'type': 'mapping',
@@ -403,13 +433,17 @@ SITE: dict = {'type': 'section',
                     'required': []},
           'sources': {'type': 'section',
                       'keys': {'apt_proxy': {'type': 'text',
-                                             'pattern': '|https?://[^\\s/]+\\S*',
-                                             'is': 'a web address',
-                                             'allowed': 'write http://HOST:PORT/ or https://HOST/'},
+                                             'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                             'is': 'a web address without a login or password',
+                                             'allowed': 'write http://HOST:PORT/ or https://HOST/; logins of '
+                                                        'apt belong into /etc/apt/auth.conf.d of each node',
+                                             'hidden': True},
                                'pip_index': {'type': 'text',
-                                             'pattern': '|https?://[^\\s/]+\\S*',
-                                             'is': 'a web address',
-                                             'allowed': 'write http://HOST:PORT/ or https://HOST/'},
+                                             'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                             'is': 'a web address without a login or password',
+                                             'allowed': 'write http://HOST:PORT/ or https://HOST/; logins of '
+                                                        'apt belong into /etc/apt/auth.conf.d of each node',
+                                             'hidden': True},
                                'ca_bundle': {'type': 'text'}},
                       'required': []},
           'cache': {'type': 'section',
@@ -421,7 +455,7 @@ SITE: dict = {'type': 'section',
                                        'allowed': 'write repository:tag',
                                        'null': True},
                              'upstream': {'type': 'text',
-                                          'pattern': 'https?://[^\\s/]+/?',
+                                          'pattern': 'https?://[^\\s/@]+/?',
                                           'is': 'a registry mirror',
                                           'allowed': 'write http://HOST:PORT or https://HOST, without a '
                                                      'path'}},

@@ -8,8 +8,8 @@ back with its old state is then refused by `swarm.member`.
 """
 
 import logging
-import time
 
+from omega.core.polling import NotYet, until, until_clear
 from omega.swarm import check
 from omega.swarm.api import MANAGER, SwarmError, describe
 from omega.swarm.certificate import autolocked
@@ -19,7 +19,6 @@ from omega.swarm.record import INITIALIZING, READY, VACANT
 log = logging.getLogger(__name__)
 
 LOCK_WAIT = 60
-POLL = 0.5
 
 
 def _refuse(text):
@@ -126,17 +125,18 @@ class Survivor:
             _refuse(f"{', '.join(answering)} answers on the swarm port, so this is not the only manager left")
 
     def _settled(self, cluster_id):
-        end = time.monotonic() + self.bound
-        while True:
+        def settled():
             local = self.engine.local()
-            if local.control and not local.leaderless:
-                if local.cluster_id != cluster_id:
-                    raise SwarmError("error", f"the engine now manages swarm {local.cluster_id}, not {cluster_id}")
-                return
-            if time.monotonic() > end:
-                said = f"{describe(local)} ({self.bound:g} s have passed)"
-                raise SwarmError("no_leader", f"after force-new-cluster: {said}")
-            time.sleep(POLL)
+            if not local.control or local.leaderless:
+                raise NotYet(describe(local))
+            return local
+
+        def failure(late):
+            return SwarmError("no_leader", f"after force-new-cluster: {late.seen} ({late.bound:g} s have passed)")
+
+        now = until(settled, self.bound, passing=(), failure=failure).cluster_id
+        if now != cluster_id:
+            raise SwarmError("error", f"the engine now manages swarm {now}, not {cluster_id}")
 
     def _clear(self, own_id):
         """
@@ -144,8 +144,9 @@ class Survivor:
         ready. Returns (hostnames removed, hostnames left).
         """
         pending = {node.id: node.hostname for node in self.engine.nodes() if node.role == MANAGER and node.id != own_id}
-        removed, end = [], time.monotonic() + self.bound
-        while pending and time.monotonic() < end:
+        removed = []
+
+        def left():
             for node_id in list(pending):
                 try:
                     self.engine.remove_node(node_id)
@@ -153,5 +154,7 @@ class Survivor:
                     log.info("not removed yet: %s", error)
                 else:
                     removed.append(pending.pop(node_id))
-            time.sleep(POLL if pending else 0)
+            return pending
+
+        until_clear(left, self.bound)
         return sorted(removed), sorted(pending.values())

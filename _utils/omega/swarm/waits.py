@@ -2,9 +2,9 @@
 
 import contextlib
 import logging
-import time
 
 from omega.consul.client import ConsulError
+from omega.core.polling import transient, until, until_clear
 from omega.swarm.api import SwarmError
 
 log = logging.getLogger(__name__)
@@ -31,38 +31,36 @@ def retried(act, engine, test=False):
     :param engine: omega.swarm.api.Engine that `act` asks
     :raises SwarmError: what waiting does not repair; what has not been repaired after PATIENCE seconds
     """
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return act()
-        except SwarmError as error:
-            ahead = test and not_there_yet(error)
-            # After a conflict what is written has been read again often enough.
-            if not error.transient or error.kind == "conflict" or ahead or time.monotonic() > end:
-                raise
-        engine.close()
-        time.sleep(POLL)
+
+    def passing(error):
+        # After a conflict what is written has been read again often enough.
+        return transient(error) and error.kind != "conflict" and not (test and not_there_yet(error))
+
+    # In a tuple: whatever it returns is a result.
+    return until(closing(lambda: (act(),), engine), PATIENCE, passing=passing, failure=lambda late: late.error)[0]
 
 
 def wait(look, bound, engine):
     """
-    Call `look` until it returns nothing; return "", or after `bound` seconds what it said last. An engine that restarts
-    and a swarm that elects its leader are waited for, too.
+    Call `look` until it returns nothing; return "", or after `bound` seconds the problem it returned last. An engine
+    that restarts and a swarm that elects its leader are waited for, too.
 
     :param engine: omega.swarm.api.Engine that `look` asks
     """
-    end = time.monotonic() + bound
-    while True:
+    return until_clear(closing(look, engine), bound) or ""
+
+
+def closing(look, engine):
+    """Return `look`, which asks `engine`, so that after an error the next look connects anew."""
+
+    def looked():
         try:
-            last = look()
-        except SwarmError as error:
-            if not error.transient:
-                raise
-            last = str(error)
+            return look()
+        except SwarmError:
             engine.close()
-        if not last or time.monotonic() > end:
-            return last or ""
-        time.sleep(POLL)
+            raise
+
+    return looked
 
 
 @contextlib.contextmanager

@@ -104,7 +104,13 @@ Signer = _text(
     "a public key of a signer",
     "write `NAME ssh-ed25519 AAAA...` in one line, or an armored OpenPGP public key",
 )
-Url = _text(r"|https?://[^\s/]+\S*", "a web address", "write http://HOST:PORT/ or https://HOST/")
+# Every node reads the pillar, and sources of apt are files that all users read.
+Url = _text(
+    r"|https?://[^\s/@]+(/\S*)?",
+    "a web address without a login or password",
+    "write http://HOST:PORT/ or https://HOST/; logins of apt belong into /etc/apt/auth.conf.d of each node",
+    hidden=True,
+)
 Folder = _text(r"|(/[A-Za-z0-9._@+-]+)+", "a folder", "write its whole path, without a slash at its end")
 Fingerprint = _text(r"[0-9A-Fa-f]{40}", "a key's fingerprint", "write its 40 hexadecimal digits without spaces")
 Registry = _text(
@@ -113,7 +119,7 @@ Registry = _text(
     "write HOST:PORT, or a network as 192.168.1.0/24",
 )
 # What Docker appends to is the path: a mirror may have none (docs.docker.com/docker-hub/image-library/mirror).
-Mirror = _text(r"https?://[^\s/]+/?", "a registry mirror", "write http://HOST:PORT or https://HOST, without a path")
+Mirror = _text(r"https?://[^\s/@]+/?", "a registry mirror", "write http://HOST:PORT or https://HOST, without a path")
 _NO_FOLDER = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 FileName = _text(_NO_FOLDER, "a bare file name", "letters, digits, . _ and -, no folder")
 # Whoever writes the account's key here instead finds it in no message, nor in the master's job cache.

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from omega.consul.client import ConsulError
 from omega.consul.exec.common import data, done, fields, need, query, refused, seconds
 from omega.consul.lock import node_of
-
-POLL = 0.5
+from omega.core.polling import TimedOut, until
 
 
 def session_create(client, name=None, node=None, checks=None, behavior="release", ttl=None, lockdelay=15):
@@ -145,23 +142,20 @@ def lock(client, key=None, name=None, ttl=60, lock_delay=15, wait=0, session=Non
         {"verb": "lock", "key": key, "value": {"node": name}, "session": session},
         {"verb": "get", "key": key},
     ]
-    deadline = time.monotonic() + seconds(wait)
-    while True:
-        try:
-            fence = client.txn(operations)[-1].modify_index
-            return done(f"{name} holds {key}.", session=session, fence=fence)
-        except ConsulError as error:
-            if error.kind == "conflict" and "invalid session" not in str(error):
-                now = client.get(key)
-                if time.monotonic() < deadline:
-                    time.sleep(POLL)
-                    continue
-                answer = _held(key, now, client)
-            else:
-                answer = refused(str(error), error.kind)
-        if own:
-            client.session_destroy(session)
-        return answer
+    try:
+        fence = until(lambda: client.txn(operations)[-1].modify_index, seconds(wait), f"the lock {key}", _taken)
+        return done(f"{name} holds {key}.", session=session, fence=fence)
+    except TimedOut:
+        answer = _held(key, client.get(key), client)
+    except ConsulError as error:
+        answer = refused(str(error), error.kind)
+    if own:
+        client.session_destroy(session)
+    return answer
+
+
+def _taken(error):
+    return isinstance(error, ConsulError) and error.kind == "conflict" and "invalid session" not in str(error)
 
 
 def _held(key, entry, client):

@@ -2,13 +2,13 @@
 
 import hashlib
 import re
-import time
 
 from omega.consul.client import ConsulError
+from omega.core.polling import NotYet, until, until_clear
 from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.record import TOKEN
+from omega.swarm.waits import closing
 
-POLL = 0.5
 ATTEMPTS = 4  # the worker token, read again after each write of it
 SETTLE = 30  # seconds in which a new leader hears from every node that is up
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
@@ -30,12 +30,12 @@ def down(engine, bound=SETTLE):
     Return the hostnames of nodes that do not answer: a rotation ends only when they are back or removed. A new leader
     calls every node "unknown" until it has heard from it, so that is waited for.
     """
-    end = time.monotonic() + bound
-    while True:
-        missing = [node for node in engine.nodes() if not node.ready]
-        if all(node.state != "unknown" for node in missing) or time.monotonic() > end:
-            return sorted(node.hostname or node.id for node in missing)
-        time.sleep(POLL)
+
+    def unknown():
+        return [node for node in engine.nodes() if node.state == "unknown" and not node.ready]
+
+    until_clear(unknown, bound, passing=())
+    return sorted(node.hostname or node.id for node in engine.nodes() if not node.ready)
 
 
 def progress(engine):
@@ -63,25 +63,22 @@ def wait(engine, bound):
 
     :raises SwarmError: "refused" with what was seen last once `bound` seconds have passed
     """
-    end, last = time.monotonic() + bound, "no manager has answered yet"
-    while True:
-        try:
-            finished, last = progress(engine)
-            if finished:
-                return last
-        except SwarmError as error:
-            # The leader renews its own certificate too, and is away for a moment.
-            if not error.transient:
-                raise
-            last = str(error)
-            engine.close()
-        if time.monotonic() > end:
-            raise SwarmError(
-                "refused",
-                f"the CA's rotation has not ended within {bound:g} s: {last}; it goes on by itself, look again with "
-                "swarm.ca_status, and remove nodes that never come back with swarm.remove_node",
-            )
-        time.sleep(POLL)
+
+    def finished():
+        done, seen = progress(engine)
+        if not done:
+            raise NotYet(seen)
+        return seen
+
+    def failure(late):
+        return SwarmError(
+            "refused",
+            f"the CA's rotation has not ended within {bound:g} s: {late.seen}; it goes on without us, look again with "
+            "swarm.ca_status, and remove nodes that never come back with swarm.remove_node",
+        )
+
+    # The leader renews its own certificate too, and is away for a moment.
+    return until(closing(finished, engine), bound, failure=failure)
 
 
 def refuse_if_down(engine, even_if_down=False):
