@@ -1,9 +1,7 @@
 """What rpiomega knows about kinds of boards, as data: one JSON file each, the first whose `match` fits counts.
 
 `match` has regular expressions for ``model`` (device tree), ``armbian`` (BOARD=), ``os`` (os-release ID) and
-``machine``; all that are given must fit. `rootfs` names the tools that may grow the root file system, in order, `swap`
-those that may manage swap; `firstboot` is how a blank card is prepared, `boot` where its boot partition is mounted, per
-release; `power` whether the firmware reports under-voltage.
+``machine``; all that are given must fit. `rootfs` names the tools that may grow the root file system, in order.
 """
 
 from __future__ import annotations
