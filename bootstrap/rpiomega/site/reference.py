@@ -27,6 +27,11 @@ _HEAD = f"""\
 <!-- Made by `{AGAIN}` from bootstrap/rpiomega/site/: change it there. -->
 # The site file
 
+Read this if you write the site file: each key, its type, its default.
+
+    cp examples/site-three-nodes.sls pillar/site.sls
+    rpiomega check
+
 `pillar/site.sls` is the one file a site edits. Bootstrap and Salt read the same text: plain YAML, no Jinja, everything
 below the one key `rpiomega`. Only `cluster` and `nodes` are needed; whatever is left out has the default given here.
 `rpiomega check` says what is wrong with a file, with line and key. The master looks again whenever it renders the
