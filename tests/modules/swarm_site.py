@@ -202,3 +202,15 @@ class Site:
 
     def close(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def own_ca(folder: Path) -> tuple[Path, Path]:
+    """Return (certificate, key) of a new authority that a swarm takes for its own."""
+    cert, key = folder / "ca.pem", folder / "ca-key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", cert, "-subj", "/CN=own", "-days", "3650",
+         "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import stat
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +11,7 @@ from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from salt.exceptions import CommandExecutionError
 from swarm_minion import Minion
-from swarm_site import Site, until
+from swarm_site import Site, own_ca, until
 
 from omega.swarm import record as swarm_record
 from omega.swarm.api import Engine
@@ -388,17 +387,6 @@ def test_the_swarm_takes_a_ca_of_ones_own_and_its_key_is_said_nowhere(site, swar
     said = json.dumps([unfit, refused, predicted, done]) + logged(site) + caplog.text
     for secret in (key, other):
         assert re.sub(r"-----.*?-----", "", secret.read_text()).split()[1] not in said
-
-
-def own_ca(folder):
-    cert, key = folder / "ca.pem", folder / "ca-key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", cert, "-subj", "/CN=own", "-days", "3650",
-         "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 @pytest.mark.long  # a node is seen as down only after its heartbeats have failed
