@@ -9,21 +9,15 @@ No function returns or takes a join token, an unlock key or a CA key: what a fun
 job cache, and its arguments are readable by every minion. Nothing here is forced.
 
 Errors are CommandExecutionError with the cause and the next step: no engine, in no swarm, not a manager, no leader,
-locked, broken or still joining are told apart by /info, because the engine answers 503 to several of them.
+locked, broken or still joining are distinguished by /info, because the engine answers 503 to several of them.
 """
-
-import functools
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-from omega.consul import client
 from omega.site import nodes as site_nodes
-from omega.swarm import api
-from omega.swarm import record as swarm_record
-from omega.swarm.api import MANAGER, WORKER, SwarmError
+from omega.swarm import api, minion
+from omega.swarm.api import MANAGER, WORKER
 from omega.swarm.settings import node as settings_node
-
-ConsulError = client.ConsulError
 
 __func_alias__ = {"services_": "services"}
 
@@ -32,26 +26,8 @@ def __virtual__():
     return "swarm"
 
 
-def _told(function):
-    """Turn the project's errors into Salt's, which the CLI shows without a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except (SwarmError, ConsulError) as error:
-            raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
-
-    return wrapper
-
-
 def _engine(base_url):
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
-    return api.Engine(url)
-
-
-def _store():
-    return swarm_record.Store(client.from_salt(__opts__, __pillar__), __opts__["id"])
+    return minion.engine(__opts__, __pillar__, base_url)
 
 
 def _as_dict(node):
@@ -68,7 +44,7 @@ def _as_dict(node):
     }
 
 
-@_told
+@minion.salt_errors
 def info(base_url=None):
     """
     This node's part in a swarm, from its own engine.
@@ -99,7 +75,7 @@ def info(base_url=None):
     }
 
 
-@_told
+@minion.salt_errors
 def is_manager(base_url=None):
     """
     True if this node is a manager of a swarm, with or without a leader.
@@ -117,7 +93,7 @@ def is_manager(base_url=None):
     return _engine(base_url).local().control
 
 
-@_told
+@minion.salt_errors
 def nodes(base_url=None):
     """
     All nodes of the swarm, as a manager sees them.
@@ -136,7 +112,7 @@ def nodes(base_url=None):
     return [_as_dict(node) for node in _engine(base_url).nodes()]
 
 
-@_told
+@minion.salt_errors
 def node_inspect(name, base_url=None):
     """
     The engine's whole description of a node.
@@ -157,7 +133,7 @@ def node_inspect(name, base_url=None):
     return engine.inspect_node(engine.find(name).id)
 
 
-@_told
+@minion.salt_errors
 def cluster(base_url=None):
     """
     The engine's description of the swarm, without its join tokens; on a manager.
@@ -175,7 +151,7 @@ def cluster(base_url=None):
     return _engine(base_url).cluster()
 
 
-@_told
+@minion.salt_errors
 def services_(base_url=None):
     """
     Services of the swarm; on a manager.
@@ -206,10 +182,10 @@ def services_(base_url=None):
     return found
 
 
-@_told
+@minion.salt_errors
 def record():
     """
-    What Consul holds about the swarm: its permanent record, who holds the election lock, what the nodes published.
+    What Consul has about the swarm: its permanent record, who holds the election lock, what the nodes published.
 
     :return: dict: record (dict or None), holder (name or None), worker_token_for (ClusterID or None), nodes (dict),
         stale (bool: Consul has no leader)
@@ -222,7 +198,7 @@ def record():
 
         salt rpiomega-master swarm.record
     """
-    snap = _store().snapshot(stale_allowed=True)
+    snap = minion.store(__opts__, __pillar__).snapshot(stale_allowed=True)
     return {
         "record": snap.record.value() if snap.record else None,
         "holder": snap.holder or None,
@@ -235,7 +211,7 @@ def record():
 # -- acts ---------------------------------------------------------------------------------------------------
 
 
-@_told
+@minion.salt_errors
 def init(address, base_url=None, **settings):
     """
     Initialise a swarm on this node, outside of the cluster's election: for a node that is in no site. A node of a
@@ -255,7 +231,7 @@ def init(address, base_url=None, **settings):
         salt-call --local swarm.init 192.168.1.10
     """
     engine = _engine(base_url)
-    if __opts__["id"] in site_nodes.nodes(__pillar__.get("rpiomega") or {}):
+    if __opts__["id"] in site_nodes.nodes(minion.site(__pillar__)):
         raise CommandExecutionError(
             f"{__opts__['id']} belongs to a cluster: apply the state swarm instead, which cannot make a second swarm"
         )
@@ -264,7 +240,7 @@ def init(address, base_url=None, **settings):
     return {"cluster_id": local.cluster_id, "node_id": local.node_id}
 
 
-@_told
+@minion.salt_errors
 def leave(base_url=None):
     """
     Leave the swarm, without force: the engine refuses it to a manager. See also the state `swarm.absent`.
@@ -294,7 +270,7 @@ def leave(base_url=None):
     return True
 
 
-@_told
+@minion.salt_errors
 def node_update(
     name, role=None, availability=None, labels=None, remove_labels=None, replace_labels=False, base_url=None
 ):
@@ -368,7 +344,7 @@ def demote(name, base_url=None):
     return node_update(name, role=WORKER, base_url=base_url)
 
 
-@_told
+@minion.salt_errors
 def remove_node(name, base_url=None):
     """
     Remove the entry of a node that has left the swarm; the engine refuses it for a node that has not. On a manager.

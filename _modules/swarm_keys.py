@@ -5,13 +5,9 @@ Part of the module `swarm`, with the rules of swarm.py: no function returns or t
 CommandExecutionError with the next step.
 """
 
-import functools
-
 from salt.exceptions import CommandExecutionError
 
-from omega.consul import client
-from omega.swarm import api, record
-from omega.swarm.api import SwarmError
+from omega.swarm import minion
 from omega.swarm.settings import ca, key
 
 __virtualname__ = "swarm"
@@ -21,41 +17,25 @@ def __virtual__():
     return __virtualname__
 
 
-def _told(function):
-    """Turn the project's errors into Salt's, which the CLI shows without a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except (SwarmError, client.ConsulError) as error:
-            raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
-
-    return wrapper
-
-
 def _engine(base_url):
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
-    return api.Engine(url)
+    return minion.engine(__opts__, __pillar__, base_url)
 
 
 def _store():
-    return record.Store(client.from_salt(__opts__, __pillar__), __opts__["id"])
+    return minion.store(__opts__, __pillar__)
 
 
 def _keyring():
     """Keyring of this node, None where the site says that no key is kept."""
-    site = (__pillar__.get("rpiomega") or {}).get("swarm") or {}
-    if (site.get("spec") or {}).get("unlock") == "never":
-        return None
-    return key.Keyring(key.path_of(__opts__, __pillar__))
+    spec = (minion.site(__pillar__).get("swarm") or {}).get("spec") or {}
+    return None if spec.get("unlock") == "never" else minion.keyring(__opts__, __pillar__)
 
 
-@_told
+@minion.salt_errors
 def rotate_tokens(role, base_url=None):
     """
-    Make a join token a new one; the old one lets nobody in any more. A new worker token is written to Consul, where
-    joining nodes read it, so nothing is changed while Consul cannot be written; a manager token goes nowhere. On a
+    Rotate a join token: nobody can join with the old one any more. A new worker token is written to Consul, where
+    joining nodes read it, so nothing is changed while Consul cannot be written; a manager token is not published. On a
     manager.
 
     :param role: worker or manager
@@ -74,10 +54,10 @@ def rotate_tokens(role, base_url=None):
     return True
 
 
-@_told
+@minion.salt_errors
 def rotate_unlock_key(base_url=None):
     """
-    Make the key of an autolocked swarm a new one, and keep it on this manager. On a manager; run what `next` says at
+    Rotate the key of an autolocked swarm, and keep it on this manager. On a manager; run what `next` says at
     once: until then the other managers hold the old key, and would stay locked after a restart.
 
     :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
@@ -97,7 +77,7 @@ def rotate_unlock_key(base_url=None):
     return {"outdated": others, "next": following}
 
 
-@_told
+@minion.salt_errors
 def keep_unlock_key(base_url=None):
     """
     Bring this manager's file with the unlock key up to date, as the state `swarm.cluster` does.
@@ -119,7 +99,7 @@ def keep_unlock_key(base_url=None):
     return key.keep(_engine(base_url), keyring)
 
 
-@_told
+@minion.salt_errors
 def ca_status(base_url=None):
     """
     Whether all nodes have certificates of the swarm's CA. On a manager.
@@ -140,7 +120,7 @@ def ca_status(base_url=None):
     return {"finished": finished, "progress": progress, "fingerprint": ca.fingerprint(root)}
 
 
-@_told
+@minion.salt_errors
 def rotate_ca(timeout=600, even_if_down=False, base_url=None):
     """
     Make the swarm a new CA, wait until every node has a certificate of it, and write the worker token, which names the

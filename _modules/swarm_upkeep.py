@@ -1,20 +1,16 @@
 """
-What the managers owe the other nodes of this node's Docker Swarm, and what only an operator starts after a loss.
+What the managers do for the other nodes of this node's Docker Swarm, and what only an operator starts after a loss.
 
 Part of the module `swarm`, with the rules of swarm.py: nothing is forced but by swarm.force_new_cluster, and errors are
 CommandExecutionError with the next step.
 """
 
-import functools
-
 from salt.exceptions import CommandExecutionError
 
-from omega.consul import client
 from omega.site import nodes as site_nodes
-from omega.swarm import api, record, recover
+from omega.swarm import api, minion, recover
 from omega.swarm import removal as swarm_removal
-from omega.swarm.api import SwarmError
-from omega.swarm.member import promote
+from omega.swarm.member import roles
 from omega.swarm.member import run as member_run
 from omega.swarm.nodes import run as nodes_run
 
@@ -25,32 +21,19 @@ def __virtual__():
     return __virtualname__
 
 
-def _told(function):
-    """Turn the project's errors into Salt's, which the CLI shows without a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except (SwarmError, client.ConsulError) as error:
-            raise CommandExecutionError(f"{__opts__['id']}: {error}") from error
-
-    return wrapper
-
-
 def _engine(base_url):
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url")
-    return api.Engine(url)
+    return minion.engine(__opts__, __pillar__, base_url)
 
 
 def _store():
-    return record.Store(client.from_salt(__opts__, __pillar__), __opts__["id"])
+    return minion.store(__opts__, __pillar__)
 
 
-def _newest_pillar():
+def _newest_site():
     """
-    The pillar as the master would give it now. The minion's own is as old as its start or its last refresh: after a
-    change of the site file it would not know who is to be a manager, and take a new node for one that was taken out.
+    The pillar's `rpiomega` as the master would give it now. The minion's own is as old as its start or its last
+    refresh: after a change of the site file it would not know who is to be a manager, and take a new node for one that
+    was taken out.
     """
     import salt.pillar
 
@@ -58,10 +41,10 @@ def _newest_pillar():
     pillar = salt.pillar.get_pillar(*arguments, pillarenv=__opts__.get("pillarenv")).compile_pillar()
     if pillar.get("_errors"):
         raise CommandExecutionError(f"{__opts__['id']}: the pillar has errors: {'; '.join(pillar['_errors'])}")
-    return pillar
+    return minion.site(pillar)
 
 
-@_told
+@minion.salt_errors
 def promote_waiting(base_url=None):
     """
     Promote every node that has role manager in the site, has joined as a worker and published its NodeID in
@@ -82,12 +65,12 @@ def promote_waiting(base_url=None):
     local = engine.local()
     if not local.control:
         return {"promoted": [], "waiting": [], "comment": api.describe(local)}
-    want = member_run.wanted(_newest_pillar().get("rpiomega") or {}, __opts__["id"])
-    promoted, waiting = promote.promote_waiting(engine, _store(), want)
+    want = member_run.wanted(_newest_site(), __opts__["id"])
+    promoted, waiting = roles.promote_waiting(engine, _store(), want)
     return {"promoted": promoted, "waiting": waiting, "comment": api.describe(local)}
 
 
-@_told
+@minion.salt_errors
 def removal(node, base_url=None):
     """
     What is left of a node in the swarm; on a manager.
@@ -108,7 +91,7 @@ def removal(node, base_url=None):
     return swarm_removal.look(_engine(base_url), _store(), node)
 
 
-@_told
+@minion.salt_errors
 def drop(node, dead=False, timeout=60, base_url=None):
     """
     Remove the entries of a node that has left by `swarm.absent`, and its key in Consul; on a manager. Only NodeIDs that
@@ -131,34 +114,36 @@ def drop(node, dead=False, timeout=60, base_url=None):
     return swarm_removal.drop(_engine(base_url), _store(), node, dead, timeout)
 
 
-@_told
-def look_after(base_url=None):
+@minion.salt_errors
+def reconcile_nodes(base_url=None):
     """
-    What the managers owe a node that has just joined: `promote_waiting`, then what the state `swarm.tended` does. The
-    master's reactor calls this on all nodes; it may be called at any time.
+    Promote the nodes that wait for it (`promote_waiting`), then do what the state `swarm.nodes_managed` does. The
+    master's reactor calls this on all nodes when one has joined; it may be called at any time.
 
     :param base_url: the engine's socket; default `swarm.docker_url` of the minion's configuration, then the local one
-    :return: dict: result (False: tending did not succeed, see comment), promoted, waiting (names), changes (dict),
-        comment
+    :return: dict: result (False: not done, see comment), promoted, waiting (names), changes (dict), comment
     :raises CommandExecutionError: as `swarm.promote_waiting`
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt '*' swarm.look_after
+        salt '*' swarm.reconcile_nodes
     """
     done = promote_waiting(base_url)
     if not _engine(base_url).local().control:
         return {"result": True, **done, "changes": {}}
-    site = _newest_pillar().get("rpiomega") or {}
-    # Each join of a wave calls this: new tokens at each would only turn away those who are joining.
-    run = nodes_run.Tender(_engine(base_url), _store(), site, gather=None)
+    site = _newest_site()
+    # Each join of a wave calls this: a rotation at each would only refuse the nodes that are joining.
+    run = nodes_run.Reconciler(_engine(base_url), _store(), site, gather=None)
     result, comment = run.run()
     return {"result": result, **done, "changes": run.changes, "comment": comment}
 
 
-@_told
+look_after = reconcile_nodes  # the name until 0.2
+
+
+@minion.salt_errors
 def bootstrap_takeover(node):
     """
     Give up the attempt of `node` to initialise the swarm, so that another manager-to-be may. Only for a node that is
@@ -175,13 +160,13 @@ def bootstrap_takeover(node):
 
         salt rpiomega-2 swarm.bootstrap_takeover rpiomega-master
     """
-    site = __pillar__.get("rpiomega") or {}
+    site = minion.site(__pillar__)
     address = site_nodes.address(site, node) if node in site_nodes.nodes(site) else None
     before, after = recover.take_over(_store(), node, address)
     return {"old": before.value(), "new": after.value()}
 
 
-@_told
+@minion.salt_errors
 def force_new_cluster(confirm, base_url=None):
     """
     Make this manager the only one of its swarm, after all others are lost for ever: the operator's last means (see
@@ -204,5 +189,5 @@ def force_new_cluster(confirm, base_url=None):
 
         salt rpiomega-2 swarm.force_new_cluster 3r2dgmckb8y29xdxrmqveo21n
     """
-    want = member_run.wanted(__pillar__.get("rpiomega") or {}, __opts__["id"])
+    want = member_run.wanted(minion.site(__pillar__), __opts__["id"])
     return recover.Survivor(_engine(base_url), _store(), want.others).run(confirm)

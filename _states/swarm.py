@@ -11,34 +11,32 @@ import functools
 from omega.consul import client, engine_turn
 from omega.removal import node as removal_node
 from omega.swarm import absent as swarm_absent
-from omega.swarm import waits
-from omega.swarm.api import SOCKET, WORKER, Engine, SwarmError
+from omega.swarm import minion, waits
+from omega.swarm.api import WORKER, SwarmError
+from omega.swarm.member import loop
 from omega.swarm.member import run as member_run
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.record import Store
-from omega.swarm.settings import key as settings_key
 from omega.swarm.settings import node as settings_node
 from omega.swarm.settings import run as settings_run
 from omega.swarm.settings import spec
 from omega.swarm.stack import run as stack_run
-
-ConsulError = client.ConsulError
 
 
 def __virtual__():
     return "swarm"
 
 
-def _node(node):
-    return node or __opts__["id"]
-
-
 def _engine(base_url):
-    return Engine(base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url"))
+    return minion.engine(__opts__, __pillar__, base_url)
+
+
+def _store(node=None):
+    return minion.store(__opts__, __pillar__, node)
 
 
 def _notify(node):
-    """Event for the master's reactor: the managers look at once. Nobody may be there to hear it."""
+    """Event for the master's reactor, which calls the managers. Nobody may be there to hear it."""
     if __opts__.get("file_client") == "local" or __opts__.get("local"):
         return
     __salt__["event.send"](member_run.JOINED_EVENT, {"node": node})
@@ -46,9 +44,30 @@ def _notify(node):
 
 def _restart(base_url):
     """What restarts this node's engine, for a run of `swarm.member`."""
-    url = base_url or __opts__.get("swarm.docker_url") or __pillar__.get("swarm.docker_url") or SOCKET
+    url = minion.url(__opts__, __pillar__, base_url)
     consul = functools.partial(client.from_salt, __opts__, __pillar__)
     return lambda node: engine_turn.restart_unsound(node, consul, url)
+
+
+def _carried_out(name, make, act=None, node=None):
+    """
+    Return a state's return.
+
+    :param make: called without arguments, returns the run, which has `changes` and `warnings`
+    :param act: called with the run, returns (result, comment); default: its method `run`, called with test
+    """
+    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
+    try:
+        run = make()
+        try:
+            ret["result"], ret["comment"] = act(run) if act else run.run(__opts__["test"])
+        finally:
+            ret["changes"] = run.changes
+    except minion.ERRORS as error:
+        return _failed(ret, node or __opts__["id"], error)
+    if run.warnings:
+        ret["warnings"] = run.warnings
+    return ret
 
 
 def _failed(ret, node, error):
@@ -138,7 +157,6 @@ def member(
 
         salt rpiomega-3 state.single swarm.member omega readdress=True
     """
-    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
     settings = {
         "listen_address": listen_addr,
         "data_path_addr": data_path_addr,
@@ -147,39 +165,39 @@ def member(
         "subnet_size": subnet_size,
     }
     bounds = member_run.Bounds(
-        bootstrap_timeout,
-        initializer_timeout,
-        join_timeout,
-        promote_timeout,
-        gather_timeout,
-        engine_timeout,
-        consul_timeout,
-        clock_timeout,
+        bootstrap=bootstrap_timeout,
+        initializer=initializer_timeout,
+        join=join_timeout,
+        promote=promote_timeout,
+        gather=gather_timeout,
+        engine=engine_timeout,
+        consul=consul_timeout,
+        clock=clock_timeout,
     )
-    try:
-        site = __pillar__.get("rpiomega") or {}
-        allowed = {"readdress": readdress, "rejoin": rejoin, "min_free_mb": min_free_mb}
-        want = member_run.wanted(site, _node(node), role, address, managers, settings, **allowed)
-        store = Store(client.from_salt(__opts__, __pillar__), want.node)
-        keyring = settings_key.Keyring(settings_key.path_of(__opts__, __pillar__, unlock_key_file))
-        run = member_run.Member(_engine(base_url), store, want, bounds, _notify, keyring, _restart(base_url))
+    allowed = {"readdress": readdress, "rejoin": rejoin, "min_free_mb": min_free_mb}
+
+    def make():
+        site = minion.site(__pillar__)
+        want = member_run.wanted(site, node or __opts__["id"], role, address, managers, settings, **allowed)
+        keyring = minion.keyring(__opts__, __pillar__, unlock_key_file)
+        how = {"bounds": bounds, "notify": _notify, "keyring": keyring, "restart": _restart(base_url)}
+        return member_run.Run(_engine(base_url), _store(want.node), want, **how)
+
+    def act(run):
         if __opts__["test"]:
-            ret["result"], ret["comment"], ret["changes"] = run.predict()
-        else:
-            ret["result"], ret["comment"] = run.run()
-            ret["changes"] = run.changes
-    except (SwarmError, ConsulError) as error:
-        return _failed(ret, _node(node), error)
-    if run.warnings:
-        ret["warnings"] = run.warnings
-    if "swarm" in run.changes and want.role == WORKER and not __opts__["test"]:
-        _notify(want.node)
-    return ret
+            result, comment, run.changes = loop.predict(run)
+            return result, comment
+        result = loop.apply(run)
+        if "swarm" in run.changes and run.want.role == WORKER:
+            _notify(run.want.node)
+        return result
+
+    return _carried_out(name, make, act, node)
 
 
-def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
+def nodes_managed(name, node=None, base_url=None, gather_timeout=20, timeout=30):
     """
-    Make sure that the whole swarm is as the site says: a manager does this, a worker leaves it to the managers.
+    Make sure that the nodes of the swarm are as the site says. A manager does this for all, a worker nothing.
 
     Availability and labels of the site's nodes come from pillar (`rpiomega:nodes:<node>:availability` and `labels`,
     `rpiomega:swarm:labels`). A node is known by the NodeID it has published, whatever its hostname. What a board had
@@ -187,36 +205,32 @@ def tended(name, node=None, base_url=None, gather_timeout=20, timeout=30):
     broke off. A node that the site does not know is paused, one that was taken out of the site file is drained, and
     both are reported; nothing that answers is removed. A node of the site whose NodeID the node list lacks is reported
     and marked in Consul, so that its `swarm.member` joins again; on that node the result is False. When nodes have
-    joined or left, the join tokens are made new. May run on all managers at once.
+    joined or left, the join tokens are rotated. May run on all managers at once.
 
     :param name: name of the cluster; a label only
     :param node: name of this node; default: the minion ID
     :param base_url: the engine's socket, as for `swarm.member`
-    :param gather_timeout: seconds to wait for nodes that are joining right now, so that the tokens are made new once
+    :param gather_timeout: seconds to wait for nodes that are joining right now, so that the tokens are rotated once
     :param timeout: seconds to retry while the engine or Consul does not answer
     :return: Salt's state return; changes: availability and labels by node, removed, forgotten in Consul, not in the
         node list, join tokens (no token is in it)
 
     .. code-block:: yaml
 
-        swarm.tended:
-          swarm.tended:
+        swarm.nodes_managed:
+          swarm.nodes_managed:
             - name: omega
             - require:
               - swarm: swarm.member
     """
-    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
-    try:
-        store = Store(client.from_salt(__opts__, __pillar__), _node(node))
-        site = __pillar__.get("rpiomega") or {}
-        run = nodes_run.Tender(_engine(base_url), store, site, gather_timeout, timeout)
-        ret["result"], ret["comment"] = run.predict() if __opts__["test"] else run.run()
-    except (SwarmError, ConsulError) as error:
-        return _failed(ret, _node(node), error)
-    ret["changes"] = run.changes
-    if run.warnings:
-        ret["warnings"] = run.warnings
-    return ret
+    return _carried_out(
+        name,
+        lambda: nodes_run.Reconciler(_engine(base_url), _store(node), minion.site(__pillar__), gather_timeout, timeout),
+        node=node,
+    )
+
+
+tended = nodes_managed  # the name until 0.2
 
 
 def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60):
@@ -237,17 +251,12 @@ def absent(name, node=None, base_url=None, drain_timeout=120, demote_timeout=60)
 
         salt rpiomega-4 state.single swarm.absent omega
     """
-    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
-    try:
-        store = Store(removal_node.clients(__opts__, __pillar__), _node(node))
-        leaver = swarm_absent.Leaver(_engine(base_url), store, drain_timeout, demote_timeout)
-        try:
-            ret["result"], ret["comment"] = leaver.predict() if __opts__["test"] else leaver.run()
-        finally:
-            ret["changes"] = leaver.changes
-    except (SwarmError, ConsulError) as error:
-        return _failed(ret, _node(node), error)
-    return ret
+
+    def make():
+        store = Store(removal_node.clients(__opts__, __pillar__), node or __opts__["id"])
+        return swarm_absent.Leaver(_engine(base_url), store, drain_timeout, demote_timeout)
+
+    return _carried_out(name, make, node=node)
 
 
 def cluster(
@@ -319,13 +328,13 @@ def cluster(
             - cert_expiry: 30d
     """
     given = dict(locals())
-    return _told(
+    return _carried_out(
         name,
-        lambda store: settings_run.Cluster(
+        lambda: settings_run.Cluster(
             _engine(base_url),
             {key: given[key] for key in spec.NAMES},
-            settings_key.Keyring(settings_key.path_of(__opts__, __pillar__, unlock_key_file)),
-            store,
+            minion.keyring(__opts__, __pillar__, unlock_key_file),
+            _store(),
             {key: given[key] for key in ("data_path_addr", *spec.FIXED)},
             __grains__.get("ip_interfaces", {}).get(data_path_addr) or [data_path_addr],
             (signing_ca_cert, signing_ca_key),
@@ -431,9 +440,9 @@ def stack(
     """
     options = {"prune": prune, "resolve_image": resolve_image, "with_registry_auth": with_registry_auth}
     options.update(env=env, wait=wait, timeout=timeout, docker=docker, home=home)
-    return _told(
+    return _carried_out(
         name,
-        lambda store: stack_run.Present(_engine(base_url), store, name, compose, _fetch, **options),
+        lambda: stack_run.Present(_engine(base_url), _store(), name, compose, _fetch, **options),
     )
 
 
@@ -452,24 +461,9 @@ def stack_absent(name, timeout=300, base_url=None):
         web:
           swarm.stack_absent: []
     """
-    return _told(name, lambda store: stack_run.Absent(_engine(base_url), store, name, timeout))
+    return _carried_out(name, lambda: stack_run.Absent(_engine(base_url), _store(), name, timeout))
 
 
 def _fetch(source, path):
     """Copy a file of the master; return a path of it, or "" if the master has no such file."""
     return __salt__["cp.get_file"](source, path, makedirs=True)
-
-
-def _told(name, make):
-    ret = {"name": name, "result": False, "changes": {}, "comment": ""}
-    try:
-        run = make(Store(client.from_salt(__opts__, __pillar__), __opts__["id"]))
-        try:
-            ret["result"], ret["comment"] = run.run(__opts__["test"])
-        finally:
-            ret["changes"] = run.changes
-    except (SwarmError, ConsulError) as error:
-        return _failed(ret, __opts__["id"], error)
-    if run.warnings:
-        ret["warnings"] = run.warnings
-    return ret

@@ -1,5 +1,4 @@
-# A node has joined the swarm as a worker: every manager is asked to look. What is done then, and to whom, is decided
-# there, from the site's roles and the NodeIDs; the event's content is not used.
-look_after_the_swarm:
-  local.swarm.look_after:
+# A node has joined the swarm as a worker: every manager reconciles the nodes. It decides from the site's roles and the NodeIDs; the event's content is not used.
+reconcile_the_swarms_nodes:
+  local.swarm.reconcile_nodes:
     - tgt: '*'

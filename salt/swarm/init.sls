@@ -1,6 +1,6 @@
 {% from 'rpiomega/map.jinja' import omega, roles with context %}
 {% set swarm = omega.swarm %}
-{#- Fixed once the node is in the swarm: `swarm.member` takes them, `swarm.cluster` tells a later difference. -#}
+{#- Fixed once the node is in the swarm: `swarm.member` takes them, `swarm.cluster` warns of a later difference. -#}
 {% macro fixed() %}
     {%- for key in ['data_path_addr', 'data_path_port', 'default_addr_pool', 'subnet_size'] if swarm[key] %}
     - {{ key }}: {{ swarm[key] | json }}
@@ -21,8 +21,8 @@ swarm.member:
     - require:
       - consul_agent: consul.ready
 
-swarm.tended:
-  swarm.tended:
+swarm.nodes_managed:
+  swarm.nodes_managed:
     - name: {{ omega.cluster | json }}
     - require:
       - swarm: swarm.member

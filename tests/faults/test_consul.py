@@ -72,7 +72,7 @@ def test_f09_without_quorum_everything_that_decides_fails_closed(fault, cluster)
     assert (put["res"], put["kind"]) == (False, "no_leader"), put
     refused = str(cluster.call(survivor, "swarm.rotate_tokens", "worker", check=False))
     assert "no leader" in refused, refused
-    cluster.single(survivor, "swarm.tended")  # whatever it says: below, what it wrote
+    cluster.single(survivor, "swarm.nodes_managed")  # whatever it says: below, what it wrote
     result = cluster.member(worker)
     assert "stale" in result["comment"], result["comment"]
     fault.measured["state on a worker, s"] = round(result["duration"] / 1000, 1)

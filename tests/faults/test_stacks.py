@@ -39,7 +39,7 @@ def test_g05_a_global_service_that_fails_on_every_node(fault, cluster):
     failed = deploy(fault, cluster, manager, {"crash": service})
     assert failed["result"] is False, failed
     assert "0 of 4 tasks run" in failed["comment"] and "non-zero exit (3)" in failed["comment"], failed["comment"]
-    assert f"docker service ps --no-trunc {STACK}_crash" in failed["comment"], failed["comment"]
+    assert f"`docker service logs {STACK}_crash`" in failed["comment"], failed["comment"]
     good = deploy(fault, cluster, manager, {"crash": {**service, "command": ["sleep", "1000000"]}}, timeout=60)
     assert good["result"] is True, good
     fault.recovers("its tasks on all nodes", lambda: len(cluster.tasks(f"{STACK}_crash")) == len(cluster.names))
@@ -82,9 +82,9 @@ def test_g10_bad_files_of_a_stack(fault, cluster):
     content = {"c": {"file": "./c.txt"}}
     cluster.put(manager, f"{FOLDER}/c.txt", "content")
     half = deploy(fault, cluster, manager, {"app": {**unmet, "configs": ["c"]}}, content)
-    assert (half["result"], set(half["changes"])) == (False, {f"config {STACK}_c"}), half
+    assert (half["result"], set(half["changes"])) == (False, {f"config {STACK}_c", f"network {STACK}_default"}), half
     assert "write `node.role == manager`" in half["comment"], half["comment"]
-    assert f"(done before: config {STACK}_c" in half["comment"], half["comment"]
+    assert f"(done before: config {STACK}_c, network {STACK}_default; it stays)" in half["comment"], half["comment"]
     whole = deploy(fault, cluster, manager, {"app": {**good, "configs": ["c"]}}, content, timeout=60)
     assert (whole["result"], set(whole["changes"])) == (True, {f"service {STACK}_app"}), whole
     fault.recovers("the stack of the corrected file to run", lambda: services(cluster) == [f"{STACK}_app"])

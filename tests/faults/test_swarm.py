@@ -220,9 +220,9 @@ def findings(cluster, check):
     return [found for found in said["findings"] if found["check"] == check]
 
 
-def look_after(cluster, patch=""):
-    """Have a manager look after the swarm; return what `swarm.look_after` returned."""
-    return cluster.call(cluster.leading(), "swarm.look_after", patch=patch)
+def reconciled(cluster, patch=""):
+    """Have a manager reconcile the nodes; return what `swarm.reconcile_nodes` returned."""
+    return cluster.call(cluster.leading(), "swarm.reconcile_nodes", patch=patch)
 
 
 def test_g03_a_worker_removed_by_hand_leaves_and_joins_again(fault, cluster):
@@ -234,7 +234,7 @@ def test_g03_a_worker_removed_by_hand_leaves_and_joins_again(fault, cluster):
     cluster.run(cluster.leading(), f"docker node rm --force {lost}")
     (found,) = findings(cluster, "unlisted")
     assert (found["node"], found["severity"], lost in found["what"]) == (node, "error", True), found
-    said = look_after(cluster)
+    said = reconciled(cluster)
     assert f"the node list has no entry {lost}" in said["comment"], said
     cluster.must_apply(node)
     fault.recovers(
@@ -243,9 +243,9 @@ def test_g03_a_worker_removed_by_hand_leaves_and_joins_again(fault, cluster):
     )
     assert cluster.look([node])[node]["node_id"] != lost
     fault.recovers(f"{node} to get tasks", lambda: node in cluster.tasks())
-    look_after(cluster)
+    reconciled(cluster)
     assert findings(cluster, "unlisted") == []
-    assert look_after(cluster)["changes"] == {}
+    assert reconciled(cluster)["changes"] == {}
 
 
 def nameless(cluster):
@@ -266,11 +266,11 @@ def test_g07_entries_that_broken_joins_left_are_removed(fault, cluster):
     (found,) = findings(cluster, "unfinished-join")
     command = re.search(r"docker node rm( [a-z0-9]+)+", found["cure"])[0]
     assert set(command.split()[3:]) == left
-    young = look_after(cluster)
+    young = reconciled(cluster)
     assert (young["result"], young["changes"], nameless(cluster)) == (True, {}, left), young
     first = min(left)
     cluster.run(manager, f"docker node rm {first}")
-    aged = look_after(cluster, patch="import omega.swarm.nodes.plan as plan; plan.GHOST = 1")
+    aged = reconciled(cluster, patch="import omega.swarm.nodes.plan as plan; plan.JOIN_ENDS = 1")
     assert aged["result"] is True and len(aged["changes"]["removed"]) == 2, aged
     fault.recovers("no entry without a hostname", lambda: not nameless(cluster))
     assert findings(cluster, "unfinished-join") == []
@@ -289,14 +289,14 @@ def test_g09_a_hostname_changed_by_hand_is_named_and_pauses_nobody(fault, cluste
         return next(one for one in cluster.nodes_seen() if one["id"] == node_id)
 
     cluster.wait("the swarm to see the hostname", 90, lambda: entry()["name"] == "kitchen" and up(entry()))
-    said = look_after(cluster)
+    said = reconciled(cluster)
     assert (said["result"], said["changes"], entry()["availability"]) == (True, {}, "active"), said
     assert f"{node} calls itself kitchen" in said["comment"], said
     (found,) = findings(cluster, "hostname")
     assert (found["node"], f"sudo hostnamectl set-hostname {node}" in found["cure"]) == (node, True), found
     cluster.run(node, back)
     fault.recovers("the swarm to see its own name again", lambda: entry()["name"] == node and up(entry()))
-    assert "calls itself" not in look_after(cluster)["comment"]
+    assert "calls itself" not in reconciled(cluster)["comment"]
     assert findings(cluster, "hostname") == []
 
 

@@ -17,6 +17,7 @@ from dockerds import Daemon, Dockerds
 from omega.consul import client as consul_client
 from omega.consul import policies
 from omega.swarm.api import Engine, SwarmError
+from omega.swarm.member import loop
 from omega.swarm.member import run as member_run
 from omega.swarm.record import PREFIX, Store
 
@@ -161,7 +162,7 @@ class Site:
     def _form(self, name: str, settings: dict) -> tuple[bool, str]:
         store = Store(consul_client.connect(self.consul_url, self.tokens[name]), name)
         want = member_run.wanted(self.pillar["rpiomega"], name, swarm=settings)
-        return member_run.Member(Engine(self.dockerds[name].base_url), store, want).run()
+        return loop.apply(member_run.Run(Engine(self.dockerds[name].base_url), store, want))
 
     def sockets(self) -> dict[str, str]:
         return {name: self.dockerds[name].base_url for name in self.roles}

@@ -6,12 +6,12 @@ hand, without a hostname, under another hostname, claimed by two keys.
 import datetime
 
 import ghost
+import nodes_site
 import pytest
-import tend_site
 from consul_server import ConsulServer
 from dockerds import missing
+from nodes_site import MANAGERS, UNKNOWN, join, label, pi_url, published, reconcile, reconciler, spec_of, writes
 from swarm_site import until
-from tend_site import MANAGERS, STRANGER, join, label, pi_url, published, spec_of, tend, tender, writes
 
 from omega.swarm import removal
 from omega.swarm.api import Engine
@@ -35,13 +35,13 @@ def kv(consul):
 
 @pytest.fixture(scope="module")
 def formed(consul, tmp_path_factory):
-    with tend_site.formed(consul, tmp_path_factory.mktemp("site")) as site:
+    with nodes_site.formed(consul, tmp_path_factory.mktemp("site")) as site:
         yield site
 
 
 @pytest.fixture
 def site(formed, kv):
-    tend_site.restore(formed, kv)
+    nodes_site.restore(formed, kv)
     return formed
 
 
@@ -79,17 +79,17 @@ def back_as_manager(site, kv, name, lost):
 
 def test_g03_a_worker_removed_by_force_is_marked_and_leaves_and_joins_again(site, kv):
     lost = force_out(site, "pi4")
-    assert site.member("pi4").result()["changes"] == {}, "a worker cannot see it by itself"
-    ahead = tender(site, "pi2")
+    assert site.member("pi4").result()["changes"] == {}, "a worker does not see it in its own engine"
+    ahead = reconciler(site, "pi2")
     result, comment = ahead.predict()
     assert (result, kv.get(UNLISTED + "pi4")) == (None, None), comment
-    run = tend(site, "pi2")
+    run = reconcile(site, "pi2")
     line = next(line for line in run.warnings if lost in line)
     assert "it gets no tasks" in line and "sudo salt pi4 state.apply" in line
     assert run.changes["not in the node list"] == ahead.changes["not in the node list"] == [f"pi4 ({lost})"]
-    assert tend(site, "pi3").changes == {}
+    assert reconcile(site, "pi3").changes == {}
     # The worker's own run, if it came before the mark.
-    result, comment = tender(site, "pi4").run()
+    result, comment = reconciler(site, "pi4").run()
     assert (result, "sudo salt pi4 state.apply" in comment) == (False, True), comment
 
     before = writes(site)
@@ -102,10 +102,10 @@ def test_g03_a_worker_removed_by_force_is_marked_and_leaves_and_joins_again(site
     new = published(kv, "pi4")["node_id"]
     assert (new != lost, lost in published(kv, "pi4")["previous"]) == (True, True)
     until(lambda: any(node.id == new and node.ready for node in nodes(site)), 60, "pi4 to be back")
-    after = tend(site, "pi1")
+    after = reconcile(site, "pi1")
     assert after.warnings == [], after.comment
     assert kv.get(UNLISTED + "pi4") is None
-    assert [run.changes for run in tend(site, *MANAGERS)] == [{}, {}, {}]
+    assert [run.changes for run in reconcile(site, *MANAGERS)] == [{}, {}, {}]
     assert site.member("pi4").result()["changes"] == {}
     assert not [line for log in writes(site).values() for line in log if "leave?force=true" in line]
 
@@ -115,19 +115,19 @@ def test_g03_a_removed_node_whose_engine_restarted_is_pending_and_comes_back_too
     lost = force_out(site, "pi4")
     site.dockerds["pi4"].restart()
     assert site.dockerds["pi4"].info()["LocalNodeState"] == "pending"
-    tend(site, "pi1")
+    reconcile(site, "pi1")
     done = site.member("pi4").result()
     assert done["result"] is True, done
     assert published(kv, "pi4")["node_id"] not in (lost, None)
-    tend(site, "pi1")
+    reconcile(site, "pi1")
 
 
 @pytest.mark.long
 def test_g03_a_manager_demoted_and_removed_comes_back_as_a_manager(site, kv):
     lost = force_out(site, "pi3")
-    tend(site, "pi1")
+    reconcile(site, "pi1")
     back_as_manager(site, kv, "pi3", lost)
-    assert site.roles_now("pi1") == tend_site.ROLES
+    assert site.roles_now("pi1") == nodes_site.ROLES
     assert published(kv, "pi3")["node_id"] not in (lost, None)
 
 
@@ -139,14 +139,14 @@ def test_g03_a_manager_removed_while_it_was_off_is_refused_with_the_command(site
     engine.update_node(node_id, lambda spec: {**spec, "Role": "worker"})
     until(lambda: not engine.inspect_node(node_id).get("ManagerStatus"), 60, "pi3 to be out of Raft")
     engine.remove_node(node_id)
-    tend(site, "pi1")
+    reconcile(site, "pi1")
     site.dockerds["pi3"].start()
     refused = site.member("pi3").result()
     assert (refused["result"], refused["changes"]) == (False, {}), refused
     assert "`docker swarm leave --force` there" in refused["comment"]
     site.dockerds["pi3"].client(60).api.leave_swarm(force=True)
     back_as_manager(site, kv, "pi3", node_id)
-    tend(site, "pi1")
+    reconcile(site, "pi1")
     assert kv.get(UNLISTED + "pi3") is None
 
 
@@ -157,7 +157,7 @@ def test_a_mark_that_does_not_hold_is_taken_back_and_moves_no_node(site, kv):
     for name in ("pi1", "pi4"):
         result = site.member(name).result()
         assert (result["result"], result["changes"]) == (True, {}), result
-    run = tend(site, "pi2")
+    run = reconcile(site, "pi2")
     assert run.changes == {"no longer marked as not in the node list": ["pi1", "pi4"]}
     assert [kv.get(UNLISTED + name) for name in ("pi1", "pi4")] == [None, None]
 
@@ -165,7 +165,7 @@ def test_a_mark_that_does_not_hold_is_taken_back_and_moves_no_node(site, kv):
 # -- without a hostname -------------------------------------------------------------------------------------
 
 
-def leave_a_ghost(site):
+def leave_an_unfinished_join(site):
     """Give the NodeID of an entry without a hostname that a broken join left."""
     engine, before = Engine(pi_url(site)), {node.id for node in nodes(site)}
     ghost.leave_one(site.dockerds["pi1"].address, engine.worker_token())
@@ -174,9 +174,9 @@ def leave_a_ghost(site):
 
 
 def test_g07_entries_without_a_hostname_stay_while_a_join_may_go_on_and_are_removed_then(site, kv, monkeypatch):
-    first, second = leave_a_ghost(site), leave_a_ghost(site)
+    first, second = leave_an_unfinished_join(site), leave_an_unfinished_join(site)
     assert (first.hostname, first.state) == ("", "unknown")
-    runs = tend(site, *MANAGERS)
+    runs = reconcile(site, *MANAGERS)
     assert [(run.changes, run.warnings) for run in runs] == [({}, [])] * 3, runs[0].comment
     assert f"an entry without a hostname ({first.id}, unknown)" in runs[0].comment
     assert spec_of(site, first.id)[0] == "active", "it can have no task, so nothing is to be held back"
@@ -184,25 +184,27 @@ def test_g07_entries_without_a_hostname_stay_while_a_join_may_go_on_and_are_remo
     class Later(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
-            return super().now(tz) + datetime.timedelta(seconds=plan.GHOST + 5)
+            return super().now(tz) + datetime.timedelta(seconds=plan.JOIN_ENDS + 5)
 
     monkeypatch.setattr(nodes_run.datetime, "datetime", Later)
-    ahead = tender(site, "pi1")
+    ahead = reconciler(site, "pi1")
     assert ahead.predict()[0] is None
-    runs = tend(site, *MANAGERS)
+    runs = reconcile(site, *MANAGERS)
     removed = [line for run in runs for line in run.changes.get("removed", [])]
     assert sorted(removed) == sorted(ahead.changes["removed"])
     assert {line.split("(")[1].split(")")[0] for line in removed} == {first.id, second.id}
-    assert {node.hostname for node in nodes(site)} == set(tend_site.ROLES)
+    assert {node.hostname for node in nodes(site)} == set(nodes_site.ROLES)
     assert not [line for log in writes(site).values() for line in log if "force=1" in line or "force=true" in line]
 
 
 def test_g07_an_entry_that_a_node_has_published_is_never_taken_for_a_broken_join(site, kv, monkeypatch):
-    found = leave_a_ghost(site)
+    found = leave_an_unfinished_join(site)
     later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
-    entries = {**tender(site, "pi1").look().published}
+    entries = {**reconciler(site, "pi1").look().published}
     entries["pi4"] = type(entries["pi4"])(found.id, "C", "", "worker", (entries["pi4"].node_id,))
-    facts = plan.Facts(site.pillar["rpiomega"], "C", tuple(nodes(site)), entries, now=later)
+    facts = plan.Facts(
+        site=site.pillar["rpiomega"], cluster_id="C", nodes=tuple(nodes(site)), published=entries, now=later
+    )
     assert [removal for removal in plan.plan(facts).removals if removal.node.id == found.id] == []
     Engine(pi_url(site)).remove_node(found.id)
 
@@ -214,15 +216,15 @@ def test_g09_a_node_with_another_hostname_is_known_by_its_nodeid_and_named_with_
     site.set_node("pi4", labels={"disk": "ssd"})
     hostname(site, "pi4", "kitchen")
     try:
-        run = tend(site, "pi1")
+        run = reconcile(site, "pi1")
         assert spec_of(site, published(kv, "pi4")["node_id"]) == ("active", {"disk": "ssd"})
         assert list(run.changes) == ["pi4"]
         (line,) = run.warnings
         assert line.startswith("pi4 calls itself kitchen") and "`sudo hostnamectl set-hostname pi4`" in line
-        assert [run.changes for run in tend(site, *MANAGERS)] == [{}, {}, {}]
+        assert [run.changes for run in reconcile(site, *MANAGERS)] == [{}, {}, {}]
     finally:
         hostname(site, "pi4", "pi4")
-    run = tend(site, "pi2")
+    run = reconcile(site, "pi2")
     assert (run.changes, run.warnings) == ({}, []), run.comment
 
 
@@ -232,14 +234,14 @@ def test_g09_a_node_that_an_older_release_paused_is_freed_and_an_owners_own_paus
         node_id = published(kv, "pi4")["node_id"]
         Engine(pi_url(site)).update_node(node_id, plan.spec.holding("pause"))
         assert spec_of(site, node_id)[0] == "pause"
-        assert tend(site, "pi1").changes["pi4"]["availability"] == {"old": "pause", "new": "active"}
+        assert reconcile(site, "pi1").changes["pi4"]["availability"] == {"old": "pause", "new": "active"}
         for availability in ("pause", "drain"):
             label(site, node_id, availability)
-            assert tend(site, "pi1").changes == {}
+            assert reconcile(site, "pi1").changes == {}
             assert spec_of(site, node_id)[0] == availability
     finally:
         hostname(site, "pi4", "pi4")
-    assert tend(site, "pi1").changes == {}
+    assert reconcile(site, "pi1").changes == {}
     assert spec_of(site, "pi4")[0] == "drain"
 
 
@@ -249,10 +251,10 @@ def test_a_node_with_the_hostname_of_another_is_taken_for_itself(site, kv):
         own = {name: published(kv, name)["node_id"] for name in ("pi3", "pi4")}
         site.set_node("pi4", labels={"is": "pi4"})
         site.set_node("pi3", labels={"is": "pi3"})
-        run = tend(site, "pi1")
+        run = reconcile(site, "pi1")
         assert [spec_of(site, own[name])[1] for name in own] == [{"is": "pi3"}, {"is": "pi4"}]
         assert [line for line in run.warnings if line.startswith("pi4 calls itself pi3")], run.comment
-        store = tender(site, "pi1").store
+        store = reconciler(site, "pi1").store
         assert [entry["id"] for entry in removal.look(Engine(pi_url(site)), store, "pi3")["entries"]] == [own["pi3"]]
     finally:
         hostname(site, "pi4", "pi4")
@@ -261,7 +263,7 @@ def test_a_node_with_the_hostname_of_another_is_taken_for_itself(site, kv):
 def test_a_hostname_in_capitals_is_no_other_hostname(site, kv):
     hostname(site, "pi4", "PI4")
     try:
-        run = tend(site, "pi1")
+        run = reconcile(site, "pi1")
         assert (run.changes, run.warnings) == ({}, []), run.comment
     finally:
         hostname(site, "pi4", "pi4")
@@ -272,7 +274,7 @@ def test_a_hostname_in_capitals_is_no_other_hostname(site, kv):
 
 def test_the_key_of_a_removed_node_with_the_same_nodeid_is_forgotten_and_drains_nobody(site, kv):
     kv.put(NODES + "former", published(kv, "pi4"))
-    run = tend(site, "pi1")
+    run = reconcile(site, "pi1")
     assert run.changes == {"forgotten in Consul": ["former"]}, run.comment
     assert spec_of(site, "pi4")[0] == "active"
 
@@ -282,7 +284,7 @@ def test_a_node_that_claims_another_ones_nodeid_gets_nothing_of_it(site, kv):
     kv.put(NODES + "pi4", {**own, "node_id": other, "previous": [own["node_id"]]})
     try:
         site.set_node("pi4", labels={"is": "pi4"})
-        tend(site, "pi1")
+        reconcile(site, "pi1")
         assert spec_of(site, "pi3") == ("active", {})
         assert {node.id for node in nodes(site)} >= {other, own["node_id"]}
     finally:
@@ -290,7 +292,7 @@ def test_a_node_that_claims_another_ones_nodeid_gets_nothing_of_it(site, kv):
 
 
 def test_an_unknown_machine_is_still_paused_whatever_its_hostname(site, kv):
-    stranger = join(site, STRANGER)
-    run = tend(site, "pi1")
-    assert spec_of(site, stranger)[0] == "pause"
+    unknown = join(site, UNKNOWN)
+    run = reconcile(site, "pi1")
+    assert spec_of(site, unknown)[0] == "pause"
     assert any("no node of the site has published its NodeID" in line for line in run.warnings)

@@ -14,7 +14,9 @@ from swarm_site import Site, until
 
 from omega.consul.client import ConsulError
 from omega.swarm.api import Engine, SwarmError
+from omega.swarm.member import loop
 from omega.swarm.member import run as member_run
+from omega.swarm.member.look import look
 from omega.swarm.record import LOCK, NODES, PREFIX, RECORD, TOKEN, Published, Store, snapshot_of
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
@@ -339,7 +341,7 @@ def paused(folder, module, function):
 
 
 def test_a_decision_to_initialise_that_is_out_of_date_is_not_carried_out(site, tmp_path):
-    patch, reached, go_on = paused(tmp_path, "omega.swarm.member.run.Member", "_do_bootstrap")
+    patch, reached, go_on = paused(tmp_path, "omega.swarm.record.Store", "hold")
     run = site.member("pi2", patch=patch)
     until(reached.exists, 60, "pi2 to decide")
     assert site.apply("pi1", gather_timeout=0, promote_timeout=0)["pi1"]["result"] is True
@@ -411,13 +413,13 @@ def store(consul, kv):
 
     def begin():
         runs.append(Store(consul.client(), "pi2"))
-        runs[-1].appear()
+        runs[-1].show_presence()
         runs[-1].publish(Published(address="192.0.2.2"))
         return runs[-1]
 
     yield begin
     for run in runs:
-        run.vanish()
+        run.end_presence()
     kv.delete(PREFIX, recurse=True)
 
 
@@ -425,7 +427,7 @@ def test_a_run_after_one_that_was_killed_is_seen_beyond_the_end_of_that_ones_ses
     killed, again = store()._session, store()
     kv.session_destroy(killed)  # as its TTL does, at the latest
     assert present(kv)
-    again.vanish()
+    again.end_presence()
     assert not present(kv)
 
 
@@ -439,13 +441,13 @@ def test_a_run_that_stood_still_for_longer_than_its_session_is_seen_again(kv, st
 
 def test_a_run_that_consul_did_not_hear_at_first_is_seen_later(site, kv, consul):
     want = member_run.wanted(site.pillar["rpiomega"], "pi2")
-    run = member_run.Member(Engine(site.dockerds["pi2"].base_url), Store(consul.client(), "pi2"), want)
-    facts = run.facts()
+    run = member_run.Run(Engine(site.dockerds["pi2"].base_url), Store(consul.client(), "pi2"), want)
+    facts = look(run)
     with consul.frozen(), pytest.raises(ConsulError):
-        run._appear(facts)
-    run._appear(facts)
+        loop._show_presence(run, facts)
+    loop._show_presence(run, facts)
     assert present(kv)
-    run.store.vanish()
+    run.store.end_presence()
 
 
 # -- roles ------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Each situation a node can be in, and the step that follows: no daemon, no Consul, only the decision."""
 
+import ast
 import datetime
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "_utils"))
 
 from omega.swarm.api import Local, Node  # noqa: E402
-from omega.swarm.member.plan import ACTS, WAITS, Facts, decide, entry_of  # noqa: E402
+from omega.swarm.member import plan, repair_plan  # noqa: E402
+from omega.swarm.member.facts import Facts  # noqa: E402
+from omega.swarm.member.plan import decide, entry_of  # noqa: E402
 from omega.swarm.member.predict import changes, predict  # noqa: E402
+from omega.swarm.member.run import Bounds  # noqa: E402
+from omega.swarm.member.steps import STEPS, Wait  # noqa: E402
 from omega.swarm.record import Published, Record  # noqa: E402
 
 ADDRESSES = {"pi1": "192.0.2.1", "pi2": "192.0.2.2", "pi3": "192.0.2.3", "pi4": "192.0.2.4"}
@@ -33,7 +38,7 @@ def swarm_node(name, role="worker", state="ready", **changed):
 
 
 def at(node, role="manager", **known):
-    return Facts(node, role, ADDRESSES[node], MANAGERS, **known)
+    return Facts(node=node, role=role, address=ADDRESSES[node], managers=MANAGERS, **known)
 
 
 def member(node, role, control=None, **known):
@@ -181,7 +186,7 @@ CASES = {
             nodes=(THREE[0], swarm_node("pi2"), THREE[2]),
             demoted={"pi2": "id-pi2"},
         ),
-        "linger",
+        "await_managers",
         "pi2",
     ),
     "pending": (at("pi2", local=Local("pending", managers=("192.0.2.9:2377",))), "settle", "192.0.2.9:2377"),
@@ -199,7 +204,7 @@ CASES = {
         "pi1 may hold a swarm",
     ),
     "in another swarm": (member("pi4", "worker", local=inside("pi4", True, cluster_id="X9")), "refuse", "X9"),
-    "in a swarm that cannot be told": (
+    "in a swarm that is not known": (
         member("pi4", "worker", local=inside("pi4", False, cluster_id="")),
         "refuse",
         "",
@@ -251,12 +256,12 @@ CASES = {
     ),
     "a manager-to-be is joining right now": (
         member("pi1", "manager", published={"pi2": Published(present=True)}),
-        "linger",
+        "await_managers",
         "pi2",
     ),
     "a manager-to-be is expected after the bootstrap": (
         member("pi1", "manager", expected=frozenset({"pi1", "pi3", "pi4"})),
-        "linger",
+        "await_managers",
         "pi3",
     ),
     "the site made it a worker": (
@@ -292,7 +297,7 @@ CASES = {
         "waiting until pi1 can be reached as a manager",
     ),
     "the site made it a worker, but it is the last manager and no successor came": (
-        member("pi4", "worker", True, nodes=(swarm_node("pi4", "manager"), swarm_node("pi1")), unsucceeded=True),
+        member("pi4", "worker", True, nodes=(swarm_node("pi4", "manager"), swarm_node("pi1")), successors_late=True),
         "refuse",
         "last manager: promote another node first, or end the swarm by hand; pi1, pi2, pi3 shall be a manager: `sudo ",
     ),
@@ -339,7 +344,7 @@ CASES = {
         "not up as one yet",
     ),
     "its certificate has expired": (expired("pi4"), "refuse", "expired at 2026-01-01 00:00:00 UTC"),
-    "it may join again only if it is told to": (expired("pi4", reach={"a": ""}), "refuse", "rejoin=True"),
+    "it joins again only where that is allowed": (expired("pi4", reach={"a": ""}), "refuse", "rejoin=True"),
     "it may join again": (expired("pi4", rejoin=True, reach={"a": "", "b": "closed"}), "rejoin", "2026-01-01"),
     "it may join again, but nobody is there": (
         expired("pi4", rejoin=True, reach={"a": "no answer"}),
@@ -374,8 +379,12 @@ CASES = {
         "1 of 2 managers",
     ),
     "the only manager expired": (expired("pi1", "manager", rejoin=True, reach={}), "refuse", "only manager"),
-    "the board has another address": (member("pi4", "worker", here=False, towards="192.0.2.9"), "refuse", "192.0.2.9"),
-    "a new board has another address": (at("pi2", here=False), "refuse", "no interface"),
+    "the board has another address": (
+        member("pi4", "worker", has_address=False, towards="192.0.2.9"),
+        "refuse",
+        "192.0.2.9",
+    ),
+    "a new board has another address": (at("pi2", has_address=False), "refuse", "no interface"),
     "worker that moved": (moved("pi4", False), "refuse", "readdress=True"),
     "worker that moved and may": (moved("pi4", False, readdress=True), "readdress", "192.0.2.99"),
     "manager that moved and may": (moved("pi2", True, readdress=True), "readdress", "192.0.2.2"),
@@ -458,7 +467,7 @@ CASES = {
         member(
             "pi1", "manager", published={"pi2": wishing("pi2")}, nodes=(*THREE[:2], replace(THREE[2], reachable=False))
         ),
-        "linger",
+        "await_managers",
         "pi2",
     ),
     "its run has ended": (
@@ -497,7 +506,7 @@ CASES = {
             nodes=(swarm_node("pi2"),),
             blocked={"pi2": "7946 refused"},
         ),
-        "linger",
+        "await_managers",
         "pi2 is not promoted: 7946 refused",
     ),
     "a manager-to-be that must not be": (
@@ -527,7 +536,17 @@ def test_each_situation_has_its_step(facts, kind, words):
 def test_a_prediction_ends_in_the_role_or_in_a_refusal(facts):
     *ahead, last = predict(facts)
     assert last.kind in ("done", "refuse"), (ahead, last)
-    assert {step.kind for step in ahead} <= {*ACTS, *WAITS}
+    assert {step.kind for step in ahead} <= set(STEPS)
+
+
+def test_every_kind_that_a_decision_can_return_is_in_the_table():
+    written = set()
+    for module in (plan, repair_plan):
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Step":
+                written.add(node.args[0].value)
+    assert written == {*STEPS, "done", "refuse"}
+    assert {step.bound for step in STEPS.values() if isinstance(step, Wait)} <= {f.name for f in fields(Bounds)}
 
 
 def test_a_prediction_from_nothing_names_every_change():

@@ -115,9 +115,18 @@ def test_every_setting_of_the_site_reaches_its_state_by_a_name_it_knows(render, 
 def test_every_function_and_state_is_documented(states, load_modules):
     loaded = load_modules()
     functions = {name: loaded[name] for name in loaded if name.startswith("swarm.")}
-    assert {"swarm.info", "swarm.rotate_ca", "swarm.look_after"} < set(functions)
-    named = ("member", "tended", "absent", "cluster", "node", "stack", "stack_absent")
+    assert {"swarm.info", "swarm.rotate_ca", "swarm.reconcile_nodes", "swarm.look_after"} < set(functions)
+    named = ("member", "nodes_managed", "tended", "absent", "cluster", "node", "stack", "stack_absent")
     for name, function in {**functions, **{name: getattr(states, name) for name in named}}.items():
         own = [f":param {parameter}:" for parameter in inspect.signature(function).parameters]
         wanted = [*own, ":return:"] + (["CLI Example:", ":raises CommandExecutionError:"] if name in functions else [])
         assert [text for text in wanted if text not in function.__doc__] == [], name
+
+
+def test_names_of_earlier_versions_are_the_same_states_and_functions(tmp_path):
+    opts = salt.config.minion_config(None)
+    opts.update(id="pi1", module_dirs=[str(ROOT)], root_dir=str(tmp_path), cachedir=str(tmp_path), file_client="local")
+    functions = salt.loader.minion_mods(opts, utils=salt.loader.utils(opts))
+    states = salt.loader.states(opts, functions, salt.loader.utils(opts), None)
+    assert states["swarm.tended"].__doc__ == states["swarm.nodes_managed"].__doc__
+    assert functions["swarm.look_after"].__doc__ == functions["swarm.reconcile_nodes"].__doc__

@@ -214,11 +214,11 @@ def test_what_only_init_takes_came_from_the_site_and_a_later_difference_is_told(
         kept = json.loads((node.root / "data" / "swarm" / "docker-state.json").read_text())
         assert (kept["ListenAddr"], kept["DataPathAddr"]) == (f"{node.address}:2377", node.address)
         assert not apply(swarm[name], data_path_addr="eth0", **FIXED).get("warnings")
-    told = apply(
+    done = apply(
         swarm["pi1"], data_path_port=4791, default_addr_pool=["10.56.0.0/16"], subnet_size=25, data_path_addr="10.9.9.9"
     )
-    assert (told["result"], told["changes"]) == (True, {})
-    text = "\n".join(told["warnings"])
+    assert (done["result"], done["changes"]) == (True, {})
+    text = "\n".join(done["warnings"])
     for line in (
         "data_path_port is 4790 in this swarm, the site says 4791",
         "default_addr_pool is 10.55.0.0/16",
@@ -232,7 +232,7 @@ def test_settings_are_kept_without_consul_and_what_is_not_known_is_told(site, sw
     alone = Minion(site, "pi1", **{**swarm["pi1"].changed, "consul.url": "http://127.0.0.1:1"})
     done = apply(alone, task_history=9)
     assert (done["result"], done["changes"]) == (True, {"task_history": {"old": 5, "new": 9}})
-    assert "whether Consul holds the swarm's worker token is not known" in done["warnings"][0]
+    assert "whether Consul has the swarm's worker token is not known" in done["warnings"][0]
 
 
 # -- unlock key -----------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_consul_follows_a_rotated_worker_token_and_learns_no_manager_token(site,
     assert "SWMTKN" not in json.dumps(healed) + site.logs() + caplog.text
 
 
-def test_no_token_and_no_ca_is_made_new_that_consul_could_not_be_told_of(site, swarm, consul):
+def test_no_token_and_no_ca_is_rotated_without_a_consul_to_publish_it(site, swarm, consul):
     kv, written = consul.client(), site.dockerds["pi1"].writes()
     server = ConsulServer("alone", servers=2)
     with server.leaderless():
@@ -334,7 +334,7 @@ def test_no_token_and_no_ca_is_made_new_that_consul_could_not_be_told_of(site, s
     assert site.dockerds["pi1"].writes() == written
 
 
-def test_a_token_is_made_new_by_one_manager_at_a_time(site, swarm, engines, consul, monkeypatch):
+def test_a_token_is_rotated_by_one_manager_at_a_time(site, swarm, engines, consul, monkeypatch):
     kv, before = consul.client(), engines["pi1"].worker_token()
     monkeypatch.setattr(swarm_record, "ROTATION_WAIT", 1)
     with (

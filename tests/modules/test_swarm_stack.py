@@ -97,7 +97,7 @@ def change_by_hand(engine, name, change):
     answer.raise_for_status()
 
 
-def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site, minions, engine, caplog):
+def test_managers_at_once_deploy_a_stack_once_as_predicted_and_no_more_after(site, minions, engine, caplog):
     (site.root / "sec.txt").write_text(SECRET[::-1])
     env = {**ENV, "FOLDER": str(site.root)}
     wanted = {"compose": "web/compose.yml", "env": env}
@@ -145,17 +145,17 @@ def test_managers_at_once_deploy_a_stack_once_as_foreseen_and_no_more_after(site
     refused = deploy(minions["pi2"], "web", **wanted)
     assert (refused["result"], writes(site)) == (False, written)
     assert "config web_conf has another content, and a config cannot be changed" in refused["comment"]
-    told = json.dumps([predicted, results, changed, refused])
-    assert not [secret for secret in (SECRET, SECRET[::-1]) if secret in told]
+    text = json.dumps([predicted, results, changed, refused])
+    assert not [secret for secret in (SECRET, SECRET[::-1]) if secret in text]
 
     predicted = minions["pi1"].state("swarm.stack_absent", "web", test=True)
     assert (predicted["result"], writes(site)) == (None, written)
     with ThreadPoolExecutor(2) as pool:
         gone = list(pool.map(lambda name: minions[name].state("swarm.stack_absent", "web", timeout=180), MANAGERS))
     assert [result["result"] for result in gone] == [True, True], gone
-    told = [name for result in gone for name in result["changes"]]
-    assert sorted(told) == sorted(predicted["changes"]), (
-        "each removal is told by the manager that made it, and no other"
+    removed = [name for result in gone for name in result["changes"]]
+    assert sorted(removed) == sorted(predicted["changes"]), (
+        "each removal is reported by the manager that made it, and no other"
     )
     assert {"service web_each", "network web_inner", "config web_conf", "secret web_sec"} < set(predicted["changes"])
     assert [item for kind in ("services", "configs", "secrets") for item in engine.listed(kind)] == []
@@ -217,8 +217,8 @@ def test_services_that_do_not_start_fail_within_the_bound_with_the_engines_words
     assert time.monotonic() - began < 30
     assert "small_app: 0 of 1 tasks run" in failed["comment"]
     assert "No such image: 127.0.0.1:1/none:1" in failed["comment"]
-    told = deploy(stack, compose=small(image="127.0.0.1:1/none:1"), test=True)
-    assert (told["result"], "small_app: 0 of 1 tasks run" in told["comment"]) == (True, True), told
+    ahead = deploy(stack, compose=small(image="127.0.0.1:1/none:1"), test=True)
+    assert (ahead["result"], "small_app: 0 of 1 tasks run" in ahead["comment"]) == (True, True), ahead
     assert deploy(stack, compose=small(image="127.0.0.1:1/none:1"), wait=False)["result"] is True
 
 

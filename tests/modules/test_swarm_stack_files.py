@@ -147,7 +147,7 @@ def test_paths_that_the_nodes_may_have_are_taken(site, minion, put, tmp_path):
             assert result["result"] is None, result["comment"]
 
 
-# Files by the kinds that strangers have: {name: (text, what docker's refusal is followed by, or "" if it takes it)}.
+# Files by the kinds that other people have: {name: (text, what docker's refusal is followed by, or "" if it takes it)}.
 TEXTS = {
     "override": (HEAD + "    ports: !override ['8080:80']\n", ""),
     "reset": (HEAD + "    ports: !reset []\n", ""),
@@ -213,9 +213,9 @@ def test_a_line_of_an_env_file_is_in_no_message(site, minion, put, content):
     for result in predicted(site, minion, f"{folder}/c.yml"):
         assert result["result"] is False
         assert "write NAME=VALUE in each line of the env_file" in result["comment"]
-        told = str(result)
-        assert PASSWORD not in told
-        assert ", ".join(map(str, PASSWORD.encode())) not in told.replace(" ", ", ")
+        text = str(result)
+        assert PASSWORD not in text
+        assert ", ".join(map(str, PASSWORD.encode())) not in text.replace(" ", ", ")
 
 
 @pytest.mark.parametrize(

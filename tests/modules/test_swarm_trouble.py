@@ -16,8 +16,9 @@ from swarm_minion import Minion
 from swarm_site import Site, until
 
 from omega.consul import client as consul_client
-from omega.swarm import absent, removal
+from omega.swarm import absent, removal, waits
 from omega.swarm.api import Engine, SwarmError
+from omega.swarm.member import loop
 from omega.swarm.member import run as member_run
 from omega.swarm.record import NODES, PREFIX, RECORD, TOKEN, Store
 from omega.swarm.settings import run as settings_run
@@ -71,11 +72,11 @@ def member(site, name, engine=None, **bounds):
     """A run of swarm.member in this process."""
     store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
     want = member_run.wanted(site.pillar["rpiomega"], name)
-    return member_run.Member(engine or engine_of(site, name), store, want, member_run.Bounds(gather=0, **bounds))
+    return member_run.Run(engine or engine_of(site, name), store, want, member_run.Bounds(gather=0, **bounds))
 
 
 def made(run):
-    result, comment = run.run()
+    result, comment = loop.apply(run)
     assert result is True, comment
 
 
@@ -95,7 +96,7 @@ def taken(daemon, port):
 
 def test_an_init_that_the_engine_refuses_is_told_in_its_words(site, kv):
     with taken(site.dockerds["pi1"], 2377):
-        result, comment = member(site, "pi1").run()
+        result, comment = loop.apply(member(site, "pi1"))
     assert (result, "0.0.0.0:2377: bind: address already in use" in comment) == (False, True), comment
     assert kv.get(RECORD).json()["state"] == "vacant"
 
@@ -196,7 +197,7 @@ def failed_in_the_background(site, name):
 def test_g01_a_join_that_failed_in_the_background_is_given_up_and_made_again(site):
     made(member(site, "pi1"))
     failed_in_the_background(site, "pi2")
-    result, comment, ahead = member(site, "pi2").predict()
+    result, comment, ahead = loop.predict(member(site, "pi2"))
     assert (result, "give up a join that has failed" in comment) == (None, True), comment
     run = member(site, "pi2")
     made(run)
@@ -244,13 +245,25 @@ def test_g04_a_joiner_whose_token_is_refused_says_so_and_asks_the_managers(site)
     engine_of(site, "pi1").rotate_token("worker")
     called, run = [], member(site, "pi2", join=12)
     run.notify = called.append
-    result, comment = run.run()
+    result, comment = loop.apply(run)
     assert result is False
-    assert "refuses the worker token that Consul holds" in comment
+    assert "refuses the worker token in Consul" in comment
     assert "apply the state on pi1" in comment
     assert "SWMTKN" not in comment
     assert called == ["pi2"] * len(called) != []
     assert sum("/swarm/join" in line for line in site.dockerds["pi2"].writes()) <= 3
+
+
+def test_a_failure_of_consul_is_not_retried_with_the_patience_for_engines():
+    calls = []
+
+    def act():
+        calls.append(1)
+        raise consul_client.ConsulError("unreachable", "no agent")
+
+    with pytest.raises(consul_client.ConsulError):
+        waits.retried(act, Engine("unix:///no/docker.sock"))
+    assert calls == [1]
 
 
 # -- a clock that nobody has confirmed ------------------------------------------------------------------------
@@ -264,12 +277,12 @@ def unconfirmed(site, name, **bounds):
 
 def test_g08_a_node_waits_for_its_clock_and_joins_where_there_is_no_time_server(site):
     made(unconfirmed(site, "pi1", clock=1))
-    result, comment, _ = unconfirmed(site, "pi2").predict()
+    result, comment, _ = loop.predict(unconfirmed(site, "pi2"))
     assert (result, "waiting until the clock is synchronised" in comment) == (None, True), comment
-    result, comment = unconfirmed(site, "pi2", clock=1).run()
+    result, comment = loop.apply(unconfirmed(site, "pi2", clock=1))
     assert (result, "its clock is not synchronised" in comment) == (True, True), comment
     again = unconfirmed(site, "pi2", clock=1)
-    assert again.run()[0] is True
+    assert loop.apply(again)[0] is True
     assert again.changes == {}
 
 
@@ -278,7 +291,7 @@ def test_g08_a_node_whose_clock_is_behind_that_of_others_does_not_join(site, kv)
     entry = kv.get(f"{NODES}pi1").json()
     later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=40)
     kv.put(f"{NODES}pi1", {**entry, "at": later.isoformat(timespec="seconds")})
-    result, comment = unconfirmed(site, "pi2", clock=1).run()
+    result, comment = loop.apply(unconfirmed(site, "pi2", clock=1))
     assert result is False
     assert f"pi1 wrote to Consul at {later:%Y-%m-%d %H:%M:%S} UTC" in comment
     assert "timedatectl set-time" in comment
@@ -295,11 +308,11 @@ NO_CONSUL = {"consul.url": "http://127.0.0.1:1"}
 COMPOSE = {"compose": {"version": "3.8", "services": {"app": {"image": "x"}}}}
 
 
-def test_managers_that_do_not_agree_in_time_are_asked_again_and_told():
+def test_managers_that_do_not_agree_in_time_are_asked_again_and_reported():
     said = "rpc error: code = DeadlineExceeded desc = context deadline exceeded"  # on a network that loses packets
     swarm = {"ID": "s", "Version": {"Index": 1}, "Spec": {}}
-    told = pytest.raises(SwarmError, match="rotating the worker token: .*DeadlineExceeded.*`rpiomega doctor`")
-    with ailing_engine.serve(known={"/swarm": swarm}, says=said) as url, told as caught:
+    failing = pytest.raises(SwarmError, match="rotating the worker token: .*DeadlineExceeded.*`rpiomega doctor`")
+    with ailing_engine.serve(known={"/swarm": swarm}, says=said) as url, failing as caught:
         Engine(url).rotate_token("worker")
     assert (caught.value.kind, caught.value.transient) == ("timeout", True)
 
@@ -310,6 +323,7 @@ def test_managers_that_do_not_agree_in_time_are_asked_again_and_told():
         ("swarm.member", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.member", NO_CONSUL, "pi1: once Consul runs ("),
         ("swarm.tended", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
+        ("swarm.nodes_managed", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.node", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.absent", NO_DOCKER, "pi1: once Docker runs (no Docker Engine answers"),
         ("swarm.absent", NO_CONSUL, "pi1: once Consul runs ("),
@@ -320,7 +334,7 @@ def test_managers_that_do_not_agree_in_time_are_asked_again_and_told():
         ("swarm.stack_absent", {}, "pi1: once swarm.member has made it a manager (this node is in no swarm)"),
     ],
 )
-def test_test_mode_on_a_new_node_foresees_what_the_states_before_bring(fresh, function, lacks, said):
+def test_test_mode_on_a_new_node_predicts_what_the_states_before_bring(fresh, function, lacks, said):
     began = time.monotonic()
     more = COMPOSE if function == "swarm.stack" else {}
     result = Minion(fresh, "pi1", **lacks).state(function, "web", test=True, **more)

@@ -1,13 +1,11 @@
 """
-Take this node out of its swarm: drain, demote, wait, say so, leave, in that order and never by force.
+Take this node out of its swarm: drain, demote, wait, publish that, leave, in that order and never by force.
 
-What it says, in its own key in Consul, is that it is in no swarm and which NodeID it had: so the managers know that its
-entry, which a node that has left keeps for ever (moby#24106), may go. They remove it in `swarm.tended`.
+It publishes, in its own key in Consul, that it is in no swarm and which NodeID it had. A node that has left keeps its
+entry for ever (moby#24106); the managers remove it in `swarm.nodes_managed`.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from omega.swarm.api import MANAGER, WORKER, SwarmError, demotion_problem, describe
 from omega.swarm.member.plan import PREVIOUS
@@ -22,45 +20,32 @@ class Leaver:
     def __init__(self, engine, store, drain_timeout=120, demote_timeout=60):
         self.engine, self.store = engine, store
         self.drain_timeout, self.demote_timeout = drain_timeout, demote_timeout
-        self.changes = {}
+        self.changes, self.warnings = {}, []
 
-    def predict(self):
-        """(result, comment) of test=True; `changes` is what would change. Writes nothing."""
-        local, refused = retried(self._look, self.engine, test=True)
+    def run(self, test=False):
+        """(result, comment); what was done, or with `test` would be, is in `changes`."""
+        local, refused = retried(self._look, self.engine, test)
         if refused:
             return False, refused
-        said = self._published()
+        before, node = self._published(), self.store.node
         if local.state == "inactive":
-            if not said.node_id:
-                return True, f"{self.store.node} is in no swarm"
-            self._withdrawn(said)
-            return None, f"{self.store.node} is in no swarm; its key in Consul would say so"
-        if local.control and self._availability(local) != spec.DRAIN:
-            self.changes["availability"] = {"old": self._availability(local), "new": spec.DRAIN}
-        if local.control:
-            self.changes["role"] = {"old": MANAGER, "new": WORKER}
-        self._withdrawn(said)
-        self.changes["swarm"] = {"old": f"{local.role} of {local.cluster_id}", "new": "inactive"}
-        order = "be drained, demoted and leave" if local.control else "leave"
-        return None, f"{self.store.node} would {order} swarm {local.cluster_id}"
-
-    def run(self):
-        """(result, comment); what was done is in `changes`."""
-        local, refused = retried(self._look, self.engine)
-        if refused:
-            return False, refused
-        said = self._published()
-        if local.state == "inactive":
-            if not said.node_id:
-                return True, f"{self.store.node} is in no swarm"
-            self._withdraw(said, said.node_id)
-            return True, f"{self.store.node} is in no swarm; its key in Consul says so now"
-        if local.control:
+            if not before.node_id:
+                return True, f"{node} is in no swarm"
+            self._withdraw(before, before.node_id, test)
+            would = "would say so" if test else "says so now"
+            return None if test else True, f"{node} is in no swarm; its key in Consul {would}"
+        if local.control and test:
+            self._predict_step_down(local)
+        elif local.control:
             self._step_down(local)
-        self._withdraw(said, local.node_id)
-        self.engine.leave()
+        self._withdraw(before, local.node_id, test)
+        if not test:
+            self.engine.leave()
         self.changes["swarm"] = {"old": f"{local.role} of {local.cluster_id}", "new": "inactive"}
-        return True, f"{self.store.node} has left swarm {local.cluster_id}"
+        if test:
+            order = "be drained, demoted and leave" if local.control else "leave"
+            return None, f"{node} would {order} swarm {local.cluster_id}"
+        return True, f"{node} has left swarm {local.cluster_id}"
 
     def _look(self):
         local = self.engine.local()
@@ -72,20 +57,21 @@ class Leaver:
         return local, f"{self.store.node} stays in swarm {local.cluster_id}: {problem}" if problem else ""
 
     def _published(self):
-        return (self.store.snapshot().published or {}).get(self.store.node) or Published()
+        return self.store.snapshot().published.get(self.store.node) or Published()
 
-    def _availability(self, local):
-        return self.engine.find(local.node_id).availability
-
-    def _withdraw(self, said, node_id):
+    def _withdraw(self, before, node_id, test):
         """Publish that this node is in no swarm and that `node_id` was its own."""
-        previous = tuple(dict.fromkeys([*said.previous, node_id]))[-PREVIOUS:]
-        self.store.publish(replace(Published(address=said.address), previous=previous))
-        self._withdrawn(said)
+        if not test:
+            previous = tuple(dict.fromkeys([*before.previous, node_id]))[-PREVIOUS:]
+            self.store.publish(Published(address=before.address, previous=previous))
+        if before.role_now or before.node_id:
+            self.changes["published"] = {"old": before.role_now or None, "new": None}
 
-    def _withdrawn(self, said):
-        if said.role_now or said.node_id:
-            self.changes["published"] = {"old": said.role_now or None, "new": None}
+    def _predict_step_down(self, local):
+        availability = self.engine.find(local.node_id).availability
+        if availability != spec.DRAIN:
+            self.changes["availability"] = {"old": availability, "new": spec.DRAIN}
+        self.changes["role"] = {"old": MANAGER, "new": WORKER}
 
     def _step_down(self, local):
         before, after = self.engine.update_node(local.node_id, spec.holding(spec.DRAIN))

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Optional
 
+from omega.core.errors import KindOfFailure
 from omega.docker import engine as docker_engine
 from omega.docker import fit, store
 from omega.swarm.certificate import certificate, never_member, started_with
@@ -31,7 +32,7 @@ PORT = 2377
 WORKER, MANAGER = "worker", "manager"
 
 
-class SwarmError(Exception):
+class SwarmError(KindOfFailure):
     """
     A swarm call failed; str() is one line with the cause and the next step, never a token.
 
@@ -39,14 +40,7 @@ class SwarmError(Exception):
     "not_found", "conflict", "refused" (this project's own rule) or "api" (anything else the engine said).
     """
 
-    def __init__(self, kind, message):
-        super().__init__(message)
-        self.kind = kind
-
-    @property
-    def transient(self):
-        """True if the same call may succeed later without anybody changing anything."""
-        return self.kind in ("no_daemon", "timeout", "pending", "no_leader", "conflict")
+    TRANSIENT = frozenset({"no_daemon", "timeout", "pending", "no_leader", "conflict"})
 
 
 @dataclass(frozen=True)
@@ -108,18 +102,18 @@ class Node:
         spec, manager = attrs.get("Spec") or {}, attrs.get("ManagerStatus") or {}
         state = (attrs.get("Status") or {}).get("State", "")
         return cls(
-            attrs["ID"],
-            (attrs.get("Description") or {}).get("Hostname", ""),
-            spec.get("Role", ""),
-            spec.get("Availability", ""),
-            state,
-            (attrs.get("Status") or {}).get("Addr", ""),
-            bool(manager.get("Leader")),
+            id=attrs["ID"],
+            hostname=(attrs.get("Description") or {}).get("Hostname", ""),
+            role=spec.get("Role", ""),
+            availability=spec.get("Availability", ""),
+            state=state,
+            address=(attrs.get("Status") or {}).get("Addr", ""),
+            leader=bool(manager.get("Leader")),
             # The former entry of a reinstalled board at its address stays reachable, for the board answers there; it
             # votes no more (seen on 20.10).
-            manager.get("Reachability") == "reachable" and state != "down",
-            spec.get("Labels") or {},
-            _moment(attrs.get("CreatedAt")),
+            reachable=manager.get("Reachability") == "reachable" and state != "down",
+            labels=spec.get("Labels") or {},
+            created=_moment(attrs.get("CreatedAt")),
         )
 
 
@@ -134,7 +128,7 @@ def _moment(text):
 def describe(local):
     """Return one clause on the state of this node, with what to do if it is not a usable one."""
     if local.state == "locked":
-        return "the swarm state of this node is locked: run `docker swarm unlock` here with the unlock key"
+        return "the swarm state of this node is locked: run `docker swarm unlock` on this node with the unlock key"
     if local.state == "error":
         return (
             f"the engine reports its swarm state as broken: {local.error or 'no cause given'}; see "
@@ -148,7 +142,7 @@ def describe(local):
     if local.leaderless:
         return (
             f"the swarm has no leader, too few of its managers are reachable ({local.error}); "
-            "bring managers back: the swarm then recovers by itself"
+            "bring managers back: the swarm then recovers"
         )
     return f"this node is a {local.role} of swarm {local.cluster_id or '(unknown)'}"
 
@@ -179,23 +173,23 @@ def local_of(info, cert, unaccepted=False):
     state = swarm.get("LocalNodeState") or "inactive"
     cluster_id = (swarm.get("Cluster") or {}).get("ID") or cert.get("cluster_id", "")
     return Local(
-        state,
-        swarm.get("NodeID") or cert.get("node_id", ""),
-        "" if state == "inactive" else cluster_id,
-        bool(swarm.get("ControlAvailable")),
-        swarm.get("Error") or "",
-        swarm.get("NodeAddr") or "",
-        info.get("Name") or "",
-        tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
-        bool(cert) and state != "inactive",
-        ("memory",) if info.get("MemoryLimit") is False else (),
-        {key: info[key] for key in fit.INFO if key in info},
-        info.get("DockerRootDir") or "",
-        store.image_root(info),
-        cert.get("role", ""),
-        cert.get("begins"),
-        cert.get("expires"),
-        unaccepted and not swarm.get("NodeID"),
+        state=state,
+        node_id=swarm.get("NodeID") or cert.get("node_id", ""),
+        cluster_id="" if state == "inactive" else cluster_id,
+        control=bool(swarm.get("ControlAvailable")),
+        error=swarm.get("Error") or "",
+        address=swarm.get("NodeAddr") or "",
+        hostname=info.get("Name") or "",
+        managers=tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
+        joined=bool(cert) and state != "inactive",
+        warnings=("memory",) if info.get("MemoryLimit") is False else (),
+        engine={key: info[key] for key in fit.INFO if key in info},
+        data_root=info.get("DockerRootDir") or "",
+        image_root=store.image_root(info),
+        certified=cert.get("role", ""),
+        begins=cert.get("begins"),
+        expires=cert.get("expires"),
+        unaccepted=unaccepted and not swarm.get("NodeID"),
     )
 
 
@@ -427,21 +421,17 @@ class Engine:
         :return: (spec before, spec after); nothing is sent if they are equal
         :raises SwarmError: "conflict" if others changed the node each time in between
         """
-        for attempt in range(CONFLICT_RETRIES):
+
+        def update():
             attrs = self.inspect_node(node_id)
             before = attrs["Spec"]
             after = change(dict(before, Labels=dict(before.get("Labels") or {})))
             if after == dict(before, Labels=dict(before.get("Labels") or {})):
                 return before, before
-            try:
-                what = f"updating node {node_id}"
-                self._call(what, self.api.update_node, node_id, attrs["Version"]["Index"], after)
-                return before, after
-            except SwarmError as error:
-                if error.kind != "conflict" or attempt + 1 == CONFLICT_RETRIES:
-                    raise
-            time.sleep(0.1 * (attempt + 1))
-        raise AssertionError("unreachable")
+            self._call(f"updating node {node_id}", self.api.update_node, node_id, attrs["Version"]["Index"], after)
+            return before, after
+
+        return _despite_conflicts(update, CONFLICT_RETRIES)
 
     def update_swarm(self, change, retries=CONFLICT_RETRIES, what="updating the swarm", **rotate):
         """
@@ -453,25 +443,22 @@ class Engine:
         :return: (spec before, spec after); nothing is sent if they are equal and nothing is to be rotated
         :raises SwarmError: "conflict" if others changed the swarm each time in between
         """
-        for attempt in range(retries):
+
+        def update():
             attrs = self._call("reading the swarm", self.api.inspect_swarm)
             before, after = attrs["Spec"], change(copy.deepcopy(attrs["Spec"]))
             if after == before and not rotate:
                 return before, before
             params = {"version": attrs["Version"]["Index"], **dict.fromkeys(rotate, "true")}
 
-            def send(spec=after, params=params):
+            def send():
                 url = self.api._url("/swarm/update")
-                self.api._raise_for_status(self.api._post_json(url, spec, params=params))
+                self.api._raise_for_status(self.api._post_json(url, after, params=params))
 
-            try:
-                self._call(what, send)
-                return before, after
-            except SwarmError as error:
-                if error.kind != "conflict" or attempt + 1 == retries:
-                    raise
-            time.sleep(0.1 * (attempt + 1))
-        raise AssertionError("unreachable")
+            self._call(what, send)
+            return before, after
+
+        return _despite_conflicts(update, retries)
 
     def rotate_token(self, role):
         """Make the join token of `role` (manager or worker) a new one; tokens given out before stop working."""
@@ -481,3 +468,15 @@ class Engine:
     def unlock_key(self):
         """The key that unlocks managers, "" without autolock; managers only. Never return it to a caller of Salt."""
         return self._call("reading the unlock key", self.api.get_unlock_key).get("UnlockKey") or ""
+
+
+def _despite_conflicts(update, attempts):
+    """Return what `update()` returns, called again if somebody else has changed the same in between."""
+    for attempt in range(1, attempts):
+        try:
+            return update()
+        except SwarmError as error:
+            if error.kind != "conflict":
+                raise
+        time.sleep(0.1 * attempt)
+    return update()

@@ -69,8 +69,8 @@ def started_with(root_dir):
 
 def autolocked(root_dir):
     """
-    Whether the node's key is encrypted with an unlock key: then the swarm has autolock on. None if it cannot be
-    told. (The PEM label says so; measured on 20.10.)
+    Whether the node's key is encrypted with an unlock key: then the swarm has autolock on. None if that is not
+    known. (The PEM label shows it; measured on 20.10.)
     """
     try:
         with open(_path(root_dir, "swarm-node.key"), encoding="ascii") as file:

@@ -28,6 +28,12 @@ def split(address, port=CONTROL):
     return address.strip("[]"), port
 
 
+def with_port(address):
+    """Return `address` with the swarm port, if it has none of its own."""
+    host, port = split(address)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def unreachable(address, port, timeout=CONNECT_TIMEOUT):
     """Return why `address`:`port`/tcp cannot be reached, empty if it can. `address` may carry another port."""
     host = split(address)[0]
@@ -76,7 +82,7 @@ def not_dialable(addresses, timeout=CONNECT_TIMEOUT):
 
 
 def has_address(host):
-    """Whether an interface of this host has that IP address; None if `host` is none, or it cannot be told."""
+    """Whether an interface of this host has that IP address; None if `host` is no IP address, or that is not known."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.inet_pton(family, host)

@@ -54,7 +54,7 @@ def doubt(facts, confirmed):
     """
     Return why this node's clock cannot be trusted, "" if it can.
 
-    :param facts: omega.swarm.member.plan.Facts
+    :param facts: omega.swarm.member.facts.Facts
     :param confirmed: what `synchronised` returned; a clock that is synchronised is right whatever others wrote
     """
     if confirmed:

@@ -14,7 +14,7 @@ def same_host(name, hostname):
 
 def current(published, node, site=()):
     """
-    Return the name whose key says that it is this entry now, "" if none does or if that cannot be told.
+    Return the name whose key says that it is this entry now, "" if none does or several do.
 
     :param published: {name: omega.swarm.record.Published}
     :param node: omega.swarm.api.Node

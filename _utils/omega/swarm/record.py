@@ -1,10 +1,10 @@
 """
-What the cluster's nodes tell each other through Consul about their swarm.
+What the cluster's nodes publish to each other in Consul about their swarm.
 
 `record` is the permanent two-phase mark of the swarm's birth: "initializing" is written before `swarm init`,
 "ready" with the ClusterID after it. It is made only where there was none, by the holder of the election lock,
 and never deleted, so there is no moment at which two nodes may initialise. "vacant" marks an attempt that is
-known to have formed nothing. The worker token is the only secret here; no manager token is ever written.
+known to have formed nothing. The worker token is the only secret among them; no manager token is ever written.
 """
 
 import datetime
@@ -35,17 +35,15 @@ INITIALIZING, READY, VACANT = "initializing", "ready", "vacant"
 
 @dataclass(frozen=True)
 class Record:
-    """
-    The mark of the swarm's birth; index is its ModifyIndex. lost: NodeIDs of managers that were given up when the
-    swarm was re-created from one survivor (swarm.force_new_cluster).
-    """
+    """The mark of the swarm's birth."""
 
-    state: str
-    by: str
-    fence: int
+    state: str  # INITIALIZING, READY or VACANT
+    by: str  # name of the node that wrote it
+    fence: int  # of the lock under which it was written
     cluster_id: str = ""
-    at: str = ""
-    index: int = 0
+    at: str = ""  # when it was written, by that node's clock
+    index: int = 0  # its ModifyIndex
+    # NodeIDs of managers that were given up when the swarm was re-created from one survivor (swarm.force_new_cluster).
     lost: tuple = ()
 
     def value(self):
@@ -62,20 +60,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Published:
-    """
-    What a node says of itself. role_now: worker, manager, or empty while it is not in the swarm; problem: why it must
-    not be promoted; wish: "demotion" while its run waits for that, else empty; at: when it wrote that, by its clock.
-    """
+    """What a node publishes of itself."""
 
     node_id: str = ""
     cluster_id: str = ""
     address: str = ""
-    role_now: str = ""
+    role_now: str = ""  # worker, manager, or empty while it is not in the swarm
     previous: tuple = ()  # NodeIDs this node had before
     present: bool = False  # its run is going on
-    problem: str = ""
-    wish: str = ""
-    at: str = field(default="", compare=False)
+    problem: str = ""  # why it must not be promoted
+    wish: str = ""  # "demotion" while its run waits for that
+    at: str = field(default="", compare=False)  # when it wrote that, by its clock
 
     def value(self):
         """The JSON value to write."""
@@ -92,20 +87,16 @@ class Published:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """
-    All keys at one moment. token_cluster: the ClusterID the worker token is for, "" without a token; token: the worker
-    token, never to be logged or returned; unlisted: {name: NodeID} of nodes whose published NodeID the managers do not
-    find in the swarm's node list; demoted: {name: NodeID} of managers that others demoted to let them join again.
-    """
+    """All keys at one moment."""
 
     record: Optional[Record] = None
-    holder: str = ""
-    token_cluster: str = ""
-    published: Optional[dict] = None
-    stale: bool = False
-    unlisted: dict = field(default_factory=dict)
-    token: str = field(default="", repr=False)
-    demoted: dict = field(default_factory=dict)
+    holder: str = ""  # who has the election lock
+    token_cluster: str = ""  # ClusterID of the swarm that the worker token is of
+    published: dict = field(default_factory=dict)  # {name: Published}
+    stale: bool = False  # Consul has no leader: this is what one server knows
+    unlisted: dict = field(default_factory=dict)  # {name: NodeID} that the managers miss in the swarm's node list
+    token: str = field(default="", repr=False)  # the worker token, never to be logged or returned
+    demoted: dict = field(default_factory=dict)  # {name: NodeID} of managers that others demoted to let them join again
 
 
 def _now():
@@ -170,7 +161,16 @@ def snapshot_of(entries, stale=False):
             unlisted[entry.key[len(UNLISTED) :]] = _published(entry).node_id
         elif entry.key.startswith(DEMOTED):
             demoted[entry.key[len(DEMOTED) :]] = entry.text()
-    return Snapshot(record, holder, token_cluster, published, stale, unlisted=unlisted, token=token, demoted=demoted)
+    return Snapshot(
+        record=record,
+        holder=holder,
+        token_cluster=token_cluster,
+        published=published,
+        stale=stale,
+        unlisted=unlisted,
+        token=token,
+        demoted=demoted,
+    )
 
 
 class Store:
@@ -196,7 +196,7 @@ class Store:
         return consul_lock.hold(self.client, LOCK, self.node, wait=wait)
 
     def hold_rotation(self):
-        """Context manager: the lock under which the worker token is made new, and its copy here written."""
+        """Context manager: the lock under which the worker token is rotated, and its copy in Consul written."""
         return consul_lock.hold(self.client, ROTATION_LOCK, self.node, wait=ROTATION_WAIT)
 
     def record(self):
@@ -246,8 +246,8 @@ class Store:
 
     # -- this node's own entry ------------------------------------------------------------------------------
 
-    def appear(self):
-        """Let the others see that this node's run is going on, until `vanish` or the process has ended."""
+    def show_presence(self):
+        """Let the others see that this node's run is going on, until `end_presence` or the process has ended."""
         if self._session is None:
             name = f"{NODES}{self.node}"
             self._session = self.client.session_create(name, ttl=PRESENCE_TTL, lock_delay=0)
@@ -264,7 +264,7 @@ class Store:
                 log.info("%s: its presence is not renewed: %s", self.node, error)
 
     def publish(self, published):
-        """Write this node's entry; it shows that the run goes on, if `appear` was called."""
+        """Write this node's entry; it shows that the run goes on, if `show_presence` was called."""
         key, value = f"{NODES}{self.node}", published.value()
         try:
             held = self._session and self._take(key, value)
@@ -272,9 +272,9 @@ class Store:
             if "invalid session" not in str(error):  # it ended while this process stood still
                 raise
             self._session = None
-            self.appear()
+            self.show_presence()
             held = self._take(key, value)
-        if not held:  # no `appear`, or another run on this node took it at this very moment
+        if not held:  # no `show_presence`, or another run on this node took it at this very moment
             self.client.put(key, value)
 
     def _take(self, key, value):
@@ -289,8 +289,8 @@ class Store:
             self.client.session_destroy(entry.session)
         return self.client.put(key, value, acquire=self._session)
 
-    def vanish(self):
-        """End what `appear` began; the entry stays."""
+    def end_presence(self):
+        """End what `show_presence` began; the entry stays."""
         self._over.set()
         if self._session:
             session, self._session = self._session, None

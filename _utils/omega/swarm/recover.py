@@ -7,14 +7,15 @@ manager ever known is looked for first, and what was given up is written to Cons
 back with its old state is then refused by `swarm.member`.
 """
 
+import functools
 import logging
 
-from omega.core.polling import NotYet, until, until_clear
+from omega.core.polling import until_clear
 from omega.swarm import check
 from omega.swarm.api import MANAGER, SwarmError, describe
 from omega.swarm.certificate import autolocked
-from omega.swarm.member.join import with_port
 from omega.swarm.record import INITIALIZING, READY, VACANT
+from omega.swarm.waits import until_led
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +95,10 @@ class Survivor:
             _refuse(f"{why}, and force-new-cluster breaks a locked swarm (moby#36852): restore a manager instead")
         peers = (info.get("Swarm") or {}).get("RemoteManagers") or []
         others = [(peer["NodeID"], peer["Addr"]) for peer in peers if peer["NodeID"] != local.node_id]
-        for name, entry in (self.store.snapshot().published or {}).items():
+        for name, entry in self.store.snapshot().published.items():
             if name != self.store.node and entry.cluster_id == confirm and entry.role_now == MANAGER:
-                others.append((entry.node_id, with_port(entry.address)))
-        return local, others + [("", with_port(address)) for address in self.managers.values()]
+                others.append((entry.node_id, check.with_port(entry.address)))
+        return local, others + [("", check.with_port(address)) for address in self.managers.values()]
 
     def _record(self, confirm):
         record = self.store.record()
@@ -111,13 +112,13 @@ class Survivor:
         seen = self.store.client.alive()
         if self.store.node not in seen:
             _refuse(
-                f"Consul does not see {self.store.node} itself alive, so it cannot tell who else is: repair it first"
+                f"Consul does not see {self.store.node} itself alive, so the others may be alive, too: repair it first"
             )
         alive = sorted(set(self.managers) & seen)
         if alive:
             _refuse(
                 f"{', '.join(alive)} alive in Consul: start Docker there (`systemctl start docker`), a swarm whose "
-                "majority is back recovers by itself; or, if its swarm state is lost, keep it off until this is done"
+                "majority is back recovers; or, if its swarm state is lost, keep it off until this is done"
             )
         addresses = dict.fromkeys(address for _, address in others)
         answering = check.answering({address: address for address in addresses}, check.CONNECT_TIMEOUT)
@@ -125,16 +126,8 @@ class Survivor:
             _refuse(f"{', '.join(answering)} answers on the swarm port, so this is not the only manager left")
 
     def _settled(self, cluster_id):
-        def settled():
-            local = self.engine.local()
-            if not local.control or local.leaderless:
-                raise NotYet(describe(local))
-            return local
-
-        def failure(late):
-            return SwarmError("no_leader", f"after force-new-cluster: {late.seen} ({late.bound:g} s have passed)")
-
-        now = until(settled, self.bound, passing=(), failure=failure).cluster_id
+        no_leader = functools.partial(SwarmError, "no_leader")
+        now = until_led(self.engine, self.bound, "force-new-cluster", no_leader).cluster_id
         if now != cluster_id:
             raise SwarmError("error", f"the engine now manages swarm {now}, not {cluster_id}")
 

@@ -19,7 +19,7 @@ def look(engine, store, name):
     :param engine: Engine of a manager
     :param store: omega.swarm.record.Store
     """
-    published = store.snapshot().published or {}
+    published = store.snapshot().published
     entry = published.get(name)
     own = entry or Published()
     nodes = engine.nodes()
@@ -49,7 +49,7 @@ def drop(engine, store, name, dead=False, timeout=60):
     :param timeout: seconds until the swarm sees them as down
     :raises SwarmError: "refused" if one answers, if it has not left, or if the quorum would be lost
     """
-    published = store.snapshot().published or {}
+    published = store.snapshot().published
     entry = published.get(name)
     if entry is None:
         return []

@@ -4,8 +4,9 @@ import contextlib
 import logging
 
 from omega.consul.client import ConsulError
-from omega.core.polling import transient, until, until_clear
-from omega.swarm.api import SwarmError
+from omega.core.errors import Failure
+from omega.core.polling import NotYet, until, until_clear
+from omega.swarm.api import SwarmError, describe
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +15,7 @@ PATIENCE = 30.0  # seconds for an engine that restarts and a swarm that elects i
 CONTEND = 5.0  # seconds in one attempt for the lock; then the record is looked at again
 
 
-class Failed(Exception):
+class Failed(Failure):
     """A bound has passed; the text says what was waited for and what was seen last."""
 
 
@@ -33,8 +34,9 @@ def retried(act, engine, test=False):
     """
 
     def passing(error):
-        # After a conflict what is written has been read again often enough.
-        return transient(error) and error.kind != "conflict" and not (test and not_there_yet(error))
+        if not isinstance(error, SwarmError) or test and not_there_yet(error):
+            return False
+        return error.transient and error.kind != "conflict"  # then what is written has been read again often enough
 
     # In a tuple: whatever it returns is a result.
     return until(closing(lambda: (act(),), engine), PATIENCE, passing=passing, failure=lambda late: late.error)[0]
@@ -50,8 +52,28 @@ def wait(look, bound, engine):
     return until_clear(closing(look, engine), bound) or ""
 
 
+def until_led(engine, bound, what, error):
+    """
+    Return the Local of this manager once its engine has a leader and knows the ClusterID.
+
+    :param what: has been done before, for the error's text
+    :param error: takes that text, returns the error to raise after `bound` seconds
+    """
+
+    def led():
+        local = engine.local()
+        if not local.control or not local.cluster_id or local.leaderless:
+            raise NotYet(describe(local))
+        return local
+
+    def failure(late):
+        return error(f"after {what}: {late.seen} ({late.bound:g} s have passed)")
+
+    return until(led, bound, passing=(), failure=failure)
+
+
 def closing(look, engine):
-    """Return `look`, which asks `engine`, so that after an error the next look connects anew."""
+    """Return `look`, which asks `engine`, so that after an error the next look makes a new connection."""
 
     def looked():
         try:

@@ -168,7 +168,7 @@ def _unfinished(picture: Picture) -> Iterator[Finding]:
             f"the swarm has entries without a hostname: {', '.join(found)}",
             "a join that is under way adds one, and one that broke off leaves it; it gets no tasks",
             "10 minutes after it began, the managers remove it at their next apply, or on the master: sudo salt '*' "
-            f"swarm.look_after; at once, if no node is joining, on a manager: docker node rm {' '.join(found)}",
+            f"swarm.reconcile_nodes; at once, if no node is joining, on a manager: docker node rm {' '.join(found)}",
         )
 
 
@@ -194,7 +194,7 @@ def _swarm_role(picture: Picture, name: str) -> Iterator[Finding]:
     if picture.unlisted(name):
         # A manager's state is left only by force, which is for a person to type.
         leave = f"on {name}: sudo docker swarm leave --force; " if swarm["manager"] else ""
-        look = "" if leave else "sudo salt '*' swarm.look_after, then "
+        look = "" if leave else "sudo salt '*' swarm.reconcile_nodes, then "
         yield Finding(
             name,
             "unlisted",

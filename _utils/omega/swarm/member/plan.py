@@ -1,99 +1,23 @@
 """
 What a node has to do next to become the swarm member that its pillar says: pure decisions, no calls.
 
-`decide(facts)` gives the one next Step. The state executes it, looks again and asks again, until the step is
-"done" or "refuse". `predict` runs the same decisions ahead for test=True; `repair_plan` contains those
-for a node whose membership is damaged.
+`decide(facts)` returns the one next Step. `loop` carries it out, looks again and decides again, until the step is
+"done" or "refuse". `predict` runs the same decisions ahead for test=True; `repair_plan` contains those for a node
+whose membership is damaged; `steps` is the table of what each step is.
 """
 
-import datetime
-from dataclasses import dataclass, field
-from typing import Optional
+from omega.swarm.api import MANAGER, WORKER, demotion_problem, describe
+from omega.swarm.member import repair_plan
+from omega.swarm.member.facts import Step
+from omega.swarm.record import INITIALIZING, READY, VACANT, Published
 
-from omega.swarm import check
-from omega.swarm.api import MANAGER, WORKER, Local, demotion_problem, describe
-from omega.swarm.member import repair_plan as mend
-from omega.swarm.member.step import Step
-from omega.swarm.record import INITIALIZING, READY, VACANT, Published, Record
-
-# Steps that write, in the words of the change they make.
-ACTS = (
-    *("bootstrap", "complete", "adopt", "publish_token", "join", "publish", "promote", "demote"),
-    *("unlock", "rejoin", "reenter", "readdress", "release", "abandon", "restart"),
-)
-# Steps that wait for somebody else; each has its own bound in the state.
-WAITS = (
-    *("settle", "wait_bootstrap", "wait_initializer", "wait_token", "await_clock"),
-    *("await_promotion", "await_demotion", "await_engine", "await_successor", "linger"),
-)
 PREVIOUS = 5  # former NodeIDs an entry remembers
-
-
-@dataclass(frozen=True)
-class Facts:
-    """
-    Everything a decision rests on.
-
-    managers: names with role manager in the site, in its order; expected: those of them that Consul sees alive
-    and that are worth waiting for after a bootstrap; listening: managers-to-be that answer on the swarm port;
-    alive: names Consul sees alive, None if not asked; nodes: the swarm's node list, where it was needed.
-    now: this node's clock; here: whether an interface has `address`, None if not asked; towards: the address this
-    node has towards the managers; reach: {address: why it cannot be reached, or ""} of the other managers, None if
-    not asked; problem: why this node must not become a manager; blocked: {name: why it cannot be promoted};
-    unlock: "ready" if there is an unlock key to try, else why not; readdress, rejoin: what the caller allows;
-    unsucceeded: this run has waited long enough for other managers before it steps down;
-    unlisted: this node's NodeID that the managers do not find in the swarm's node list, or empty;
-    token_old: the worker token in Consul is not the swarm's; demoted: {name: NodeID} of managers that others demoted;
-    unaware: this node is one of them, and its engine has had the time to learn that; restarted: this run has restarted
-    the engine; clock: why this node's clock cannot be trusted yet, "" if it can.
-    """
-
-    node: str
-    role: str
-    address: str
-    managers: tuple = ()
-    local: Local = field(default_factory=Local)
-    record: Optional[Record] = None
-    holder: str = ""
-    token_cluster: str = ""
-    published: dict = field(default_factory=dict)
-    stale: bool = False
-    alive: Optional[frozenset] = None
-    expected: frozenset = frozenset()
-    listening: tuple = ()
-    nodes: tuple = ()
-    now: Optional[datetime.datetime] = None
-    here: Optional[bool] = None
-    towards: str = ""
-    reach: Optional[dict] = None
-    problem: str = ""
-    blocked: dict = field(default_factory=dict)
-    unlock: str = ""
-    readdress: bool = False
-    rejoin: bool = False
-    unsucceeded: bool = False
-    unlisted: str = ""
-    token_old: bool = False
-    demoted: dict = field(default_factory=dict)
-    unaware: bool = False
-    restarted: bool = False
-    clock: str = ""
-
-    @property
-    def host(self):
-        """`address` without a port."""
-        return check.split(self.address)[0]
-
-    @property
-    def own(self):
-        """This node's published entry; an empty one if there is none."""
-        return self.published.get(self.node) or Published()
 
 
 def decide(facts):
     """Return the next Step for these facts."""
     step = _decide(facts)
-    if facts.stale and step.kind == "linger":
+    if facts.stale and step.kind == "await_managers":
         return Step("done", step.reason)
     if facts.stale and step.kind not in ("done", "refuse", "settle"):
         return Step("refuse", f"{step.reason}: not while Consul has no leader; bring back its servers, run again")
@@ -107,16 +31,16 @@ def _decide(facts):
     if not facts.managers:
         return Step("refuse", "no node has role manager in the site's nodes")
     if facts.record is not None and local.node_id in facts.record.lost:
-        return mend.given_up(facts)
+        return repair_plan.given_up(facts)
     if local.state == "locked":
-        return mend.locked(facts)
-    if mend.out_of_date(facts):
-        return mend.expired(facts)
-    if mend.unlisted(facts):
-        return mend.removed(facts)
+        return repair_plan.locked(facts)
+    if repair_plan.out_of_date(facts):
+        return repair_plan.expired(facts)
+    if repair_plan.not_listed(facts):
+        return repair_plan.removed(facts)
     if local.state == "error":
-        return mend.broken(facts)
-    if local.state == "pending" and not mend.stranded(facts):
+        return repair_plan.broken(facts)
+    if local.state == "pending" and not repair_plan.keeps_old_address(facts):
         return Step("settle", describe(local))
     if local.state in ("active", "pending"):
         return _member(facts)
@@ -137,18 +61,18 @@ def _member(facts):
             return Step("complete", f"finish the record of swarm {local.cluster_id}, initialised here before")
         return _other_initializer(facts)
     if not local.cluster_id:
-        return Step("refuse", f"the swarm of {facts.node} cannot be told: its node certificate is not readable")
+        return Step("refuse", f"the swarm of {facts.node} is not known: its node certificate cannot be read")
     if local.cluster_id != record.cluster_id:
         return Step(
             "refuse",
             f"{facts.node} is in swarm {local.cluster_id}, but the cluster's swarm is {record.cluster_id}; if that "
             f"is a mistake {_leaving(local)}, then again",
         )
-    if mend.moved(facts):
-        helping = _help(facts) if local.control and not local.leaderless else None
-        return helping or mend.elsewhere(facts)
+    if repair_plan.address_differs(facts):
+        step = _for_others(facts) if local.control and not local.leaderless else None
+        return step or repair_plan.with_old_address(facts)
     if local.leaderless:
-        return mend.without_leader(facts)
+        return repair_plan.without_leader(facts)
     if not local.control and local.certified == facts.own.role_now == MANAGER:
         return Step("settle", f"{facts.node} is a manager by its certificate, and its engine is not up as one yet")
     return _manager(facts) if local.control else _worker(facts)
@@ -168,21 +92,22 @@ def _manager(facts):
         return Step("publish_token", "publish the token with which workers join")
     if outdated(facts):
         return Step("publish", "publish this node's membership")
-    return _help(facts) or Step("done", "; ".join([f"manager of swarm {facts.local.cluster_id}", *held_back(facts)]))
+    reason = "; ".join([f"manager of swarm {facts.local.cluster_id}", *held_back(facts)])
+    return _for_others(facts) or Step("done", reason)
 
 
-def _help(facts):
+def _for_others(facts):
     """What this manager does for others; None if nothing."""
-    moved = releasable(facts)
-    if moved:
-        return Step("release", f"demote {', '.join(moved)}, which joins again with its new address", moved)
+    released = releasable(facts)
+    if released:
+        return Step("release", f"demote {', '.join(released)}, which joins again with its new address", released)
     ready = waiting(facts)
     if ready:
         return Step("promote", f"promote {', '.join(ready)}", ready)
-    late = _late(facts)
-    if late:
-        text = f"promote those that are joining right now: {', '.join(late)}"
-        return Step("linger", "; ".join([text, *held_back(facts)]), late)
+    joining = _joining(facts)
+    if joining:
+        text = f"promote those that are joining right now: {', '.join(joining)}"
+        return Step("await_managers", "; ".join([text, *held_back(facts)]), joining)
     return None
 
 
@@ -206,12 +131,12 @@ def _surplus_manager(facts):
         return Step("promote", f"promote {', '.join(ready)}, before {facts.node} steps down", ready)
     problem = demotion_problem(facts.nodes, facts.local.node_id)
     alone = all(node.role != MANAGER or node.id == facts.local.node_id for node in facts.nodes)
-    awaited = _unproblematic(facts) if alone else _late(facts)
-    rising = _rising(facts) if problem else ()
-    if rising and not facts.unsucceeded:
-        text = f"waiting until {', '.join(rising)} can be reached as a manager, before {facts.node} steps down"
-        return Step("await_successor", text, rising)
-    if awaited and not facts.unsucceeded:
+    awaited = _unproblematic(facts) if alone else _joining(facts)
+    unreached = _unreached_managers(facts) if problem else ()
+    if unreached and not facts.successors_late:
+        text = f"waiting until {', '.join(unreached)} can be reached as a manager, before {facts.node} steps down"
+        return Step("await_successor", text, unreached)
+    if awaited and not facts.successors_late:
         text = f"waiting to promote {', '.join(awaited)} before {facts.node} steps down"
         return Step("await_successor", text, awaited)
     if problem:
@@ -222,7 +147,7 @@ def _surplus_manager(facts):
     return Step("demote", f"demote {facts.node} to worker, as the site says")
 
 
-def _rising(facts):
+def _unreached_managers(facts):
     """Managers that the leader does not reach, on nodes that answer: their engines have just been promoted."""
     return tuple(
         node.hostname
@@ -249,10 +174,10 @@ def _worker(facts):
 
 
 def outdated(facts):
-    """Whether this node's entry says something else than its engine does."""
+    """Whether this node's entry differs from what its engine says."""
     own, local = facts.own, facts.local
-    said = (own.node_id, own.cluster_id, own.address, own.role_now, own.problem, own.wish)
-    return said != (local.node_id, local.cluster_id, facts.address, local.role, facts.problem, "")
+    published = (own.node_id, own.cluster_id, own.address, own.role_now, own.problem, own.wish)
+    return published != (local.node_id, local.cluster_id, facts.address, local.role, facts.problem, "")
 
 
 def candidates(facts):
@@ -281,13 +206,13 @@ def waiting(facts):
     return tuple(name for name in candidates(facts) if fits(name))
 
 
-def wishing(facts):
+def demotion_requests(facts):
     """Return the names of nodes whose run waits to be demoted."""
     return tuple(
         name
         for name, entry in facts.published.items()
         if name != facts.node
-        and entry.wish == mend.DEMOTION
+        and entry.wish == repair_plan.DEMOTION
         and entry.present
         and entry.cluster_id == facts.local.cluster_id
     )
@@ -295,8 +220,8 @@ def wishing(facts):
 
 def releasable(facts):
     """
-    Return those of `wishing` that are managers by their NodeID and can be demoted without a loss of the quorum, or that
-    have been demoted by hand, which nobody has recorded for their engines.
+    Return those of `demotion_requests` that are managers by their NodeID and can be demoted without a loss of the
+    quorum, or that have been demoted by hand, which nobody has recorded for their engines.
     """
     nodes = {node.id: node for node in facts.nodes}
 
@@ -308,13 +233,13 @@ def releasable(facts):
             return facts.demoted.get(name) != node.id
         return not demotion_problem(facts.nodes, node.id)
 
-    return tuple(name for name in wishing(facts) if may(name))[:1]
+    return tuple(name for name in demotion_requests(facts) if may(name))[:1]
 
 
-def _late(facts):
+def _joining(facts):
     """Managers-to-be whose run is going on, or that are expected, and that are no managers yet."""
 
-    def joining(name):
+    def is_joining(name):
         entry = facts.published.get(name)
         if entry and entry.problem:
             return False
@@ -322,7 +247,7 @@ def _late(facts):
             return bool(entry.wish and entry.present)
         return name in facts.expected or bool(entry and entry.present)
 
-    return tuple(name for name in facts.managers if name != facts.node and joining(name))
+    return tuple(name for name in facts.managers if name != facts.node and is_joining(name))
 
 
 # -- in no swarm --------------------------------------------------------------------------------------------
@@ -336,12 +261,12 @@ def _outside(facts):
             f"the engine calls this node {facts.local.hostname}, the site {facts.node}; set the hostname "
             f"(`rpiomega bootstrap {facts.node}`), restart Docker, run again",
         )
-    if facts.here is False:
-        return mend.not_here(facts)
+    if facts.has_address is False:
+        return repair_plan.without_address(facts)
     if record is not None and record.state == READY:
         if facts.token_cluster != record.cluster_id:
             return Step("wait_token", f"waiting for a manager to publish the token of swarm {record.cluster_id}")
-        return _in_time(facts) or Step("join", f"join swarm {record.cluster_id} as worker")
+        return _clock_first(facts) or Step("join", f"join swarm {record.cluster_id} as worker")
     if record is not None and record.state == INITIALIZING and record.by != facts.node:
         return _other_initializer(facts)
     if facts.role != MANAGER:
@@ -351,13 +276,13 @@ def _outside(facts):
     if facts.listening:
         return Step(
             "wait_bootstrap",
-            f"{', '.join(facts.listening)} already runs a swarm manager, but Consul holds no record of a swarm: "
+            f"{', '.join(facts.listening)} already runs a swarm manager, but Consul has no record of a swarm: "
             f"waiting for the state to run there",
         )
-    return _in_time(facts) or Step("bootstrap", "initialise the swarm, unless another manager-to-be does first")
+    return _clock_first(facts) or Step("bootstrap", "initialise the swarm, unless another manager-to-be does first")
 
 
-def _in_time(facts):
+def _clock_first(facts):
     return Step("await_clock", f"waiting until the clock is synchronised: {facts.clock}") if facts.clock else None
 
 
@@ -378,7 +303,7 @@ def _other_initializer(facts):
     return Step("wait_initializer", message)
 
 
-# -- what it says of itself -----------------------------------------------------------------------------------
+# -- what it publishes --------------------------------------------------------------------------------------
 
 
 def entry_of(facts, wish=""):
@@ -388,5 +313,12 @@ def entry_of(facts, wish=""):
     if own.node_id and own.node_id != local.node_id:
         previous = (*previous, own.node_id)[-PREVIOUS:]
     return Published(
-        local.node_id, local.cluster_id, facts.address, local.role, previous, own.present, facts.problem, wish
+        node_id=local.node_id,
+        cluster_id=local.cluster_id,
+        address=facts.address,
+        role_now=local.role,
+        previous=previous,
+        present=own.present,
+        problem=facts.problem,
+        wish=wish,
     )

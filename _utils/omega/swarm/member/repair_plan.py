@@ -16,10 +16,10 @@ import ipaddress
 import re
 
 from omega.swarm.api import MANAGER, demotion_problem, describe
-from omega.swarm.member.step import Step
+from omega.swarm.member.facts import Step
 from omega.swarm.record import READY
 
-DEMOTION = "demotion"  # what a node can wish for in its published entry
+DEMOTION = "demotion"  # what a node can ask for in its published entry (`wish`)
 MANUAL = "docs/operations.md"
 
 
@@ -90,16 +90,18 @@ def expired(facts):
             f"{text}: the swarm does not take it any more; if the clock is right, let the node leave and join again: "
             f"`sudo salt {facts.node} state.single swarm.member name=swarm rejoin=True` ({MANUAL})",
         )
-    refused = _may_rejoin(facts)
-    if refused:
-        return Step("refuse", f"{text}: {refused}")
-    return Step("rejoin", f"leave and join swarm {local.cluster_id} again: {text}")
+    return _not_rejoining(facts, text) or Step("rejoin", f"leave and join swarm {local.cluster_id} again: {text}")
 
 
-def _may_rejoin(facts):
+def _not_rejoining(facts, text):
+    why = _may_not_rejoin(facts)
+    return Step("refuse", f"{text}: {why}") if why else None
+
+
+def _may_not_rejoin(facts):
     local, record = facts.local, facts.record
     if record is None or record.state != READY or facts.token_cluster != record.cluster_id:
-        return "it cannot leave, because Consul holds no swarm and token with which it could join again"
+        return "it cannot leave, because Consul has no swarm and token with which it could join again"
     if record.cluster_id != local.cluster_id:
         return f"it cannot join again: it was in swarm {local.cluster_id}, the cluster's swarm is {record.cluster_id}"
     closed = [problem for problem in (facts.reach or {}).values() if problem]
@@ -122,7 +124,7 @@ def _time(moment):
 # -- removed from the node list -----------------------------------------------------------------------------
 
 
-def unlisted(facts):
+def not_listed(facts):
     """
     Whether the managers do not find this node in the swarm's node list, as after `docker node rm --force`. Its own
     engine does not see that: it says "active" until it restarts, "pending" from then on. A manager that lists the nodes
@@ -141,21 +143,18 @@ def removed(facts):
     if local.control:
         return Step(
             "refuse",
-            f"{text}, and its engine still holds a manager's state: run `docker swarm leave --force` there (it deletes "
+            f"{text}, and its engine still has a manager's state: run `docker swarm leave --force` there (it deletes "
             "that node's copy of the swarm, the other managers keep theirs), then apply again",
         )
-    refused = _may_rejoin(facts)
-    if refused:
-        return Step("refuse", f"{text}: {refused}")
-    return Step("reenter", f"leave and join swarm {local.cluster_id} again: {text}")
+    return _not_rejoining(facts, text) or Step("reenter", f"leave and join swarm {local.cluster_id} again: {text}")
 
 
 # -- address ------------------------------------------------------------------------------------------------
 
 
-def moved(facts):
+def address_differs(facts):
     """Whether the swarm knows this node at another address than the site's, or the board does not have that one."""
-    if facts.here is False:
+    if facts.has_address is False:
         return True
     try:
         return ipaddress.ip_address(facts.local.address) != ipaddress.ip_address(facts.host)
@@ -163,12 +162,12 @@ def moved(facts):
         return False
 
 
-def stranded(facts):
-    """Whether an engine that is "pending" is a member that moved: it may stay so for minutes."""
-    return facts.local.joined and facts.record is not None and facts.record.state == READY and moved(facts)
+def keeps_old_address(facts):
+    """Whether an engine that is "pending" is a member with another address: it may stay so for minutes."""
+    return facts.local.joined and facts.record is not None and facts.record.state == READY and address_differs(facts)
 
 
-def not_here(facts):
+def without_address(facts):
     """Step of a node whose board does not have the site's address."""
     has = f"; towards the managers it has {facts.towards}" if facts.towards else ""
     at = f", and the swarm knows it at {facts.local.address}" if facts.local.address else ""
@@ -179,10 +178,10 @@ def not_here(facts):
     )
 
 
-def elsewhere(facts):
+def with_old_address(facts):
     """Step of a member whose address changed."""
-    if facts.here is False:
-        return not_here(facts)
+    if facts.has_address is False:
+        return without_address(facts)
     local = facts.local
     text = f"the swarm knows {facts.node} at {local.address}, the site and the board say {facts.address}"
     refused = _may_readdress(facts)
@@ -258,7 +257,7 @@ def given_up(facts):
     """Step of a former manager that was given up when the swarm lost its quorum for ever."""
     return Step(
         "refuse",
-        f"{facts.node} was given up when the swarm was re-created from {facts.record.by} ({facts.record.at}); what its "
-        f"engine holds is of the past and must not meet the swarm again: run `docker swarm leave --force` there, "
-        "then apply again",
+        f"{facts.node} was given up when the swarm was re-created from {facts.record.by} ({facts.record.at}); the "
+        "state of its engine is of the time before and must not meet the swarm again: run `docker swarm leave --force` "
+        "there, then apply again",
     )

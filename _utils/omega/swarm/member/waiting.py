@@ -1,72 +1,90 @@
-"""The part of a run of `swarm.member` that waits for somebody else, each time within a bound."""
-
-import time
+"""What a run of `swarm.member` does while it waits, and once the bound of a wait has passed."""
 
 from omega.swarm import check, clock
 from omega.swarm.api import MANAGER
 from omega.swarm.member import plan
-from omega.swarm.member import repair_plan as mend
-from omega.swarm.member.join import with_port
-from omega.swarm.waits import CONTEND, POLL, Failed, logged
+from omega.swarm.member.facts import Step
+from omega.swarm.member.repair_plan import DEMOTION
+from omega.swarm.waits import CONTEND, Failed, logged
+
+# -- while it waits: (run, facts, step, first) --------------------------------------------------------------
 
 
-class Waiting:
-    """Part of omega.swarm.member.run.Member, whose attributes it uses."""
+def request_managers(run, facts, _step, first):
+    """Have the master call the managers, once."""
+    if first:
+        with logged("notifying the master that this node waits for a manager"):
+            run.notify(facts.node)
 
-    def _wait(self, step, facts):
-        bound = {
-            "settle": self.bounds.join,
-            "wait_bootstrap": self.bounds.bootstrap,
-            "wait_initializer": self.bounds.initializer,
-            "wait_token": self.bounds.promote,
-            "await_promotion": self.bounds.promote,
-            "await_demotion": self.bounds.promote,
-            "await_engine": self.bounds.promote,
-            "await_successor": self.bounds.promote,
-            "await_clock": self.bounds.clock,
-        }[step.kind]
-        first = step.kind not in self._since
-        if self._over(step.kind, bound):
-            if step.kind == "await_successor":
-                self._unsucceeded = True
-                return
-            if step.kind == "await_clock" and not clock.later(facts):
-                # A site without a time server: the other nodes' times do not speak against this one.
-                self._clock_trusted = True
-                self.notes.append(f"its clock is not synchronised ({facts.clock}; {bound:g} s have passed)")
-                return
-            raise Failed(f"{facts.node}: {step.reason} ({bound:g} s have passed){self._next(step, facts)}")
-        if step.kind == "await_demotion" and not facts.own.wish:
-            self.store.publish(plan.entry_of(facts, mend.DEMOTION))
-        if step.kind in ("await_promotion", "await_demotion") and first:
-            with logged("telling the master that this node waits for a manager"):
-                self.notify(facts.node)
-        if step.kind == "settle" and facts.local.unaccepted and self._over("pending", 2 * CONTEND):
-            # The engine hangs on one manager and has no identity yet: nothing is lost by giving up this attempt.
-            self._since.pop("pending")
-            self.engine.leave()
-        time.sleep(POLL)
 
-    def _next(self, step, facts):
-        if step.kind == "await_promotion":
-            known = [entry.address for entry in facts.published.values() if entry.role_now == MANAGER]
-            closed = "; ".join(filter(None, check.managers_unreachable([*map(with_port, known)]).values()))
-            closed = f"; from here {closed}" if closed else ""
-            return f"; it has joined as a worker; apply the state on {self._managers()}, that promotes it{closed}"
-        if step.kind == "await_demotion":
-            return f"; apply the state on {self._managers()} at the same time, that demotes it"
-        if step.kind == "settle":
-            problems = check.managers_unreachable(facts.local.managers).values()
-            return "; " + ("; ".join(filter(None, problems)) or "see `journalctl -u docker`")
-        if step.kind == "await_engine":
-            return "; see `journalctl -u docker`"
-        if step.kind == "await_clock":
-            return (
-                "; set it (`sudo timedatectl set-time`, or a time server the node reaches: `time.servers`), run again"
-            )
-        if step.kind == "wait_bootstrap":
-            return "; see the result of the state on the managers, then run again"
-        return ""
+def request_demotion(run, facts, step, first):
+    """Publish that this node waits to be demoted."""
+    if not facts.own.wish:
+        run.store.publish(plan.entry_of(facts, DEMOTION))
+    request_managers(run, facts, step, first)
 
-    def _managers(self):
-        return " or ".join(self.want.others) or "a manager"
+
+def leave_if_unaccepted(run, facts, _step, _first):
+    """Give up a join that hangs on one manager: the engine has no identity yet, so nothing is lost."""
+    if facts.local.unaccepted and run.over("pending", 2 * CONTEND):
+        run.since.pop("pending")
+        run.engine.leave()
+
+
+def remember_expected(run, facts, step, _first):
+    """Keep the names of the managers-to-be that are waited for, for the comment."""
+    run.expected.update(facts.expected.intersection(step.names))
+
+
+# -- once the bound has passed: (run, facts, step, wait); a Step that is returned ends the run --------------
+
+
+def fail(run, facts, step, wait):
+    """Raise Failed with what was waited for and what to do next."""
+    raise Failed(f"{step.reason} ({wait.seconds(run):g} s have passed)", wait.cure(run, facts), facts.node)
+
+
+def trust_clock(run, facts, step, wait):
+    """Go on with a clock that nobody has confirmed, unless another node has written to Consul at a later time."""
+    if clock.later(facts):
+        fail(run, facts, step, wait)
+    run.clock_trusted = True
+    run.notes.append(f"its clock is not synchronised ({facts.clock}; {wait.seconds(run):g} s have passed)")
+
+
+def decide_without_successors(run, _facts, _step, _wait):
+    """Go on without the managers that were to replace this one."""
+    run.successors_late = True
+
+
+def end_without_managers(_run, facts, step, _wait):
+    """End the run with success: this node itself is as it should be."""
+    return Step("done", "; ".join([f"still missing: {', '.join(step.names)}", *plan.held_back(facts)]))
+
+
+# -- what to do next: (run, facts) --------------------------------------------------------------------------
+
+SEE_ENGINE = "see `journalctl -u docker`"
+
+
+def see_connections(_run, facts):
+    """Managers that this node cannot reach, else the engine's journal."""
+    return "; ".join(filter(None, check.managers_unreachable(facts.local.managers).values())) or SEE_ENGINE
+
+
+def set_clock(_run, _facts):
+    """How the clock is set."""
+    return "set it (`sudo timedatectl set-time`, or a time server the node reaches: `time.servers`), run again"
+
+
+def be_promoted(run, facts):
+    """Who can promote this node, and which managers it cannot reach."""
+    known = [check.with_port(entry.address) for entry in facts.published.values() if entry.role_now == MANAGER]
+    closed = "; ".join(filter(None, check.managers_unreachable(known).values()))
+    closed = f"; from this node {closed}" if closed else ""
+    return f"it has joined as a worker; apply the state on {run.want.other_names}, that promotes it{closed}"
+
+
+def be_demoted(run, _facts):
+    """Who can demote this node."""
+    return f"apply the state on {run.want.other_names} at the same time, that demotes it"

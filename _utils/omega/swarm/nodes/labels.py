@@ -1,8 +1,7 @@
 """
-What becomes of the spec of a node that is tended: pure functions from a decoded spec to the new one.
+The spec that a node of the swarm gets: pure functions from a decoded spec to the new one.
 
-Two labels of our own carry, with the node itself, what an earlier run did there. So it is known to every manager, and
-never apart from what it is about.
+Two labels of our own record on the node itself what an earlier run did there, so every manager knows it.
 """
 
 from omega.site import nodes as site_nodes
@@ -14,7 +13,7 @@ ACTIVE, PAUSE, DRAIN, KEEP = "active", "pause", "drain", "keep"
 
 
 def of(node):
-    """Return the part of a node's spec that an omega.swarm.api.Node holds."""
+    """Return the part of a node's spec that an omega.swarm.api.Node contains."""
     return {"Role": node.role, "Availability": node.availability, "Labels": dict(node.labels)}
 
 
@@ -67,13 +66,13 @@ def settings(site, name, former=()):
     entry = site_nodes.nodes(site).get(name) or {}
     wanted = {key: str(value) for key, value in (entry.get("labels") or {}).items()}
     replace = (site.get("swarm") or {}).get("labels") == "replace"
-    said = entry.get("availability") or KEEP
+    wanted_availability = entry.get("availability") or KEEP
 
     def change(spec):
         spec = inheriting(former)(spec)
         given = spec["Labels"].get(GIVEN, "").split()
         kept = {} if replace else {key: value for key, value in spec["Labels"].items() if key not in given}
-        availability = spec["Availability"] if said == KEEP else said
+        availability = spec["Availability"] if wanted_availability == KEEP else wanted_availability
         return {**spec, "Availability": availability, "Labels": _marked({**kept, **wanted}, wanted)}
 
     return change

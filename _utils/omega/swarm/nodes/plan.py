@@ -1,8 +1,8 @@
 """
 What the managers do for the whole swarm: pure decisions, no calls.
 
-`plan(facts)` says which entries of the swarm's node list are changed or removed, whether the join tokens are due for
-rotation, and what a person should know. The run executes it and plans again: a second plan of a tended swarm is empty.
+`plan(facts)` returns which entries of the swarm's node list are changed or removed, whether the join tokens are due for
+rotation, and what a person should know. The run carries it out and plans again, until the plan is empty.
 
 An entry is known by the NodeID that a node of the site has published (omega.swarm.owner), not by its hostname.
 """
@@ -17,12 +17,12 @@ from omega.swarm.api import MANAGER, WORKER, Node, demotion_problem
 from omega.swarm.nodes import labels as spec
 
 # Seconds after which a join that left an entry without a hostname has ended: `swarm.member` gives up after 120.
-GHOST = 600
+JOIN_ENDS = 600
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """NodeIDs of all nodes, and of the managers, for which the join tokens were last made new."""
+    """NodeIDs of all nodes, and of the managers, at the last rotation of the join tokens."""
 
     cluster_id: str = ""
     nodes: frozenset = frozenset()
@@ -35,21 +35,18 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Facts:
-    """
-    site: the pillar's `rpiomega`; alive: {name: address} of the nodes that Consul sees alive; token_known: Consul
-    holds the very token with which workers join now; unlisted: {name: NodeID} that Consul marks as missing in the
-    swarm's node list; now: this node's clock.
-    """
+    """Everything a plan is made from. Made by keywords only."""
 
-    site: dict
-    cluster_id: str
-    nodes: tuple
-    published: dict
-    alive: dict = field(default_factory=dict)
-    rotation: Rotation = field(default_factory=Rotation)
-    token_known: bool = True
-    unlisted: dict = field(default_factory=dict)
-    now: Optional[datetime.datetime] = None
+    site: dict  # the pillar's `rpiomega`
+    cluster_id: str  # the engine's swarm
+    nodes: tuple  # the swarm's node list
+    now: Optional[datetime.datetime] = None  # this node's clock
+    # What Consul contains.
+    published: dict = field(default_factory=dict)  # {name: omega.swarm.record.Published}
+    alive: dict = field(default_factory=dict)  # {name: address} of the nodes that it sees alive, where they are needed
+    unlisted: dict = field(default_factory=dict)  # {name: NodeID} that it marks as missing in the node list
+    rotation: Rotation = field(default_factory=Rotation)  # the last one
+    token_known: bool = True  # it contains the very token with which workers join now
 
 
 @dataclass(frozen=True)
@@ -76,13 +73,13 @@ class Plan:
     updates: list = field(default_factory=list)
     removals: list = field(default_factory=list)
     forget: list = field(default_factory=list)  # names whose key in Consul has served its purpose
-    mark: dict = field(default_factory=dict)  # {name: NodeID} that the swarm's node list lacks, to be told to the node
+    mark: dict = field(default_factory=dict)  # {name: NodeID} that the swarm's node list lacks; the node reads it
     unmark: list = field(default_factory=list)  # names whose mark does not hold any more
     findings: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
     rotate: tuple = ()  # roles whose tokens are due
-    early: str = ""  # what is said if they are made new before every node has joined
-    republish: bool = False  # Consul holds another worker token than the swarm
+    early: str = ""  # the finding if they are rotated before every node has joined
+    republish: bool = False  # Consul contains another worker token than the swarm
     awaited: tuple = ()  # what a run that has time may wait for, one clause each
 
     @property
@@ -91,7 +88,7 @@ class Plan:
         changed = self.updates or self.removals or self.forget or self.mark or self.unmark
         return bool(changed or self.rotate or self.republish)
 
-    def tell(self, line):
+    def warn(self, line):
         """Add a finding that a person has to act on."""
         self.findings.append(line)
         self.warnings.append(line)
@@ -101,8 +98,8 @@ def plan(facts, waits=False):
     """
     Return the Plan for these facts.
 
-    :param waits: nodes that are joining right now are waited for before the join tokens are made new, so that a wave
-        of joins needs that once
+    :param waits: the join tokens are rotated only once the nodes that are joining right now have joined, so that a wave
+        of joins needs one rotation
     """
     found = Plan()
     for node in facts.nodes:
@@ -112,7 +109,7 @@ def plan(facts, waits=False):
     for name, entry in facts.published.items():
         if name not in site_nodes.nodes(facts.site) and not _refers(facts, name, entry, staying):
             found.forget.append(name)
-    _unlisted(facts, found)
+    _not_listed(facts, found)
     _tokens(facts, found, waits)
     return found
 
@@ -124,7 +121,7 @@ def asks_who_is_alive(facts):
 
 
 def with_alive(facts, alive):
-    """Return the facts with what Consul said about it."""
+    """Return the facts with the answer of Consul."""
     return replace(facts, alive=alive)
 
 
@@ -162,26 +159,26 @@ def _judge(facts, node, found):
     elif before:
         _former(facts, node, before, found)
     elif not node.hostname and not node.ready:
-        _ghost(facts, node, found)
-    elif _claimed(facts, node):
-        names = " and ".join(_claimed(facts, node))
-        found.tell(
+        _unfinished_join(facts, node, found)
+    elif _publishers(facts, node):
+        names = " and ".join(_publishers(facts, node))
+        found.warn(
             f"{owner.shown(node)} ({node.id}) is left as it is: {names} have published this NodeID, and its hostname "
             f"is that of none: apply the states on {names}, each then publishes its own"
         )
-    elif node.hostname in site_nodes.nodes(facts.site) and _vouched(facts, node):
+    elif node.hostname in site_nodes.nodes(facts.site) and _seen_in_consul(facts, node):
         found.findings.append(f"{node.hostname} has joined and not published its NodeID yet: apply the states on it")
     else:
         _unknown(node, node.hostname in site_nodes.nodes(facts.site), found)
 
 
-def _claimed(facts, node):
+def _publishers(facts, node):
     return [name for name, entry in facts.published.items() if entry.node_id == node.id]
 
 
-def _vouched(facts, node):
+def _seen_in_consul(facts, node):
     """
-    Whether Consul shows that the machine at this node's address is the site's node of that name: its agent there holds
+    Whether Consul shows that the machine at this node's address is the site's node of that name: its agent there has
     that node's own token. So a node is not held back between its join and its publication.
     """
     return node.ready and facts.alive.get(node.hostname) == node.address != ""
@@ -191,7 +188,7 @@ def _known(facts, node, name, found):
     former = _formers(facts, node, name)
     change = spec.settings(facts.site, name, former)
     if node.hostname and not owner.same_host(name, node.hostname):
-        found.tell(
+        found.warn(
             f"{name} calls itself {node.hostname}: it counts as {name}, whose NodeID it has, but placement by "
             f"node.hostname does not find it; on that board: `sudo hostnamectl set-hostname {name}` (the swarm sees it "
             "within a minute)"
@@ -216,7 +213,7 @@ def _update(node, change, why, found):
 
 def _surplus(facts, node, name, found):
     line = f"{name} is not in the site file any more: `rpiomega remove {name}` takes it out of the cluster"
-    found.tell(f"{line}; until then it is drained" if node.ready else f"{line}; it is down")
+    found.warn(f"{line}; until then it is drained" if node.ready else f"{line}; it is down")
     _update(node, spec.holding(spec.DRAIN), "not in the site file any more", found)
 
 
@@ -228,7 +225,7 @@ def _unknown(node, in_site, found):
     else:
         line += "no node of the site has published its NodeID: it gets no new tasks; to keep it, add it to the site "
         line += f"file and bootstrap it; to remove it: {_eviction(node)}"
-    found.tell(line)
+    found.warn(line)
     _update(node, spec.holding(spec.PAUSE), "unknown to the site", found)
 
 
@@ -243,22 +240,22 @@ def _eviction(node):
     )
 
 
-def _ghost(facts, node, found):
+def _unfinished_join(facts, node, found):
     """
     An entry that no engine has ever reported to: the manager adds it with the request for a certificate, before the
     joining engine has that (swarmkit ca/server.go). It can have no tasks, so it is not paused.
     """
     age = (facts.now - node.created).total_seconds() if facts.now and node.created else 0
-    if age < GHOST:
+    if age < JOIN_ENDS:
         found.findings.append(
             f"an entry without a hostname ({node.id}, {node.state}) is of a join that has not ended; it is removed if "
-            f"that is so {GHOST // 60} minutes after it began"
+            f"that is so {JOIN_ENDS // 60} minutes after it began"
         )
         return
     found.removals.append(Removal(node, f"its join has not ended in {age / 60:.0f} minutes, no engine reports as it"))
 
 
-def _unlisted(facts, found):
+def _not_listed(facts, found):
     """Nodes whose engine says that they are in this swarm, and whose NodeID its node list lacks."""
     listed = {node.id for node in facts.nodes}
     gone = {
@@ -273,7 +270,7 @@ def _unlisted(facts, found):
     found.mark = {name: node_id for name, node_id in gone.items() if facts.unlisted.get(name) != node_id}
     found.unmark = [name for name in facts.unlisted if name not in gone]
     for name, node_id in gone.items():
-        found.tell(
+        found.warn(
             f"{name} is in the swarm as its own engine says, but the node list has no entry {node_id} (somebody "
             f"removed it): it gets no tasks; on the master: `sudo salt {name} state.apply`, it leaves and joins again"
         )
@@ -284,7 +281,7 @@ def _former(facts, node, name, found):
     if node.state != "down":
         if replacement is not None:
             found.awaited += (f"the old entry {node.id} of {name} to be seen as down",)
-            found.tell(
+            found.warn(
                 f"{name} has a second entry {node.id}, which the swarm sees as {node.state}: it is not removed; if it "
                 f"stays, another board runs with an older copy of the card of {name}: take that off"
             )
@@ -296,7 +293,7 @@ def _former(facts, node, name, found):
         return
     refused = demotion_problem(facts.nodes, node.id) if node.role == MANAGER else ""
     if refused:
-        found.tell(f"the old entry {node.id} of {name} stays, it counts as a manager: {refused}")
+        found.warn(f"the old entry {node.id} of {name} stays, it counts as a manager: {refused}")
         return
     why = f"{name} is now {replacement.id}" if replacement else f"{name} has left"
     found.removals.append(Removal(node, why))
@@ -319,7 +316,7 @@ def after(facts, found):
 
 
 def missing(facts):
-    """Return the names of the site's nodes that Consul sees alive and that are not, or not as they should be, here."""
+    """Return the names of the site's nodes that Consul sees alive and that are not in the swarm as they should be."""
     found = []
     for name in site_nodes.nodes(facts.site):
         role, node = _role(facts.site, name), member(facts, name)
@@ -329,7 +326,7 @@ def missing(facts):
 
 
 def due(facts, found):
-    """Return the roles whose tokens were last made before somebody joined, left, or was promoted or demoted."""
+    """Return the roles whose tokens were last rotated before a node joined, left, or was promoted or demoted."""
     now, last = after(facts, found), facts.rotation
     other = last.cluster_id != facts.cluster_id
     roles = (WORKER,) if other or now.nodes != last.nodes else ()
@@ -345,8 +342,8 @@ def _tokens(facts, found, waits):
     elif names:
         # A node that cannot join must not keep a leaked token alive; one that is joining reads the token at each try.
         found.early = (
-            f"{', '.join(names)}: alive in Consul, but not in the swarm as the site says; the join tokens are made new "
-            "all the same: apply the states there"
+            f"{', '.join(names)}: alive in Consul, but not in the swarm as the site says; the join tokens are "
+            "rotated all the same: apply the states there"
         )
     found.rotate = roles
     found.republish = not facts.token_known and WORKER not in roles

@@ -1,8 +1,8 @@
 """
-Tend the whole swarm, as one of its managers: look, plan (omega.swarm.nodes.plan), act, look again.
+Reconcile the swarm's nodes with the site, as one of its managers: look, plan (omega.swarm.nodes.plan), act, look again.
 
 Any number of managers may do this at once: what they write depends on what they have just read, a node's spec is
-written with its version, and the join tokens are made new under a lock in Consul.
+written with its version, and the join tokens are rotated under a lock in Consul.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from omega.site import nodes as site_nodes
 from omega.swarm import removal as swarm_removal
 from omega.swarm.api import MANAGER, WORKER, SwarmError, describe
 from omega.swarm.member import run as member_run
-from omega.swarm.member.promote import promote_waiting
+from omega.swarm.member.roles import promote_waiting
 from omega.swarm.nodes import plan
 from omega.swarm.owner import shown
 from omega.swarm.record import NODES, PREFIX, READY, TOKEN, UNLISTED, snapshot_of
@@ -31,22 +31,22 @@ NOBODY_ELSE = "a manager does this"
 
 
 class Verdict(Exception):
-    """This node cannot or need not tend the swarm: (result, why)."""
+    """This node cannot or need not reconcile the nodes: (result, why)."""
 
     def __init__(self, result, why, warn=False):
         super().__init__(why)
         self.result, self.warn = result, warn
 
 
-class Tender:
+class Reconciler:
     """
     One run on one node.
 
     :param engine: omega.swarm.api.Engine
     :param store: omega.swarm.record.Store
     :param site: the pillar's `rpiomega`
-    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are made
-        new; None: leave the tokens to another run while such nodes are missing
+    :param gather: seconds to wait for nodes that Consul sees alive and that are joining, before the tokens are
+        rotated; None: leave the tokens to another run while such nodes are missing
     :param patience: seconds to retry while the engine or Consul does not answer
     """
 
@@ -60,7 +60,7 @@ class Tender:
     # -- looking -------------------------------------------------------------------------------------------
 
     def look(self):
-        """plan.Facts of this moment; raises Verdict where there is nothing to be done here."""
+        """plan.Facts of this moment; raises Verdict where this node has nothing to do."""
         local = self.engine.local()
         if not local.control:
             raise self._as_worker(local)
@@ -71,15 +71,15 @@ class Tender:
         entries = self._entries()
         snap = snapshot_of(entries.values())
         if not snap.record or snap.record.state != READY:
-            raise Verdict(False, "Consul holds no record of the cluster's swarm: apply swarm.member first")
+            raise Verdict(False, "Consul contains no record of the cluster's swarm: apply swarm.member first")
         if snap.record.cluster_id != local.cluster_id:
             raise Verdict(False, f"swarm {local.cluster_id} is not the cluster's swarm {snap.record.cluster_id}")
         rotation, token = entries.get(ROTATION), entries.get(TOKEN)
         facts = plan.Facts(
-            self.site,
-            local.cluster_id,
-            tuple(self.engine.nodes()),
-            snap.published,
+            site=self.site,
+            cluster_id=local.cluster_id,
+            nodes=tuple(self.engine.nodes()),
+            published=snap.published,
             rotation=plan.read_rotation(rotation.json() if rotation else None),
             token_known=bool(token) and token.json().get("token") == self.engine.worker_token(),
             unlisted=snap.unlisted,
@@ -88,7 +88,7 @@ class Tender:
         return plan.with_alive(facts, self._alive()) if plan.asks_who_is_alive(facts) else facts
 
     def _as_worker(self, local):
-        """Return the Verdict of a node that is no manager: it may have been removed, which it cannot see by itself."""
+        """Return the Verdict of a node that is no manager: its engine does not show that it was removed."""
         entry = self._entries().get(UNLISTED + self.store.node)
         if local.node_id and entry and entry.json().get("node_id") == local.node_id:
             why = f"the swarm's managers have no entry {local.node_id} of it, somebody removed it: it gets no tasks"
@@ -102,7 +102,7 @@ class Tender:
             if error.kind != "no_leader":
                 raise
             # As with swarm.member: the swarm goes on meanwhile. An agent that does not answer is a fault of this node.
-            raise Verdict(True, f"nothing is tended while Consul has no leader ({error})", warn=True) from None
+            raise Verdict(True, f"no node is reconciled while Consul has no leader ({error})", warn=True) from None
         self._indices = {key: entry.modify_index for key, entry in found.items()}
         return found
 
@@ -122,8 +122,10 @@ class Tender:
             return self._verdict(verdict)
         finally:
             self.engine.close()
-        self._predict(facts, found)
-        return (None if found.acts else True), self._comment(facts, found, "would tend" if found.acts else "")
+        self._act(facts, found, test=True)
+        if found.early:
+            found.warn(found.early)
+        return (None if found.acts else True), self._comment(facts, found, "would reconcile" if found.acts else "")
 
     def _look_patiently(self):
         while True:
@@ -134,26 +136,15 @@ class Tender:
                     raise
                 self._retry(error)
 
-    def _predict(self, facts, found):
-        for update in found.updates:
-            before = plan.spec.of(update.node)
-            self._changed(facts, update.node, before, update.change(before))
-        for removal in found.removals:
-            self._removed(removal)
-        for name in found.forget:
-            self._forgotten(name)
-        for name, node_id in found.mark.items():
-            self._marked(name, node_id)
-        for name in found.unmark:
-            self._unmarked(name)
-        self._rotated(found.rotate, found.republish)
-        if found.early:
-            found.tell(found.early)
-
     # -- the loop ------------------------------------------------------------------------------------------
 
-    def run(self):
-        """Tend; returns (result, comment). What was changed is in `changes`, also after a failure."""
+    def run(self, test=False):
+        """
+        Reconcile, or with `test` predict; return (result, comment). What was changed is in `changes`, also after a
+        failure.
+        """
+        if test:
+            return self.predict()
         try:
             return self._run()
         except Verdict as verdict:
@@ -174,14 +165,14 @@ class Tender:
                     if spent > SETTLE + (self.gather or 0):
                         why = "another manager undoes it: do all managers have the same site file?"
                         return False, self._comment(facts, found, f"after {spent:.0f} s there is still work, {why}")
-                    acted = "tended"
+                    acted = "reconciled"
                     self._act(facts, found)
                 elif found.awaited and self.gather and self._waits():
                     self._promote()
                     time.sleep(POLL)
                 else:
                     if self._early:
-                        found.tell(self._early)
+                        found.warn(self._early)
                     self.warnings = found.warnings
                     return True, self._comment(facts, found, acted)
                 self._since.clear()
@@ -215,44 +206,59 @@ class Tender:
 
     # -- acting --------------------------------------------------------------------------------------------
 
-    def _act(self, facts, found):
+    def _act(self, facts, found, test=False):
+        """Carry out the plan, or with `test` only note what that changes."""
         for update in found.updates:
-            self._update(facts, update)
+            self._update(facts, update, test)
         for removal in found.removals:
-            if swarm_removal.remove(self.engine, removal.node):
-                self._removed(removal)
+            if test or swarm_removal.remove(self.engine, removal.node):
+                self._note("removed", f"{shown(removal.node)} ({removal.node.id}): {removal.why}")
         for name in found.forget:
-            key = NODES + name
-            if self.store.client.delete(key, index=self._indices[key]):
-                self._forgotten(name)
+            if test or self._delete(NODES + name):
+                self._note("forgotten in Consul", name)
         for name, node_id in found.mark.items():
             key = UNLISTED + name
-            if self.store.client.put_cas(key, {"node_id": node_id}, self._indices.get(key, 0)):
-                self._marked(name, node_id)
+            if test or self.store.client.put_cas(key, {"node_id": node_id}, self._indices.get(key, 0)):
+                self._note("not in the node list", f"{name} ({node_id})")
         for name in found.unmark:
-            if self.store.client.delete(UNLISTED + name, index=self._indices[UNLISTED + name]):
-                self._unmarked(name)
-        if found.rotate or found.republish:
-            self._renew()
+            if test or self._delete(UNLISTED + name):
+                self._note("no longer marked as not in the node list", name)
+        if test:
+            self._note_tokens(found)
+        elif found.rotate or found.republish:
+            self._rotate()
+
+    def _delete(self, key):
+        return self.store.client.delete(key, index=self._indices[key])
 
     def _promote(self):
-        """Promote who waits for it: its run may have begun after the others looked for it in theirs."""
+        """Promote the nodes that wait for it: their runs may have begun after the others looked for them."""
         done, _ = promote_waiting(self.engine, self.store, member_run.wanted(self.site, self.store.node))
         if done:
             self.changes.setdefault("promoted", []).extend(done)
 
-    def _update(self, facts, update):
+    def _update(self, facts, update, test):
         try:
-            before, after = self.engine.update_node(update.node.id, update.change)
+            if test:
+                before = plan.spec.of(update.node)
+                after = update.change(before)
+            else:
+                before, after = self.engine.update_node(update.node.id, update.change)
         except SwarmError as error:
             if error.kind != "not_found":
                 raise
             return
-        if before is not after:
-            self._changed(facts, update.node, before, after)
+        if before is after:
+            return
+        changed = self.changes.setdefault(plan.label(facts, update.node), {})
+        for key in ("Availability", "Labels"):
+            old, new = before.get(key) or {}, after.get(key) or {}
+            if old != new:
+                first = changed.get(key.lower(), {"old": old})["old"]
+                changed[key.lower()] = {"old": first, "new": new}
 
-    def _renew(self):
-        """Make tokens new and publish the worker token, as the only one who does: the facts are read again."""
+    def _rotate(self):
+        """Rotate the tokens and publish the worker token, under the lock: the facts are read again."""
         with self.store.hold_rotation() as lock:
             facts = self.look()
             found = plan.plan(facts, self._waits())
@@ -265,32 +271,13 @@ class Tender:
                 lock.write(TOKEN, value, self._indices.get(TOKEN, 0))
             if found.rotate:
                 lock.write(ROTATION, plan.after(facts, found).value(), self._indices.get(ROTATION, 0))
-            self._rotated(found.rotate, found.republish)
+            self._note_tokens(found)
 
-    # -- what changed --------------------------------------------------------------------------------------
+    def _note(self, what, item):
+        self.changes.setdefault(what, []).append(item)
 
-    def _changed(self, facts, node, before, after):
-        changed = self.changes.setdefault(plan.label(facts, node), {})
-        for key in ("Availability", "Labels"):
-            old, new = before.get(key) or {}, after.get(key) or {}
-            if old != new:
-                first = changed.get(key.lower(), {"old": old})["old"]
-                changed[key.lower()] = {"old": first, "new": new}
-
-    def _removed(self, removal):
-        self.changes.setdefault("removed", []).append(f"{shown(removal.node)} ({removal.node.id}): {removal.why}")
-
-    def _marked(self, name, node_id):
-        self.changes.setdefault("not in the node list", []).append(f"{name} ({node_id})")
-
-    def _forgotten(self, name):
-        self.changes.setdefault("forgotten in Consul", []).append(name)
-
-    def _unmarked(self, name):
-        self.changes.setdefault("no longer marked as not in the node list", []).append(name)
-
-    def _rotated(self, roles, republish):
-        if roles:
-            self.changes["join tokens"] = {"old": "as before", "new": f"made new: {', '.join(roles)}"}
-        elif republish:
+    def _note_tokens(self, found):
+        if found.rotate:
+            self.changes["join tokens"] = {"old": "as before", "new": f"rotated: {', '.join(found.rotate)}"}
+        elif found.republish:
             self.changes["join tokens"] = {"old": "another in Consul", "new": "the worker token published"}

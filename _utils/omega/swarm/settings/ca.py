@@ -1,4 +1,4 @@
-"""The swarm's CA and join tokens: rotate them, wait until every node has followed, tell Consul the new token."""
+"""The swarm's CA and join tokens: rotate them, wait until every node has followed, publish the new token."""
 
 import hashlib
 import re
@@ -94,7 +94,7 @@ def refuse_if_down(engine, even_if_down=False):
 
 def rotate_ca(engine, store, bound=600, even_if_down=False):
     """
-    Make the recorded swarm a new CA, wait until every node has a certificate of it, and tell Consul the worker token,
+    Make the recorded swarm a new CA, wait until every node has a certificate of it, and publish the worker token,
     which names the CA. Returns (fingerprint before, after).
 
     :raises SwarmError: "refused" for another swarm, with a node down, or after `bound` seconds
@@ -121,8 +121,8 @@ def rotate_ca(engine, store, bound=600, even_if_down=False):
 
 def token_outdated(engine, store, local, rotating=False):
     """
-    Whether Consul holds another worker token than the swarm's own; False where the swarm is not the recorded one
-    or Consul holds none, because then `swarm.member` writes it. `rotating`: the swarm's own is about to change.
+    Whether Consul has another worker token than the swarm's own; False where the swarm is not the recorded one
+    or Consul has none, because then `swarm.member` writes it. `rotating`: the swarm's own is about to change.
     """
     record = store.record()
     if not record or record.cluster_id != local.cluster_id:
@@ -146,7 +146,7 @@ def publish_token(engine, store, cluster_id, rotate=lambda: None):
     """
     Write the worker token of the recorded swarm to Consul; whether it held another one.
 
-    :param rotate: makes the token a new one; called under the lock, so never without a Consul to tell it to
+    :param rotate: makes the token a new one; called under the lock, so only with a Consul that takes it
     :raises SwarmError: "conflict" if others rotate it by hand at the same time
     """
     with store.hold_rotation() as lock:
@@ -169,7 +169,7 @@ def publish_token(engine, store, cluster_id, rotate=lambda: None):
 
 def rotate_token(engine, store, role):
     """
-    Make the join token of `role` a new one, and tell Consul if it is the workers'. A manager's goes nowhere, so that
+    Rotate the join token of `role`; publish it in Consul if it is the workers'. A manager's is not published, so that
     needs no Consul.
 
     :raises SwarmError: "refused" for another role, or a swarm that is not the recorded one

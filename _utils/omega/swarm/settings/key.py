@@ -52,9 +52,7 @@ class Keyring:
             self._write(key)
         except OSError as error:
             cause = f"the unlock key is not kept in {self.path}: {error.strerror}"
-            cure = (
-                "correct that, then `swarm.keep_unlock_key` here: without it this manager stays locked after a restart"
-            )
+            cure = "correct that, then call `swarm.keep_unlock_key`, else this manager stays locked after a restart"
             raise SwarmError("refused", f"{cause}; {cure}") from None
 
     def _write(self, key):
@@ -80,7 +78,7 @@ class Keyring:
 
 def rotate(engine, keyring=None):
     """
-    Make the swarm a new unlock key and keep it here, if there is a keyring.
+    Make the swarm a new unlock key and keep it on this node, if there is a keyring.
 
     :return: hostnames of the other managers, whose files hold the old key until `keep` has run there
     :raises SwarmError: "refused" without autolock

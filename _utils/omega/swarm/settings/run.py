@@ -54,10 +54,10 @@ class Cluster:
             return False, f"{self.store.node}: {describe(local)}{hint}"
         if not local.control:
             self._forget(test)
-            return self._said(test, f"{self.store.node} is a worker: the managers keep the swarm's settings")
+            return self._result(test, f"{self.store.node} is a worker: the managers keep the swarm's settings")
         authority = self._signing()
         before = ca.fingerprint(ca.root_of(self.engine.cluster()))
-        after, rotates = self._foresee(authority) if test else self._settle(authority)
+        after, rotates = self._predict(authority) if test else self._settle(authority)
         if rotates:
             self.changes["ca"] = {"old": before, "new": ca.fingerprint(authority[0]) if authority else "a new CA"}
         self._key(after, test)  # this node's own, which must not wait for all the others
@@ -67,9 +67,9 @@ class Cluster:
         if not test:
             self._follow(local, ends)
         self.warnings += spec.fixed_differences(self.engine.cluster(), self.fixed, self._data_path())
-        return self._said(test, f"swarm {local.cluster_id} has the settings of the site")
+        return self._result(test, f"swarm {local.cluster_id} has the settings of the site")
 
-    def _said(self, test, settled):
+    def _result(self, test, settled):
         if not self.changes:
             return True, settled
         names = ", ".join(self.changes)
@@ -101,7 +101,7 @@ class Cluster:
         has = ca.fingerprint(ca.root_of(self.engine.cluster()))
         return None if has == ca.fingerprint(certificate) else (certificate, key)
 
-    def _foresee(self, authority):
+    def _predict(self, authority):
         attrs = self.engine.cluster()
         after = self._change(None)(attrs["Spec"])
         self.changes.update(spec.differences(attrs["Spec"], after))
@@ -123,14 +123,14 @@ class Cluster:
     def _follow(self, local, ends):
         """
         Wait for the rotation of the CA that this run began, if it can end now; of any other say how far it is, for it
-        goes on by itself.
+        goes on without this run.
         """
         if ends:
             ca.wait(self.engine, self.ca_timeout)
             self.changes["ca"]["new"] = ca.fingerprint(ca.root_of(self.engine.cluster()))
             self._token(local)
         elif self.engine.cluster().get("RootRotationInProgress"):
-            hint = "it ends by itself once every node is back or removed (swarm.ca_status), then apply again"
+            hint = "it ends once every node is back or removed (swarm.ca_status), then apply again"
             self.warnings.append(f"{ca.progress(self.engine)[1]}: {hint}")
 
     @staticmethod
@@ -170,12 +170,12 @@ class Cluster:
             if test or ca.publish_token(self.engine, self.store, local.cluster_id):
                 self.changes["worker token"] = {"old": "outdated", "new": "published"}
         except client.ConsulError as error:
-            self.warnings.append(f"whether Consul holds the swarm's worker token is not known: {error}")
+            self.warnings.append(f"whether Consul has the swarm's worker token is not known: {error}")
 
     # -- what cannot be changed ----------------------------------------------------------------------------
 
     def _data_path(self):
-        """(data path address that the engine runs with, those wanted here), None if it cannot be told."""
+        """(data path address that the engine runs with, those wanted on this node), None if the first is not known."""
         if not self.fixed.get("data_path_addr"):
             return None
         former = started_with(self.engine.info().get("DockerRootDir") or "")

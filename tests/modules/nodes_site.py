@@ -1,4 +1,4 @@
-"""A formed swarm for tests of `swarm.tended`: three managers and a worker of the site, and a daemon outside, pi9."""
+"""A formed swarm for tests of `swarm.nodes_managed`: three managers, a worker, and a daemon outside, pi9."""
 
 import contextlib
 import copy
@@ -15,13 +15,13 @@ from omega.swarm.record import NODES, Store
 
 ROLES = {"pi1": "manager", "pi2": "manager", "pi3": "manager", "pi4": "worker"}
 MANAGERS = ["pi1", "pi2", "pi3"]
-STRANGER = "pi9"
+UNKNOWN = "pi9"
 
 
 @contextlib.contextmanager
 def formed(consul, root):
     """A Site whose nodes are in the swarm and alive in Consul's catalog."""
-    with Dockerds([*ROLES, STRANGER]) as dockerds, Catalog(consul, dockerds) as catalog:
+    with Dockerds([*ROLES, UNKNOWN]) as dockerds, Catalog(consul, dockerds) as catalog:
         site = Site(dockerds, ROLES, consul, root)
         site.first, site.catalog = copy.deepcopy(site.pillar), catalog
         for name in ROLES:
@@ -36,14 +36,14 @@ def restore(site, kv):
     site.write_pillar()
     for name in ROLES:
         site.catalog.set(name)
-    wipe(site, STRANGER)
+    wipe(site, UNKNOWN)
     engine = Engine(site.dockerds["pi1"].base_url)
     for node in engine.nodes():
         if node.hostname not in ROLES or node.id != published(kv, node.hostname)["node_id"]:
             engine.api.remove_node(node.id, force=True)
         else:
             engine.update_node(node.id, lambda spec: {**spec, "Availability": "active", "Labels": {}})
-    tend(site, "pi1")
+    reconcile(site, "pi1")
 
 
 def wipe(site, name):
@@ -56,15 +56,15 @@ def published(kv, name):
     return kv.get(NODES + name).json()
 
 
-def tender(site, name, **options):
+def reconciler(site, name, **options):
     store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
     options = {"gather": 0, "patience": 5, **options}
-    return nodes_run.Tender(Engine(site.dockerds[name].base_url), store, site.pillar["rpiomega"], **options)
+    return nodes_run.Reconciler(Engine(site.dockerds[name].base_url), store, site.pillar["rpiomega"], **options)
 
 
-def tend(site, *names, **options):
-    """Tend on these managers side by side; the one run if there is one, else all."""
-    runs = [tender(site, name, **options) for name in names]
+def reconcile(site, *names, **options):
+    """Reconcile on these managers side by side; the one run if there is one, else all."""
+    runs = [reconciler(site, name, **options) for name in names]
     with ThreadPoolExecutor(len(runs)) as pool:
         results = list(pool.map(lambda run: run.run(), runs))
     for run, (result, comment) in zip(runs, results):

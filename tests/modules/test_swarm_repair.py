@@ -18,7 +18,7 @@ from swarm_site import Site
 
 from omega.consul import client as consul_client
 from omega.swarm.api import Engine
-from omega.swarm.member import promote
+from omega.swarm.member import loop, roles
 from omega.swarm.member import run as member_run
 from omega.swarm.record import DEMOTED, NODES, PREFIX, RECORD, Store
 
@@ -198,9 +198,9 @@ def test_g06_a_manager_that_moved_while_its_engine_runs_learns_of_its_demotion_b
         formed.dockerds[node].restart()
 
     run = run_of(formed, "pi3", restart=restart, readdress=True)
-    until(lambda: seen.append(run.predict()) or seen[-1][0] is None, 60, "a prediction")
+    until(lambda: seen.append(loop.predict(run)) or seen[-1][0] is None, 60, "a prediction")
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run_of(formed, "pi3", restart=restart, readdress=True).run)
+        running = pool.submit(loop.apply, run_of(formed, "pi3", restart=restart, readdress=True))
         until(lambda: wishes(kv.get(f"{NODES}pi3")), 60, "a run on pi3 to wish its demotion")
         helped = formed.apply("pi1")["pi1"]
         result, comment = running.result()
@@ -218,13 +218,13 @@ def test_g06_a_manager_that_was_demoted_before_the_run_has_its_engine_restarted_
     pi3.readdress(new)
     formed.set_node("pi3", address=new)
     until(lambda: engine(formed, "pi3").local().leaderless, 60, "pi3 to lose its leader")
-    promote.release(engine(formed, "pi1"), Store(kv, "pi1"), "pi3", node_id)
+    roles.release(engine(formed, "pi1"), Store(kv, "pi1"), "pi3", node_id)
     until(lambda: len(engine(formed, "pi1").local().managers) == 2, 60, "pi3 to be no manager any more")
-    result, comment = run_of(formed, "pi3", readdress=True).run()
+    result, comment = loop.apply(run_of(formed, "pi3", readdress=True))
     assert result is False
     assert "run `sudo systemctl restart docker` there" in comment
     run = run_of(formed, "pi3", restart=lambda node: pi3.restart(), readdress=True)
-    result, comment, ahead = run.predict()
+    result, comment, ahead = loop.predict(run)
     assert result is None, comment
     assert (set(ahead), "its engine does not notice" in comment) == (
         {"engine", "address", "swarm", "published", "role"},
@@ -262,7 +262,7 @@ def test_f30_surplus_managers_that_step_down_at_the_same_moment_leave_the_quorum
     site.form()
     site.dockerds["pi4"].stop(signal.SIGKILL)
     until(lambda: reachable(site) == ["pi1", "pi2", "pi3"], 60, "pi4 to be seen as unreachable")
-    both, step_down = threading.Barrier(2), member_run.Member._step_down
+    both, step_down = threading.Barrier(2), roles.step_down
     decided = set()
 
     def together(run, facts):
@@ -271,20 +271,20 @@ def test_f30_surplus_managers_that_step_down_at_the_same_moment_leave_the_quorum
             both.wait(60)
         step_down(run, facts)
 
-    monkeypatch.setattr(member_run.Member, "_step_down", together)
+    monkeypatch.setattr(roles, "step_down", together)
     for name in ("pi2", "pi3"):
         site.set_role(name, "worker")
     bounds = member_run.Bounds(promote=20)
     runs = [run_of(site, name, bounds) for name in ("pi2", "pi3")]
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda run: run.run(), runs))
+        results = list(pool.map(loop.apply, runs))
     assert sorted(result for result, _ in results) == [False, True], results
     late, (_, comment) = next(pair for pair in zip(("pi2", "pi3"), results) if not pair[1][0])
     assert "still a manager after 20 s" in comment or "only 1 of 2 managers would be reachable" in comment
     assert reachable(site) == sorted(["pi1", late])
     site.dockerds["pi4"].start()
     until(lambda: "pi4" in reachable(site), 60, "pi4 to be back")
-    result, comment = run_of(site, late).run()
+    result, comment = loop.apply(run_of(site, late))
     assert result is True, comment
     assert reachable(site) == ["pi1", "pi4"]
 
@@ -336,14 +336,14 @@ def test_g08_an_engine_that_started_with_a_wrong_clock_is_restarted_once_the_clo
     expire(daemon)
     until(lambda: daemon.info()["LocalNodeState"] == "error", 30, "the engine to say what it makes of it")
     file.write_bytes(valid)  # by the clock, the certificate is valid now; the engine does not look again
-    refused_restart, comment = run_of(formed, name).run()
+    refused_restart, comment = loop.apply(run_of(formed, name))
     assert refused_restart is False
     assert "sudo systemctl restart docker" in comment
     assert "swarm leave" not in comment
     run = run_of(formed, name, restart=lambda node: formed.dockerds[node].restart())
-    result, comment, ahead = run.predict()
+    result, comment, ahead = loop.predict(run)
     assert (result, "restart the engine" in comment) == (None, True), comment
-    result, comment = run.run()
+    result, comment = loop.apply(run)
     assert (result, set(run.changes)) == (True, set(ahead)), (comment, run.changes, ahead)
     assert daemon.info()["NodeID"] == node_id, "it left"
 
@@ -496,7 +496,8 @@ def run_of(site, name, bounds=None, restart=None, **allowed):
     """A run of `swarm.member` in this process, which reaches all nodes."""
     store = Store(consul_client.connect(site.consul_url, site.tokens[name]), name)
     want = member_run.wanted(site.pillar["rpiomega"], name, **allowed)
-    return member_run.Member(engine(site, name), store, want, bounds, restart=restart)
+    given = {"bounds": bounds, "restart": restart}
+    return member_run.Run(engine(site, name), store, want, **{key: value for key, value in given.items() if value})
 
 
 def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):
@@ -505,8 +506,8 @@ def test_an_election_is_waited_for_where_a_quorum_can_be_reached(formed):
         with apart(formed, "pi1", "pi2"):
             leaderless(formed, "pi1")
             run, ahead = run_of(formed, "pi1"), run_of(formed, "pi1")
-            runs = pool.submit(run.run), pool.submit(ahead.predict)
-            until(lambda: "settle" in run._since and "settle" in ahead._since, 60, "both to wait for the election")
+            runs = pool.submit(loop.apply, run), pool.submit(loop.predict, ahead)
+            until(lambda: "settle" in run.since and "settle" in ahead.since, 60, "both to wait for the election")
         (result, comment), predicted = (each.result() for each in runs)
     assert (result, run.changes) == (True, {}), comment
     assert predicted == (True, comment, {})
