@@ -82,3 +82,23 @@ def leave_consul(container="rpiomega-consul"):
         salt rpiomega-4 rpiomega.leave_consul
     """
     return removal_node.leave_consul(removal_node.clients(__opts__, __pillar__), container)
+
+
+def leave_clock():
+    """
+    Remove what lets this node's boot and Docker Engine wait for a synchronised clock.
+
+    :return: list of the files that were removed
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-4 rpiomega.leave_clock
+    """
+    removed, waits = removal_node.leave_clock()
+    for name in waits:
+        __salt__["service.disable"](name)
+    if removed:
+        __salt__["service.systemctl_reload"]()
+    return removed

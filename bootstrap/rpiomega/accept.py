@@ -6,6 +6,7 @@ from rpiomega import agent, reach
 from rpiomega.bulk import Bulk, Row
 from rpiomega.errors import NodeError
 from rpiomega.keys import SILENT, UNSYNCED, Key, blame, compare, silent, unsynced
+from rpiomega.node import job_steps
 from rpiomega.site import Site
 from rpiomega.ssh import Pool
 
@@ -24,7 +25,7 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
         row.start("finger")
         remote = reach.board(pool, site, site.nodes[row.name], row.log)
         remote.connect(wait)
-        finger = agent.run(remote, [{"step": "finger", "args": {}}], row.event)["finger"]["data"]["finger"]
+        finger = agent.run(remote, [job_steps.Finger()], row.event)["finger"]["data"]["finger"]
         if not finger:
             raise NodeError("its Salt minion has no key yet", f"run `rpiomega bootstrap {row.name}` first")
         fingers[row.name] = finger
@@ -36,7 +37,7 @@ def accept(site: Site, pool: Pool, bulk: Bulk, wait: float) -> list[Key]:
     if good:
         remote = reach.board(pool, site, site.master)
         remote.connect(wait)
-        agent.run(remote, [{"step": "accept", "args": {"fingers": good}}], lambda event: None)
+        agent.run(remote, [job_steps.Accept(good)], lambda event: None)
         for name in silent(pool, site, sorted(good)):
             bulk.rows[name].notes.append(SILENT)
         # A first `state.apply NAME` would not bring our modules by itself.

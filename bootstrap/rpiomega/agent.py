@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
+import shlex
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import omega
 from omega.core import apt_rules
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.node.job_steps import Clock, JobStep
 from rpiomega.ssh import Remote, SshError, classify
 
 # Exit codes of the launcher, which speaks before there is any Python.
 NO_SUDO, NO_PYTHON, NO_SPACE = 91, 92, 93
-# sudo passes no environment on.
-_QUIET = ["$become", "env", *(f"{name}={value}" for name, value in apt_rules.ENVIRONMENT.items())]
+# `launcher` puts assignments of the variables in capitals before it. sudo passes no environment on, so `env` does.
 # /dev/shm is in memory: a card that is full or read-only can still be examined.
-LAUNCHER = """
+LAUNCHER = r"""
 umask 077
-if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; sudo -n true || exit {NO_SUDO}; fi
+if [ "$(id -u)" = 0 ]; then become=; else become="sudo -n"; sudo -n true || exit $NO_SUDO; fi
 if ! command -v python3 >/dev/null; then
-  [ {install} = yes ] && command -v apt-get >/dev/null || exit {NO_PYTHON}
+  [ "$INSTALL" = yes ] && command -v apt-get >/dev/null || exit $NO_PYTHON
+  quiet="$become env $ENVIRONMENT"
   set -- /var/lib/dpkg/updates/*
-  [ ! -e "$1" ] || DPKG --configure -a </dev/null >&2 || exit {NO_PYTHON}
-  apt="APT"
-  {{ $apt install python3 || {{ $apt update && $apt install python3; }}; }} </dev/null >&2 || exit {NO_PYTHON}
+  [ ! -e "$1" ] || $quiet $DPKG --configure -a </dev/null >&2 || exit $NO_PYTHON
+  apt="$quiet $APT"
+  { $apt install python3 || { $apt update && $apt install python3; }; } </dev/null >&2 || exit $NO_PYTHON
 fi
-folder=$(mktemp -d /dev/shm/rpiomega.XXXXXX 2>/dev/null || mktemp -d /tmp/rpiomega.XXXXXX) || exit {NO_SPACE}
+folder=$(mktemp -d /dev/shm/rpiomega.XXXXXX 2>/dev/null || mktemp -d /tmp/rpiomega.XXXXXX) || exit $NO_SPACE
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 129' HUP INT TERM
-head -c {size} >"$folder/node.pyz" || exit {NO_SPACE}
+head -c $SIZE >"$folder/node.pyz" || exit $NO_SPACE
 $become python3 -I "$folder/node.pyz"
-""".replace("DPKG", " ".join([*_QUIET, *apt_rules.DPKG])).replace('"APT"', f'"{" ".join([*_QUIET, *apt_rules.APT])}"')
+"""
+
+
+def launcher(size: int, install: bool) -> str:
+    """Return the script that reads a zipapp of `size` bytes and runs it; `install`: bring Python first if it lacks."""
+    variables = {
+        "SIZE": size,
+        "INSTALL": "yes" if install else "no",
+        "ENVIRONMENT": " ".join(f"{name}={value}" for name, value in apt_rules.ENVIRONMENT.items()),
+        "DPKG": " ".join(apt_rules.DPKG),
+        "APT": " ".join(apt_rules.APT),
+        "NO_SUDO": NO_SUDO,
+        "NO_PYTHON": NO_PYTHON,
+        "NO_SPACE": NO_SPACE,
+    }
+    return "\n".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items()) + LAUNCHER
 
 
 @functools.cache
@@ -56,8 +74,10 @@ def zipapp() -> bytes:
     return buffer.getvalue()
 
 
-def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry_run: bool = False) -> dict[str, dict]:
-    """Run `steps` ([{"step": name, "args": {}}]) on a board; call `on_event` with each event.
+def run(
+    remote: Remote, steps: Sequence[JobStep], on_event: Callable[[dict], None], dry_run: bool = False
+) -> dict[str, dict]:
+    """Run `steps` on a board; call `on_event` with each event.
 
     A board without Python gets it by apt first, except in a dry run.
 
@@ -65,17 +85,16 @@ def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry
     fails, SshError if the connection does, Stopped if the user cancelled.
     """
     program = zipapp()
-    process = remote.start(LAUNCHER.format(size=len(program), install="no" if dry_run else "yes", **_CODES))
+    process = remote.start(launcher(len(program), not dry_run))
     errors: list[bytes] = []
     reader = threading.Thread(
         target=lambda: errors.append(process.stderr.read() if process.stderr else b""), daemon=True
     )
     reader.start()
-    job = {"steps": steps, "dry_run": dry_run}
     try:
-        for item in steps:
-            if item["step"] == "clock":
-                item["args"]["now"] = time.time()
+        now = time.time()
+        timed = [dataclasses.replace(step, now=now) if isinstance(step, Clock) else step for step in steps]
+        job = {"steps": [step.item() for step in timed], "dry_run": dry_run}
         if process.stdin:
             process.stdin.write(program + json.dumps(job).encode() + b"\n")
             process.stdin.flush()
@@ -94,9 +113,6 @@ def run(remote: Remote, steps: list[dict], on_event: Callable[[dict], None], dry
     if process.returncode:
         raise _launch_error(process.returncode, b"".join(errors).decode(errors="replace"), remote)
     return done
-
-
-_CODES = {"NO_SUDO": NO_SUDO, "NO_PYTHON": NO_PYTHON, "NO_SPACE": NO_SPACE}
 
 
 def _listen(process: Any, on_event: Callable) -> tuple[dict, NodeError | None]:

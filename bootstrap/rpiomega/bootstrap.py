@@ -7,9 +7,8 @@ import tempfile
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rpiomega import agent, formula, move, prepare, reach
 from rpiomega.bulk import Bulk, Row
@@ -17,6 +16,8 @@ from rpiomega.cache import Cache
 from rpiomega.errors import NodeError, Stopped
 from rpiomega.gate import Gate
 from rpiomega.keys import SILENT, UNSYNCED, Key, blame, compare, silent, unsynced
+from rpiomega.node import job_steps
+from rpiomega.node.job_steps import JobStep, ServedFile
 from rpiomega.reboot import reboot
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Pool, Remote, shell
@@ -104,14 +105,13 @@ class Bootstrap:
         steps = self._salt(remote, row, found["salt"], is_master)
         if is_master:
             steps.append(self._formula(remote, row, found))
-            steps.append(_step("master", kind=found["salt"]["kind"]))
+            steps.append(job_steps.Master(found["salt"]["kind"]))
         elif not self.master_finger.done() and steps:
             self._job(remote, row, steps)  # nothing in it needs the master
             steps = []
         finger = "" if is_master else self._wait_for_master(row)
         steps.append(
-            _step(
-                "minion",
+            job_steps.Minion(
                 id=node.name,
                 master=self.site.master.address,
                 master_finger=finger,
@@ -127,7 +127,7 @@ class Bootstrap:
     def _prepare(self, remote: Remote, row: Row, own: dict) -> dict[str, dict]:
         """Give a copied card an identity of its own, and switch password logins off where the site says so."""
 
-        def job(steps: list[dict]) -> dict[str, dict]:
+        def job(steps: list[JobStep]) -> dict[str, dict]:
             return self._job(remote, row, steps)
 
         done, same = {}, self.identities.claim(row.name, own)
@@ -145,99 +145,92 @@ class Bootstrap:
             row.notes.append(said)
         return remote
 
-    def _first_steps(self, node: Node) -> list[dict]:
+    def _first_steps(self, node: Node) -> list[JobStep]:
         site, base = self.site, self.site_file.parent
         ca = (base / Path(site.sources.ca_bundle).expanduser()).read_text() if site.sources.ca_bundle else ""
         nodes = {name: other.address for name, other in site.nodes.items()}
-        inventory: dict = {"salt": site.salt.model_dump()}
-        if node is site.master:
-            inventory |= {"files": self._files(), "branch": site.formula.branch}
+        files = [file for _, file in self._files()] if node is site.master else []
         return [
-            _step("hostname", name=node.name, cluster=site.cluster, nodes=nodes, renew=self.options.renew_identity),
-            _step("cmdline"),
-            _step("identity"),
+            job_steps.Hostname(node.name, site.cluster, nodes, self.options.renew_identity),
+            job_steps.Cmdline(),
+            job_steps.Identity(),
             *prepare.steps(site),
-            _step("clock"),
-            _step("sources", apt_proxy=site.sources.apt_proxy, pip_index=site.sources.pip_index, ca=ca),
+            job_steps.Clock(),
+            job_steps.Sources(site.sources.apt_proxy, site.sources.pip_index, ca),
             *prepare.late_steps(site),
-            _step("inventory", **inventory),
+            job_steps.Inventory(_salt_wanted(site), files, site.formula.branch),
         ]
 
-    def _job(self, remote: Remote, row: Row, steps: list[dict]) -> dict[str, dict]:
+    def _job(self, remote: Remote, row: Row, steps: list[JobStep]) -> dict[str, dict]:
         return agent.run(remote, steps, row.event, self.options.dry_run)
 
-    def _salt(self, remote: Remote, row: Row, found: dict, is_master: bool) -> list[dict]:
+    def _salt(self, remote: Remote, row: Row, found: dict, is_master: bool) -> list[JobStep]:
         """Return the steps that install Salt; what others of its kind have built is brought there first."""
-        arguments = {"kind": found["kind"], "version": self.site.salt.version, "master": is_master, "key": found["key"]}
-        if found["kind"] == "onedir":
-            return [_step("salt", **arguments, repository=self.site.salt.repository.model_dump())]
-        if found["installed"] or self.options.dry_run:
-            return [_step("salt", **arguments)]
-        name = found["key"]
+        wanted, name = _salt_wanted(self.site), found["key"]
+        step = job_steps.Salt(found["kind"], wanted.version, is_master, wanted.repository, name)
+        if step.kind == "onedir" or found["installed"] or self.options.dry_run:
+            return [step]
         row.start("salt (waiting for another node's build)" if self.cache.lock(name).locked() else "salt")
         with self.cache.lock(name):
             if self.pool.stop.is_set():
                 raise Stopped
             build = self.cache.get(name)
             if build is None:
-                self._build(remote, row, name, arguments)
-                return [_step("salt", **arguments)]
+                self._build(remote, row, step)
+                return [step]
         row.start("salt (sending)")
         target = f"{SALT_INCOMING}/{name}.tar.gz"
         remote.upload(build.path, target)
-        return [_step("salt", **arguments, archive=target, sha256=build.sha256)]
+        return [replace(step, archive=target, sha256=build.sha256)]
 
-    def _build(self, remote: Remote, row: Row, name: str, arguments: dict) -> None:
+    def _build(self, remote: Remote, row: Row, step: job_steps.Salt) -> None:
         """Build Salt on this node and keep the build. Two nodes that fail speak for all of their kind."""
-        failures = self._failed_builds.setdefault(name, [])
+        failures = self._failed_builds.setdefault(step.key, [])
         if len(failures) >= 2:
             raise NodeError(f"Salt could be built neither on {' nor on '.join(failures)}", "see their errors", "salt")
         row.start("salt (building)")
         try:
-            done = self._job(remote, row, [_step("salt", **arguments, pack=True)])
+            done = self._job(remote, row, [replace(step, pack=True)])
         except NodeError:
             failures.append(row.name)
             raise
         packed = done["salt"]["data"].get("packed")
         if packed:
-            self.cache.put(name, packed["sha256"], lambda path: remote.download(packed["path"], path))
+            self.cache.put(step.key, packed["sha256"], lambda path: remote.download(packed["path"], path))
             remote.run(remote.as_root(shell("rm", "-f", "--", packed["path"])))
 
-    def _files(self) -> list[dict]:
-        """Return what the master serves to all nodes besides the formula."""
+    def _files(self) -> list[tuple[Path, ServedFile]]:
+        """Return what the master serves to all nodes besides the formula, each with its path here."""
         if not self.site.consul.archive:
             return []
         path = self.site_file.parent / Path(self.site.consul.archive).expanduser()
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return [{"name": path.name, "sha256": digest, "size": path.stat().st_size, "source": str(path)}]
+        return [(path, ServedFile(path.name, digest, path.stat().st_size))]
 
-    def _formula(self, remote: Remote, row: Row, found: dict) -> dict:
+    def _formula(self, remote: Remote, row: Row, found: dict) -> JobStep:
         """Return the step that places the formula; what the master lacks is brought there first."""
         site = self.site
-        files = self._files()
-        arguments = {
-            "branch": site.formula.branch,
-            "remote": site.formula.remote,
-            "site": self.site_file.read_text(encoding="utf-8"),
-            "files": [{name: value for name, value in item.items() if name != "source"} for item in files],
-        }
-        for item, source in zip(arguments["files"], files, strict=True):
-            if item["name"] in found["files"] and not self.options.dry_run:
-                row.start(f"sending {item['name']}")
-                item["incoming"] = f"{INCOMING}/{item['name']}"
-                remote.upload(Path(source["source"]), item["incoming"])
+        files = []
+        for path, file in self._files():
+            if file.name in found["files"] and not self.options.dry_run:
+                row.start(f"sending {file.name}")
+                file = replace(file, incoming=f"{INCOMING}/{file.name}")
+                remote.upload(path, file.incoming)
+            files.append(file)
+        text = self.site_file.read_text(encoding="utf-8")
+        step = job_steps.Formula(site.formula.branch, text, site.formula.remote, files=files)
         if site.formula.remote:
-            return _step("formula", **arguments)
+            return step
         here = formula.find(Path(__file__).parent)
         if here.dirty:
             row.notes.append("the formula has changes that are not committed: the master gets the last commit")
-        arguments["commit"] = here.commit
+        step = replace(step, commit=here.commit)
         if found["formula"] != here.commit and not self.options.dry_run:
-            arguments["bundle"] = f"{INCOMING}/formula.bundle"
+            step = replace(step, bundle=f"{INCOMING}/formula.bundle")
             with tempfile.TemporaryDirectory(prefix="rpiomega-") as folder:
-                remote.upload(here.bundle(Path(folder), site.formula.branch), arguments["bundle"])
-        return _step("formula", **arguments)
+                remote.upload(here.bundle(Path(folder), site.formula.branch), step.bundle)
+        return step
 
     def _wait_for_master(self, row: Row) -> str:
         if not self.master_finger.done():
@@ -260,7 +253,7 @@ class Bootstrap:
         try:
             remote = reach.board(self.pool, self.site, self.site.master)
             remote.connect(self.options.wait)
-            done = agent.run(remote, [_step("inventory", salt=self.site.salt.model_dump())], lambda event: None, True)
+            done = agent.run(remote, [job_steps.Inventory(_salt_wanted(self.site))], lambda event: None, True)
             self.master_finger.set_result(done["inventory"]["data"]["master_finger"])
         except BaseException as error:  # noqa: BLE001 - it belongs to those who wait for the result
             self.master_finger.set_exception(error)
@@ -282,5 +275,6 @@ class Bootstrap:
                 bulk.rows.get(name, master).notes.append(UNSYNCED.format(name))
 
 
-def _step(name: str, /, **arguments: Any) -> dict:
-    return {"step": name, "args": arguments}
+def _salt_wanted(site: Site) -> job_steps.SaltWanted:
+    salt = site.salt
+    return job_steps.SaltWanted(salt.version, salt.source, job_steps.Repository(**salt.repository.model_dump()))

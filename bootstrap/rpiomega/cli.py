@@ -35,7 +35,7 @@ def main() -> None:
 def _add_lab() -> None:
     """Add `rpiomega lab` if what it needs is installed; say what is missing otherwise."""
     try:
-        from rpiomega.lab.cli import lab
+        from rpiomega.commands.lab import lab
     except ImportError as error:
         missing = error.name or str(error)
 

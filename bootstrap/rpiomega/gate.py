@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from rpiomega import agent, reach
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.node import job_steps
 from rpiomega.node.mark import Mark
 from rpiomega.site import Site
 from rpiomega.site.document import TOP, Document
@@ -96,7 +97,7 @@ class Gate:
 def standing(remote: Remote) -> dict:
     """Return what a connected board is: the data of the step `standing`."""
     try:
-        done = agent.run(remote, [{"step": "standing", "args": {}}], lambda event: None, dry_run=True)
+        done = agent.run(remote, [job_steps.Standing()], lambda event: None, dry_run=True)
     except SshError as error:
         if error.kind != "python":
             raise

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from rpiomega import agent, reach
 from rpiomega.bulk import Bulk
 from rpiomega.errors import NodeError
+from rpiomega.node import job_steps
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Pool
 
@@ -38,7 +38,7 @@ def compare(pool: Pool, site: Site, fingers: dict[str, str], bound: float) -> li
     """Ask the master which keys it holds, at most `bound` seconds until all are there. Raise NodeError, SshError."""
     remote = reach.board(pool, site, site.master)
     remote.connect(10)
-    done = agent.run(remote, [_step("keys", fingers=fingers, bound=bound)], lambda event: None)
+    done = agent.run(remote, [job_steps.Keys(fingers, bound)], lambda event: None)
     return [Key(name, fingers[name], seen) for name, seen in done["keys"]["data"]["seen"].items()]
 
 
@@ -57,7 +57,7 @@ def silent(pool: Pool, site: Site, names: list[str]) -> list[str]:
         return []
     remote = reach.board(pool, site, site.master)
     remote.connect(10)
-    step = _step("answering", minions={name: site.nodes[name].address for name in names}, bound=ANSWER_BOUND)
+    step = job_steps.Answering({name: site.nodes[name].address for name in names}, ANSWER_BOUND)
     return agent.run(remote, [step], lambda event: None)["answering"]["data"]["silent"]
 
 
@@ -65,7 +65,7 @@ def unsynced(pool: Pool, site: Site, names: Iterable[str]) -> list[str]:
     """Have those of these minions that are connected to the master sync their modules; return who did not."""
     remote = reach.board(pool, site, site.master)
     remote.connect(10)
-    step = _step("synced", minions={name: site.nodes[name].address for name in names})
+    step = job_steps.Synced({name: site.nodes[name].address for name in names})
     return agent.run(remote, [step], lambda event: None)["synced"]["data"]["unsynced"]
 
 
@@ -79,7 +79,3 @@ def _key_error(key: Key, master: Node, bound: float) -> NodeError:
     held = ", ".join(f"{state} {finger}" for state, finger in key.seen.items())
     cure = f"if the board was rewritten, `sudo salt-key -d {key.name}` on the master, then run the bootstrap again"
     return NodeError(f"the master holds another key under this name ({held}; the board's is {key.own})", cure, "keys")
-
-
-def _step(name: str, /, **arguments: Any) -> dict:
-    return {"step": name, "args": arguments}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rpiomega import agent, known_hosts
 from rpiomega.errors import NodeError
+from rpiomega.node import job_steps
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Remote, SshError
 
@@ -26,29 +27,28 @@ UNDO = 90.0
 Event = Callable[[dict], None]
 
 
-def step(site: Site, node: Node, base: Path) -> dict:
+def step(site: Site, node: Node, base: Path) -> job_steps.Network:
     """Return the job's step for a node; `base` is the site file's folder. Raise NodeError if Wi-Fi lacks its secret."""
     network = site.network
-    arguments = {
-        "address": node.address,
-        "prefix": network.prefix,
-        "gateway": network.gateway or "",
-        "dns": network.dns,
-        "interface": node.interface,
-        "wifi": wifi_settings(site, base),
-        "others": {name: other.address for name, other in site.nodes.items() if other is not node},
-        "bound": network.rollback,
-    }
-    return {"step": "network", "args": arguments}
+    return job_steps.Network(
+        address=node.address,
+        prefix=network.prefix,
+        gateway=network.gateway or "",
+        dns=network.dns,
+        interface=node.interface,
+        wifi=wifi_settings(site, base),
+        others={name: other.address for name, other in site.nodes.items() if other is not node},
+        bound=network.rollback,
+    )
 
 
-def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) -> tuple[Remote, str]:
+def settle(remote: Remote, on_event: Event, job: job_steps.Network, dry_run: bool = False) -> tuple[Remote, str]:
     """Run the `network` step, and if it arms a change, see it through.
 
     Return the connection to go on with and a sentence for the user (empty if nothing changed). Raise NodeError saying
     which of the outcomes it was: refused before anything changed, taken back by the board, or no answer at all.
     """
-    address = job["args"]["address"]
+    address = job.address
     data = agent.run(remote, [job], on_event, dry_run)["network"]["data"]
     if not data.get("pending"):
         if not dry_run:
@@ -57,7 +57,7 @@ def settle(remote: Remote, on_event: Event, job: dict, dry_run: bool = False) ->
     before, goes_back = ", ".join(data["before"]) or "none", time.monotonic() + data["left"]
     try:
         new = _go(remote, address, data["go"], goes_back - MARGIN)
-        agent.run(new, [{"step": "network_confirm", "args": {"token": data["pending"]}}], on_event)
+        agent.run(new, [job_steps.NetworkConfirm(data["pending"])], on_event)
     except NodeError as error:
         raise _undone(remote, job, data, error, goes_back + UNDO, on_event) from None
     known_hosts.remember_address(remote, address)
@@ -82,9 +82,11 @@ def _go(remote: Remote, address: str, command: str, deadline: float) -> Remote:
     return new
 
 
-def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: float, on_event: Event) -> NodeError:
+def _undone(
+    remote: Remote, job: job_steps.Network, data: dict, error: NodeError, deadline: float, on_event: Event
+) -> NodeError:
     """Wait for the board at its old address; return the error that says which way it went."""
-    address, log = job["args"]["address"], remote.log
+    address, log = job.address, remote.log
     remote.end_master()
     at = remote.at
     old = remote.moved(at)
@@ -93,7 +95,7 @@ def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: f
         left = deadline - time.monotonic()
         try:
             old.connect(max(left, 1.0))
-            asked = {"step": "network_status", "args": {"token": data["pending"], "interface": data["interface"]}}
+            asked = job_steps.NetworkStatus(data["pending"], data["interface"])
             status = agent.run(old, [asked], on_event)["network_status"]["data"]
         except NodeError as failure:
             log(f"looking at {at}: {failure}")
@@ -114,7 +116,7 @@ def _undone(remote: Remote, job: dict, data: dict, error: NodeError, deadline: f
     return NodeError(cause, cure, "network")
 
 
-def wifi_settings(site: Site, base: Path) -> dict | None:
+def wifi_settings(site: Site, base: Path) -> job_steps.Wifi | None:
     """Return the wireless settings with the key derived here: the passphrase itself goes nowhere.
 
     The derivation is IEEE 802.11i's (PBKDF2 with HMAC-SHA1, the SSID as salt, 4096 rounds, 256 bits).
@@ -130,7 +132,7 @@ def wifi_settings(site: Site, base: Path) -> dict | None:
     else:
         cause = f"the Wi-Fi secret has {len(secret.encode())} bytes"
         raise NodeError(cause, "a passphrase has 8 to 63, a key 64 hexadecimal digits", "network")
-    return {"ssid": wifi.ssid, "psk": psk, "country": wifi.country}
+    return job_steps.Wifi(wifi.ssid, psk, wifi.country)
 
 
 def _secret_file(base: Path, name: str) -> str:

@@ -8,30 +8,28 @@ from collections.abc import Callable
 
 from rpiomega import agent, known_hosts, reach
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.node import job_steps
+from rpiomega.node.job_steps import JobStep
 from rpiomega.site import Node, Site
 from rpiomega.ssh import CONNECT_TIMEOUT, Pool, Remote, SshError
 
 # What other nodes say of themselves is waited for as long as one of them may take not to answer.
 OTHERS_BOUND = 15.0
-Job = Callable[[list[dict]], dict[str, dict]]
+Job = Callable[[list[JobStep]], dict[str, dict]]
 
 
-def steps(site: Site) -> list[dict]:
+def steps(site: Site) -> list[JobStep]:
     """Return the steps every board goes through; those the site leaves alone find nothing to do."""
     system = site.system
-    found = [
-        {"step": "rootfs", "args": {}},
-        {"step": "swap", "args": {"swap": system.swap}},
-        {"step": "timezone", "args": {"timezone": system.timezone}},
-    ]
+    found = [job_steps.Rootfs(), job_steps.Swap(system.swap), job_steps.Timezone(system.timezone)]
     if system.ssh_passwords == "keep":
-        found.append({"step": "sshd", "args": {"passwords": "keep", "user": site.users.admin}})
+        found.append(job_steps.Sshd("keep", site.users.admin))
     return found
 
 
-def late_steps(site: Site) -> list[dict]:
+def late_steps(site: Site) -> list[JobStep]:
     """Return the steps that may install a package, so they come after the package sources."""
-    return [{"step": "locale", "args": {"locale": site.system.locale}}]
+    return [job_steps.Locale(site.system.locale)]
 
 
 class Identities:
@@ -53,7 +51,7 @@ class Identities:
         try:
             remote = reach.board(pool, site, node, any_mark=True)
             remote.connect(0)
-            done = agent.run(remote, [{"step": "identity", "args": {}}], lambda event: None, dry_run=True)
+            done = agent.run(remote, [job_steps.Identity()], lambda event: None, dry_run=True)
         except (NodeError, Stopped):
             return
         with self._lock:
@@ -85,8 +83,7 @@ class Identities:
 
 def renew(job: Job, remote: Remote, same: dict[str, str], force: bool) -> dict:
     """Give a copied board an identity of its own, and remember its new host keys here. Return the step's event."""
-    arguments = {"machine_id": same.get("machine_id", ""), "host_keys": same.get("host_keys", ""), "force": force}
-    done = job([{"step": "machineid", "args": arguments}])["machineid"]
+    done = job([job_steps.MachineId(**same, force=force)])["machineid"]
     keys = done["data"].get("public_keys")
     if keys:
         known_hosts.replace(remote, keys)
@@ -99,10 +96,10 @@ def harden(job: Job, remote: Remote, user: str) -> None:
     If it fails after, the change is taken back over the connection that is still open. Raise NodeError.
     """
     proven = prove_key(remote)
-    done = job([{"step": "sshd", "args": {"passwords": "off", "user": user, "proven": proven}}])["sshd"]
+    done = job([job_steps.Sshd("off", user, proven)])["sshd"]
     if done["status"] != "changed" or prove_key(remote):
         return
-    job([{"step": "sshd", "args": {"passwords": "keep", "user": user}}])
+    job([job_steps.Sshd("keep", user)])
     cause = "key login did not work once password logins were off; they are on again"
     raise NodeError(cause, "see `journalctl -u ssh` on the board", "sshd")
 

@@ -7,6 +7,7 @@ import time
 from rpiomega import agent
 from rpiomega.errors import NodeError, Stopped
 from rpiomega.move import Event
+from rpiomega.node import job_steps
 from rpiomega.site import Node
 from rpiomega.ssh import Remote, SshError
 
@@ -47,7 +48,7 @@ def reboot(remote: Remote, node: Node, on_event: Event, managed: bool = True, bo
         if new.pool.stop.wait(PAUSE):
             raise Stopped
     remote.log(f"back {time.monotonic() - began:.0f} s after its reboot")
-    status = {"step": "network_status", "args": {"address": node.address, "interface": node.interface}}
+    status = job_steps.NetworkStatus(address=node.address, interface=node.interface)
     found = agent.run(new, [status], on_event)["network_status"]["data"]
     if managed and node.address not in found["addresses"]:
         have = ", ".join(found["addresses"]) or "none"

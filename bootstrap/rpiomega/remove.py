@@ -16,6 +16,7 @@ from typing import Any
 
 from rpiomega import agent, gate
 from rpiomega.errors import NodeError
+from rpiomega.node import job_steps
 from rpiomega.site import Site
 from rpiomega.site.document import TOP, Document
 from rpiomega.ssh import Remote
@@ -190,6 +191,7 @@ class Removal:
     def _foretell(self, known: Known) -> None:
         if known.answers:
             self.say("would leave the swarm (drained and demoted first, if it is a manager) and Consul")
+            self.say("its boot would no longer wait for a synchronised clock")
         entries = [entry["id"] for entry in known.swarm.get("entries", []) if entry["recorded"]]
         if entries and not self.options.replace:
             self.say(f"its entry {', '.join(entries)} would be removed from the swarm")
@@ -212,7 +214,7 @@ class Removal:
 
     def _site_file(self) -> None:
         """Bring the master this site file: as long as its own names the node, the states would take it in again."""
-        step = {"step": "site", "args": {"site": self.site_file.read_text(encoding="utf-8")}}
+        step = job_steps.SiteFile(self.site_file.read_text(encoding="utf-8"))
         done = agent.run(self.master.remote, [step], lambda event: None, self.options.dry_run)["site"]
         if done["diff"]:
             would = "would be brought" if self.options.dry_run else "brought"
@@ -228,6 +230,8 @@ class Removal:
             self._say(str(result["comment"]))
         said = self.master.do(self.name, "rpiomega.leave_consul")
         self.say(str(said) or "has no Consul agent any more")
+        removed = self.master.do(self.name, "rpiomega.leave_clock")
+        self.say(f"removed {', '.join(removed)}" if removed else "waits for no clock any more")
         self.master.do(self.name, "service.disable", "salt-minion")
         self.master.root("salt", "--async", "-L", self.name, "service.stop", "salt-minion", "no_block=True")
         self.say("salt-minion switched off")

@@ -10,6 +10,7 @@ import yaml
 from rpiomega import agent, prepare
 from rpiomega.errors import NodeError
 from rpiomega.lab import remote
+from rpiomega.node import job_steps
 from rpiomega.site import load
 from rpiomega.ssh import Pool, Settings
 
@@ -55,7 +56,7 @@ def connected(lab):
         yield connect
 
 
-IDENTITY = [{"step": "identity", "args": {}}]
+IDENTITY = [job_steps.Identity()]
 
 
 def test_a_copied_card_gets_an_identity_of_its_own_and_stays_reachable(lab, connected):
@@ -91,7 +92,7 @@ def test_password_logins_go_off_and_the_key_still_opens(lab, connected):
     assert "passwordauthentication no" in root(lab, "rpiomega-2", "sshd -T")
     assert prepare.prove_key(board)
     # Nobody's key is there: hardening must refuse, and change nothing.
-    job([{"step": "sshd", "args": {"passwords": "keep", "user": "pi"}}])
+    job([job_steps.Sshd("keep", "pi")])
     assert "passwordauthentication yes" in root(lab, "rpiomega-2", "sshd -T")
     root(lab, "rpiomega-2", "mv /home/pi/.ssh/authorized_keys /home/pi/.ssh/away")
     try:
@@ -119,9 +120,9 @@ def test_a_hardening_that_locks_keys_out_is_taken_back(lab, connected):
 def test_time_zone_and_locale_are_effective(lab, connected):
     _, job = connected("rpiomega-2")
     steps = [
-        {"step": "sources", "args": {"apt_proxy": load(lab.site_file).sources.apt_proxy, "pip_index": "", "ca": ""}},
-        {"step": "timezone", "args": {"timezone": "Europe/Berlin"}},
-        {"step": "locale", "args": {"locale": "en_GB.UTF-8"}},
+        job_steps.Sources(load(lab.site_file).sources.apt_proxy),
+        job_steps.Timezone("Europe/Berlin"),
+        job_steps.Locale("en_GB.UTF-8"),
     ]
     done = job(steps)
     assert done["timezone"]["status"] == done["locale"]["status"] == "changed"

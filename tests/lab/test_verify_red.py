@@ -1,4 +1,4 @@
-"""Each check of tests/verify fails on a node where its promise is broken, and holds again when that is mended.
+"""Each check of `rpiomega verify` fails on a node where its promise is broken, and holds again when that is mended.
 
 How they are broken is in `verify_breaks.py`.
 """

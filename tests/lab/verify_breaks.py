@@ -1,4 +1,4 @@
-"""How to break every promise that tests/verify checks, and to mend it again.
+"""How to break every promise that `rpiomega verify` checks, and to mend it again.
 
 The nodes are broken as people and power cuts break them: a stopped service, a file gone or too open, a node out of the
 swarm. Where the node cannot be broken without losing it, the site file asks for what the node has not.
@@ -49,9 +49,9 @@ class Break:
     without: bool = False
 
 
-def gone(path):
-    """A file that is no longer there."""
-    return {"how": f"mv {path} {KEPT}/gone", "mend": f"mv {KEPT}/gone {path}"}
+def gone(path, after="true"):
+    """A file that is no longer there; `after` lets its program know, each time."""
+    return {"how": f"mv {path} {KEPT}/gone && {after}", "mend": f"mv {KEPT}/gone {path} && {after}"}
 
 
 def edited(path, command):
@@ -111,6 +111,10 @@ BREAKS = {
         ["the_clock_is_kept_after_every_boot"],
         "systemctl disable chrony systemd-timesyncd",
         "systemctl enable chrony || systemctl enable systemd-timesyncd",
+    ),
+    "no bound for the clock": Break(
+        ["the_boot_waits_for_the_clock_and_not_for_ever"],
+        **gone("/etc/systemd/system/systemd-time-wait-sync.service.d/rpiomega.conf", "systemctl daemon-reload"),
     ),
     "other time servers": Break(
         ["the_clock_follows_the_sites_servers"], site={"time": {"servers": ["ntp.example.com"]}}
@@ -214,6 +218,9 @@ BREAKS = {
         ["docker_runs_at_every_boot", "the_running_engine_has_read_its_settings", "the_node_is_active_in_its_role"],
         "systemctl stop docker.socket docker",
         "systemctl start docker",
+    ),
+    "docker without a wait for the clock": Break(
+        ["docker_starts_after_the_clock_is_set"], **gone(f"{DROP_IN}/rpiomega-clock.conf", "systemctl daemon-reload")
     ),
     "docker disabled": Break(["docker_runs_at_every_boot"], "systemctl disable docker", "systemctl enable docker"),
     "log rotation gone": Break(

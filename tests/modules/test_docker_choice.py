@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from omega.core.engine_fit import problems
 from omega.docker.choice import ChoiceError, lost, settle
 from omega.docker.config import ConfigError, parse
-from omega.docker.fit import problems
 from omega.docker.flags import settings as of_flags
 from omega.docker.service import assigned, expanded
 

@@ -142,6 +142,17 @@ def test_an_engine_that_fails_while_a_node_leaves_is_one_line(found):
     assert "container rpiomega-consul" in str(caught.value)
 
 
+def test_a_removed_node_waits_for_no_clock_and_without_a_bound_for_none(tmp_path):
+    ours = [tmp_path / "docker.service.d/rpiomega-clock.conf", tmp_path / "chrony-wait.service.d/rpiomega.conf"]
+    owners = tmp_path / "docker.service.d/override.conf"
+    for path in [*ours, owners]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("[Unit]\n")
+    assert node.leave_clock(str(tmp_path)) == ([str(path) for path in ours], ["chrony-wait"])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [owners]
+    assert node.leave_clock(str(tmp_path)) == ([], [])
+
+
 def test_every_function_of_the_module_is_documented(load_modules):
     modules = load_modules()
     for name in ("removal", "forget", "leave_consul"):

@@ -34,7 +34,7 @@ from omega.swarm import waits
 from omega.swarm.api import Engine, SwarmError
 from omega.swarm.nodes import run as nodes_run
 from omega.swarm.nodes.run import ROTATION
-from omega.swarm.record import NODES, PREFIX, TOKEN, Store
+from omega.swarm.record import DEMOTED, NODES, PREFIX, TOKEN, Store
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
@@ -454,9 +454,10 @@ def test_f30_a_manager_and_a_worker_leave_in_order_and_the_managers_drop_their_e
     seen = Engine(pi_url(site))
     until(lambda: {node.hostname for node in seen.nodes() if node.state == "down"} == {*old}, 40, "both to be down")
     del site.pillar["rpiomega"]["nodes"]["pi4"]
+    kv.put(DEMOTED + "pi4", old["pi4"])
     runs = reconcile(site, "pi1", "pi2")
     assert sorted(node.hostname for node in seen.nodes()) == ["pi1", "pi2"]
-    assert kv.get(NODES + "pi4") is None
+    assert kv.list(NODES + "pi4") + kv.list(DEMOTED) == []
     assert published(kv, "pi3")["node_id"] is None
     assert [run.changes for run in reconcile(site, "pi1", "pi2")] == [{}, {}], runs[0].comment
     again = absent(site, "pi3")

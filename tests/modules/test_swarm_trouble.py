@@ -167,8 +167,10 @@ def test_waits_go_on_while_the_engine_restarts(site, tmp_path):
     node_id = settled.find("pi2").id
     made(absent.Leaver(Restarting(site.dockerds["pi2"], "reading /info"), stores["pi2"]))
     until(lambda: settled.find(node_id).state == "down", 30, "pi2 to be down")
+    store.write_demoted("pi2", node_id)
     dropped = removal.drop(Restarting(pi1, "listing the nodes", 2), store, "pi2")
     assert (dropped, [node.hostname for node in settled.nodes()]) == ([node_id], ["pi1"])
+    assert store.snapshot().demoted == {}
 
     template = {"ContainerSpec": {"Image": "none:1"}, "RestartPolicy": {"Condition": "none"}}
     settled.api.create_service(template, name="web_app", labels={NAMESPACE: "web"})

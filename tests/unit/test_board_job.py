@@ -9,7 +9,9 @@ import commands
 import pytest
 
 from rpiomega import agent
+from rpiomega.node import job_steps
 from rpiomega.node.board import Board
+from rpiomega.node.steps import STEPS as STEPS_OF_THE_BOARD
 from rpiomega.node.steps.sources import Sources
 
 PI_CMDLINE = "console=tty1 root=PARTUUID=deadbeef-02 rootwait\n"
@@ -215,3 +217,38 @@ def test_a_workstation_that_is_gone_ends_the_job_between_two_steps(board, tmp_pa
     process = subprocess.run(command, input=json.dumps(job) + "\n", **options)
     assert process.returncode == 1
     assert json.loads(process.stdout.splitlines()[-1])["event"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ({"step": "polish"}, "there is no step polish"),
+        ({"step": "hostname", "args": {}}, "step hostname: missing: name"),
+        ({"step": "swap", "args": {"swpa": "off"}}, "step swap: unknown: swpa"),
+        ({"step": "hostname", "args": {"name": "pi1", "nodes": {"pi2": 2}}}, "step hostname, nodes.pi2: int where str"),
+        ({"step": "keys", "args": {"fingers": {}, "bound": "60"}}, "step keys, bound: str where float"),
+        (
+            {"step": "network", "args": {"address": "10.0.0.1", "prefix": 24, "wifi": {"ssid": "a"}}},
+            "wifi: missing: psk",
+        ),
+    ],
+)
+def test_a_job_that_is_not_one_is_refused_before_its_first_step(board, run, item, said):
+    before = snapshot(board)
+    events, code = run(board, [*STEPS, item])
+    assert (code, snapshot(board)) == (1, before)
+    assert [event["event"] for event in events] == ["facts", "failed"]
+    assert said in events[-1]["cause"]
+
+
+def test_what_the_workstation_sends_is_what_the_board_reads():
+    repository = job_steps.Repository("http://salt", "http://salt/key", "AB")
+    wifi = job_steps.Wifi("home", "ab" * 32, "GB")
+    steps = [
+        job_steps.Clock(1),
+        job_steps.Network("10.0.0.1", 24, dns=["10.0.0.2"], wifi=wifi, others={"pi2": "10.0.0.2"}),
+        job_steps.Inventory(job_steps.SaltWanted("3008", "auto", repository), [job_steps.ServedFile("a", "b", 1)]),
+        job_steps.Connect([job_steps.Target("pi2", "10.0.0.2", "tcp", 22, True)]),
+    ]
+    assert [job_steps.read(json.loads(json.dumps(step.item()))) for step in steps] == steps
+    assert set(job_steps.KINDS) == set(STEPS_OF_THE_BOARD)

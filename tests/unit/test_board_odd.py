@@ -7,6 +7,7 @@ import yaml
 
 from rpiomega.node import salt_pip
 from rpiomega.node.board import Board
+from rpiomega.node.job_steps import Salt, ServedFile
 from rpiomega.node.steps.cluster import _node
 from rpiomega.node.steps.inventory import SUMS, known_sums, missing_files
 from rpiomega.node.steps.minion import Minion
@@ -36,7 +37,7 @@ def test_a_build_of_salt_is_marked_finished_once_it_is_on_the_card(board, tmp_pa
     python.write_text("#!/bin/sh\necho salt 3008.1\n")
     python.chmod(0o755)
     monkeypatch.setattr(os, "sync", lambda: synced.append(mark.exists()))
-    salt_pip.Pip(board, {"version": "3008", "key": "build"})._prove()
+    salt_pip.Pip(board, Salt("pip", "3008", key="build"))._prove()
     assert (synced, mark.exists()) == ([False], True)
 
 
@@ -45,4 +46,4 @@ def test_archives_whose_sums_the_card_lost_are_brought_again(board, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b'{"consul.tar": [\xff')
     assert known_sums(board) == {}
-    assert missing_files(board, [{"name": "consul.tar", "sha256": "0", "size": 1}]) == ["consul.tar"]
+    assert missing_files(board, [ServedFile("consul.tar", "0", 1)]) == ["consul.tar"]

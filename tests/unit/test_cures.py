@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rpiomega.cli import main
-from rpiomega.lab.cli import lab
+from rpiomega.commands.lab import lab
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("bootstrap/rpiomega", "_utils", "_states", "_modules", "_pillar")

@@ -13,6 +13,7 @@ from rpiomega.node import dropin_salt, dropin_sshd, salt_onedir, service
 from rpiomega.node.board import Board
 from rpiomega.node.doctor import identity
 from rpiomega.node.files import File
+from rpiomega.node.job_steps import Repository
 from rpiomega.node.step import StepError
 from rpiomega.node.steps import sshd
 from rpiomega.node.steps.master import Master
@@ -169,7 +170,7 @@ def test_a_unit_and_links_of_salt_from_pip_go_when_the_packages_come(board):
     os.symlink("/opt/rpiomega/salt/bin/salt-call", link)
     assert f"remove {unit}" in Minion(board, MINION).check().lines
     repository = {"uri": "http://salt", "key_url": "http://salt/key", "fingerprint": "AB"}
-    lines = salt_onedir.Onedir(board, "3008", False, repository).check().lines
+    lines = salt_onedir.Onedir(board, "3008", False, Repository(**repository)).check().lines
     assert "remove the link /usr/local/bin/salt-call: it leads to another installation of Salt" in lines
     put(board, unit, "[Service]\nExecStart=/usr/bin/salt-minion\n")
     assert f"remove {unit}" not in Minion(board, MINION).check().lines, "the owner's"

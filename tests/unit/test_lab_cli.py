@@ -12,7 +12,8 @@ import docker
 import pytest
 from click.testing import CliRunner
 
-from rpiomega.lab import cli, pi, state
+from rpiomega.commands import lab as cli
+from rpiomega.lab import pi, state
 
 NODE = "rpiomega-master"
 SSH = f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"

@@ -9,6 +9,7 @@ import pytest
 from omega.core import apt_rules, openpgp
 from rpiomega.node import salt_onedir
 from rpiomega.node.board import Board
+from rpiomega.node.job_steps import Repository
 from rpiomega.node.salt_onedir import KEYRING, PYTHON, Onedir
 from rpiomega.node.step import StepError
 
@@ -23,7 +24,7 @@ def board(tmp_path):
 
 def lines(board, fingerprint=FINGERPRINT):
     repository = {"uri": "http://mirror.test/salt/", "key_url": "http://mirror.test/key", "fingerprint": fingerprint}
-    return Onedir(board, "3008", False, repository).check().lines
+    return Onedir(board, "3008", False, Repository(**repository)).check().lines
 
 
 def place(board, path, data, mode=0o644):
@@ -78,7 +79,9 @@ def site(tmp_path, short_folder, monkeypatch):
 
     def onedir(**more):
         uri, key_url = f"file:{box.www}", f"file://{tmp_path}/key.asc"
-        return Onedir(box.board, "3008", False, {"uri": uri, "key_url": key_url, "fingerprint": box.key, **more})
+        return Onedir(
+            box.board, "3008", False, Repository(**{"uri": uri, "key_url": key_url, "fingerprint": box.key, **more})
+        )
 
     box.onedir = onedir
     box.files = lambda: {

@@ -14,6 +14,7 @@ import pytest
 from omega.core import apt_rules
 from rpiomega import agent
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.node import job_steps
 from rpiomega.ssh import Settings, SshError, classify, shell
 
 HERE = "127.0.0.1"
@@ -235,7 +236,7 @@ def test_the_boards_part_runs_and_reports(sshd, pool):
     remote = pool(sshd.settings()).remote([HERE])
     remote.connect(0)
     events = []
-    done = agent.run(remote, [{"step": "finger", "args": {}}], events.append)
+    done = agent.run(remote, [job_steps.Finger()], events.append)
     assert done["finger"]["status"] == "ok"
     assert done["facts"]["python"].startswith("3.")
     assert [event["event"] for event in events][-2:] == ["start", "done"]
@@ -246,7 +247,7 @@ def test_a_failing_step_is_an_error_with_step_cause_and_cure(sshd, pool):
     remote = pool(sshd.settings()).remote([HERE])
     remote.connect(0)
     with pytest.raises(NodeError) as caught:
-        agent.run(remote, [{"step": "sources", "args": {"ca": "no certificate"}}], lambda event: None, dry_run=True)
+        agent.run(remote, [job_steps.Sources(ca="no certificate")], lambda event: None, dry_run=True)
     assert (caught.value.step, caught.value.cure) == ("sources", "give a PEM file")
 
 
@@ -265,7 +266,7 @@ def test_cancelling_ends_the_boards_part_and_leaves_no_file(sshd, pool, tmp_path
 
     def work():
         try:
-            steps = [{"step": "keys", "args": {"fingers": {"nobody": "aa"}, "bound": 60}}]
+            steps = [job_steps.Keys({"nobody": "aa"}, 60)]
             agent.run(remote, steps, on_event, dry_run=True)
         except Stopped as error:
             failures.append(error)
@@ -283,7 +284,7 @@ def test_cancelling_ends_the_boards_part_and_leaves_no_file(sshd, pool, tmp_path
 
 def launch(path, install="no", **options):
     """Run the launcher as a board's login shell would, with commands from `path` alone."""
-    script = agent.LAUNCHER.format(size=len(agent.zipapp()), install=install, **agent._CODES)
+    script = agent.launcher(len(agent.zipapp()), install == "yes")
     job = b'{"steps": []}\n'
     return subprocess.run(
         ["/bin/sh", "-c", script], input=agent.zipapp() + job, env={"PATH": str(path)}, capture_output=True, **options

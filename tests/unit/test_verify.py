@@ -1,6 +1,5 @@
 """`rpiomega verify`: what its report says, and that the table of promises in the docs is the one of the checks."""
 
-import importlib.util
 import json
 import pathlib
 import subprocess
@@ -18,6 +17,7 @@ from rpiomega import cli
 from rpiomega.errors import NodeError
 from rpiomega.verify import report
 from rpiomega.verify.checks import Check, Found
+from rpiomega.verify.suite import wanted
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs/verify.md"
@@ -34,15 +34,6 @@ AS_THE_STATES_SEE_IT = "{% from 'rpiomega/map.jinja' import omega, node, docker 
 
 def check(result, **more):
     return Check("docker", "runs", "docker runs", "sudo salt a state.apply docker", "a", result, **more)
-
-
-@pytest.fixture(scope="module")
-def wanted():
-    """The checks' own reader of the site file."""
-    spec = importlib.util.spec_from_file_location("wanted", ROOT / "tests/verify/wanted.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -145,7 +136,7 @@ def test_a_node_that_cannot_be_reached_is_failed_with_cause_and_cure(tmp_path):
 
 @pytest.mark.parametrize("laid_over", [{}, PARTIAL], ids=["as it is", "with parts of mappings"])
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_the_checks_want_what_the_states_do(wanted, states, tmp_path, example, laid_over):
+def test_the_checks_want_what_the_states_do(states, tmp_path, example, laid_over):
     site = wanted.over(yaml.safe_load(example.read_text())["rpiomega"], laid_over)
     name = list(site["nodes"])[-1]
     site["nodes"][name]["docker"] = {"source": "distribution"}

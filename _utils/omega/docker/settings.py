@@ -4,8 +4,8 @@ import itertools
 import json
 import os
 
-from omega.core import files, mask
-from omega.docker import choice, config, data, engine, fit, flags, logs, store
+from omega.core import engine_fit, files, mask
+from omega.docker import choice, config, data, engine, flags, logs, store
 
 # What the site wanted last time ("ours"), and what the engine has still to do ("owed": restart or reload).
 RECORD = "/var/lib/rpiomega/docker.json"
@@ -95,7 +95,7 @@ class Settings:
 
     def _fit(self):
         """Refuse what the cluster cannot run with: said here, it costs no node that is half in it."""
-        for key, why, cure in fit.problems({**self.wanted, **self.flags}, swarm=self.swarm):
+        for key, why, cure in engine_fit.problems({**self.wanted, **self.flags}, swarm=self.swarm):
             where = f"docker.daemon.{key} of the site file" if key in self.ours else f"{key} in {self.path}"
             where = f"{key} in the unit of Docker (`systemctl cat docker`)" if key in self.flags else where
             raise config.ConfigError(f"{where}: {why}; {cure}, then apply again. Nothing was changed")

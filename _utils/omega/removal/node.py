@@ -18,6 +18,8 @@ from omega.site import nodes as site_nodes
 SECRETS = "/etc/rpiomega/secrets"
 AGENT_CONFIG = "/etc/rpiomega/consul/consul.json"
 STATES = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}  # serf/serf.go: MemberStatus
+UNITS = "/etc/systemd/system"
+CLOCK_WAITS = ("systemd-time-wait-sync", "chrony-wait")  # salt/time
 
 
 def own_token(pillar, path=AGENT_CONFIG):
@@ -157,6 +159,19 @@ def leave_consul(client, container, base_url=engine.SOCKET, bound=60.0):
             _leave(client, agent, bound)
         agent.remove()
     return "left Consul, agent removed"
+
+
+def leave_clock(units=UNITS):
+    """
+    Remove the drop-ins by which this node's boot and Docker Engine wait for a synchronised clock; returns (their paths,
+    the services that waited and must be disabled: without its drop-in such a wait has no bound).
+    """
+    waits = {name: os.path.join(units, f"{name}.service.d", "rpiomega.conf") for name in CLOCK_WAITS}
+    paths = [os.path.join(units, "docker.service.d", "rpiomega-clock.conf"), *waits.values()]
+    there = [path for path in paths if os.path.lexists(path)]
+    for path in there:
+        os.unlink(path)
+    return there, [name for name, path in waits.items() if path in there]
 
 
 def _leave(client, agent, bound):

@@ -19,9 +19,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Optional
 
+from omega.core import engine_fit
 from omega.core.errors import KindOfFailure
 from omega.docker import engine as docker_engine
-from omega.docker import fit, store
+from omega.docker import store
 from omega.swarm.certificate import certificate, never_member, started_with
 
 SOCKET = docker_engine.SOCKET
@@ -57,7 +58,7 @@ class Local:
     managers: tuple = ()
     joined: bool = False  # a node certificate exists
     warnings: tuple = ()
-    engine: dict = field(default_factory=dict, hash=False)  # what omega.docker.fit judges of its /info
+    engine: dict = field(default_factory=dict, hash=False)  # what engine_fit judges of its /info
     data_root: str = ""
     image_root: str = ""  # where it keeps images apart from that
     certified: str = ""  # role in the node certificate
@@ -183,7 +184,7 @@ def local_of(info, cert, unaccepted=False):
         managers=tuple(sorted(peer["Addr"] for peer in swarm.get("RemoteManagers") or [])),
         joined=bool(cert) and state != "inactive",
         warnings=("memory",) if info.get("MemoryLimit") is False else (),
-        engine={key: info[key] for key in fit.INFO if key in info},
+        engine={key: info[key] for key in engine_fit.INFO if key in info},
         data_root=info.get("DockerRootDir") or "",
         image_root=store.image_root(info),
         certified=cert.get("role", ""),

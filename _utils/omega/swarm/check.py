@@ -12,8 +12,8 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-from omega.core import files
-from omega.docker import config, fit
+from omega.core import engine_fit, files
+from omega.docker import config
 
 SETTINGS = "/etc/docker/daemon.json"
 CONTROL, GOSSIP = 2377, 7946
@@ -123,7 +123,7 @@ def host_problems(local, min_free_mb=0, root="/"):
     """
     problems, warnings = [], []
     settings = _settings(root)
-    for key, why, cure in fit.problems(settings, local.engine):
+    for key, why, cure in engine_fit.problems(settings, local.engine):
         where = f"{key} in {SETTINGS}" if key in settings else f"{key} of the engine (`docker info`)"
         problems.append(f"{where}: {why}; {cure}, and restart Docker")
     folders = [local.data_root, *([local.image_root] if local.image_root else [])]

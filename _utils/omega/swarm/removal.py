@@ -62,6 +62,7 @@ def drop(engine, store, name, dead=False, timeout=60):
         remove(engine, node)
     store.client.delete(NODES + name)
     store.client.delete(UNLISTED + name)
+    store.forget_demoted(name)
     return [node.id for node in wanted]
 
 

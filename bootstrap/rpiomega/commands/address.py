@@ -9,6 +9,7 @@ import click
 from rpiomega import agent, move, reach, report
 from rpiomega.bulk import Row
 from rpiomega.commands.options import over_ssh, ready
+from rpiomega.node import job_steps
 from rpiomega.reboot import reboot as reboot_board
 
 
@@ -36,8 +37,7 @@ def address(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, reboot) 
         if said:
             row.notes.append(said)
         nodes = {name: other.address for name, other in site.nodes.items()}
-        named = {"name": node.name, "cluster": site.cluster, "nodes": nodes}
-        agent.run(remote, [{"step": "hostname", "args": named}], row.event, dry_run)
+        agent.run(remote, [job_steps.Hostname(node.name, site.cluster, nodes)], row.event, dry_run)
         if reboot and not dry_run:
             row.start("reboot")
             reboot_board(remote, node, row.event)

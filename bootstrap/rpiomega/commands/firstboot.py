@@ -51,7 +51,7 @@ def _say(made: plan.Plan, done: write.Written, output: Path) -> None:
         click.echo("note: network.gateway, network.dns or network.manage are not set: no static address", err=True)
     if made.wifi:
         where = "network-config" if "network-config" in names else "firstrun.sh"
-        click.echo(f"warning: {output / where} holds the key of the wireless network {made.wifi['ssid']}: "
+        click.echo(f"warning: {output / where} holds the key of the wireless network {made.wifi.ssid}: "
                    "delete it once the card is written; the card itself keeps it", err=True)  # fmt: skip
     for note in done.notes:
         click.echo(f"note: {note}", err=True)

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from rpiomega import agent, reach
 from rpiomega.bulk import Bulk
 from rpiomega.commands.options import over_ssh, ready
+from rpiomega.node import job_steps
 from rpiomega.site import Site
 from rpiomega.ssh import Pool
 from rpiomega.status import judge, picture, render
@@ -52,7 +53,7 @@ def gather(pool: Pool, bulk: Bulk, site: Site, facts: dict[str, dict], wait: flo
         row.start("ssh")
         remote = reach.board(pool, site, site.nodes[row.name], row.log)
         remote.connect(wait)
-        done = agent.run(remote, [{"step": "cluster_status", "args": {}}], row.event)
+        done = agent.run(remote, [job_steps.ClusterStatus()], row.event)
         facts[row.name] = done["cluster_status"]["data"]
 
     return bulk.run(ask, pool.cancel)

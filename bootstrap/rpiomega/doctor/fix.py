@@ -7,11 +7,12 @@ import threading
 from rpiomega import agent, reach
 from rpiomega.bulk import Bulk, Row
 from rpiomega.doctor.finding import Finding
+from rpiomega.node import job_steps
 from rpiomega.site import Site
 from rpiomega.ssh import Pool
 
 # In this order: first what the others need.
-STEPS = ("clock", "cmdline", "modules")
+STEPS = (job_steps.Clock(), job_steps.Cmdline(), job_steps.Modules())
 
 
 class Fixer:
@@ -33,8 +34,8 @@ class Fixer:
     def _node(self, row: Row) -> None:
         remote = reach.board(self.pool, self.site, self.site.nodes[row.name], row.log, any_mark=True)
         remote.connect(0)
-        steps: list[dict] = [{"step": name, "args": {}} for name in STEPS if name in self.wanted.get(row.name, [])]
+        steps = [step for step in STEPS if step.step in self.wanted.get(row.name, [])]
         done = agent.run(remote, steps, row.event)
-        changed = [step["step"] for step in steps if done[step["step"]]["status"] == "changed"]
+        changed = [step.step for step in steps if done[step.step]["status"] == "changed"]
         with self._lock:
             self.done[row.name] = changed

@@ -12,6 +12,7 @@ from rpiomega.bulk import Bulk, Row
 from rpiomega.doctor import judge, ports
 from rpiomega.doctor.finding import Finding, ordered
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.node import job_steps
 from rpiomega.site import Site
 from rpiomega.ssh import Pool, Remote
 
@@ -80,11 +81,11 @@ class Doctor:
         if part.error:
             raise part.error
 
-    def _steps(self, node: str) -> list[dict]:
+    def _steps(self, node: str) -> list[job_steps.JobStep]:
         return [
-            {"step": "listen", "args": {"ports": ports.listening(self.site, node)}},
-            {"step": "examine", "args": {"apt_proxy": self.site.sources.apt_proxy}},
-            {"step": "hold", "args": {}},
+            job_steps.Listen([[*each] for each in ports.listening(self.site, node)]),
+            job_steps.Examine(self.site.sources.apt_proxy),
+            job_steps.Hold(),
         ]
 
     def _on_event(self, row: Row, event: dict) -> None:
@@ -106,15 +107,14 @@ class Doctor:
         everyone = self._expected
         self._quietly(lambda: everyone <= set(self.listened) | self._out, STRAGGLER)
         row.start("ports")
-        targets = self._targets(row.name)
-        done = agent.run(remote, [{"step": "connect", "args": {"targets": targets}}], row.event, dry_run=True)
+        done = agent.run(remote, [job_steps.Connect(self._targets(row.name))], row.event, dry_run=True)
         with self._changed:
             self.tried[row.name] = done["connect"]["data"]["results"]
             self._connected.add(row.name)
             self._changed.notify_all()
         self._quietly(lambda: set(self.listened) <= self._connected | self._out, STRAGGLER)
 
-    def _targets(self, source: str) -> list[dict]:
+    def _targets(self, source: str) -> list[job_steps.Target]:
         found = []
         for need in ports.needs(self.site):
             listen = self.listened.get(need.target)
@@ -122,8 +122,9 @@ class Doctor:
             if need.source != source or listen is None or key in [item[:2] for item in listen["problems"]]:
                 continue
             busy = key in [item[:2] for item in listen["busy"]]
-            address = self._address(need.target, listen)
-            found.append({"to": need.target, "address": address, "protocol": key[0], "port": key[1], "busy": busy})
+            found.append(
+                job_steps.Target(need.target, self._address(need.target, listen), need.protocol, need.port, busy)
+            )
         return found
 
     def _address(self, node: str, listen: dict) -> str:
@@ -146,7 +147,7 @@ class Doctor:
 class _Part:
     """The board's part that listens and examines while another one connects; it ends when it is released."""
 
-    def __init__(self, remote: Remote, row: Row, steps: list[dict], on_event: Callable):
+    def __init__(self, remote: Remote, row: Row, steps: list[job_steps.JobStep], on_event: Callable):
         self.error: BaseException | None = None
         self.ended = False
         self._remote, self._row, self._steps, self._on_event = remote, row, steps, on_event

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from omega.core import engine_fit
 from rpiomega.doctor.finding import Finding
 from rpiomega.site import Node, Site
 
-# As _utils/omega/docker/fit.py judges them on the node; here before the bootstrap.
-UNFIT = {
-    "userns-remap": "it forbids Consul's container to share the host's network",
-    "cluster-store": "it belongs to the swarm before Docker 1.12, and excludes today's",
-    "cluster-advertise": "it belongs to the swarm before Docker 1.12, and excludes today's",
-}
+# Names of findings, where they are not the key's.
+NAMES = {"firewall-backend": "docker-firewall"}
 
 
 def docker(node: str, facts: dict, swarm: bool) -> Iterator[Finding]:
@@ -38,43 +35,10 @@ def docker(node: str, facts: dict, swarm: bool) -> Iterator[Finding]:
             "no container runs without it",
             "systemctl status docker; journalctl -u docker -n 30",
         )
-    # In /info since Docker 28; before, daemon.json has no such key.
-    driver = (info.get("FirewallBackend") or {}).get("Driver", "") or daemon.get("firewall-backend", "")
-    features = daemon.get("features")
-    # Since 29.6 this feature lets a swarm use it (moby daemon/config/config_linux.go).
-    allowed = isinstance(features, dict) and features.get("swarm-nftables") is True
-    if swarm and driver.startswith("nftables") and not allowed and daemon.get("iptables") is not False:
-        yield Finding(
-            node,
-            "docker-firewall",
-            "error",
-            "Docker uses its nftables backend",
-            "Swarm needs the iptables backend (moby/moby#50467)",
-            "remove `firewall-backend` from docker.daemon in the site file and from "
-            "/etc/docker/daemon.json, then sudo systemctl restart docker",
-        )
-    if swarm and (daemon.get("live-restore") or info.get("LiveRestoreEnabled")):
-        yield Finding(
-            node,
-            "docker-live-restore",
-            "error",
-            "daemon.json has live-restore" if daemon.get("live-restore") else "Docker runs with live-restore",
-            "Docker refuses to start or join a swarm with it",
-            "set it to false in docker.daemon of the site file; if it is in `systemctl cat docker`, remove it there",
-        )
-    if swarm and daemon.get("iptables") is False:
-        yield Finding(
-            node,
-            "docker-iptables",
-            "error",
-            "daemon.json has iptables: false",
-            "published ports and overlay networks do not work",
-            "remove it from /etc/docker/daemon.json",
-        )
-    for key, why in UNFIT.items():
-        if daemon.get(key) and (swarm or key == "userns-remap"):
-            cure = "remove it from docker.daemon in the site file and from /etc/docker/daemon.json"
-            yield Finding(node, f"docker-{key}", "error", f"daemon.json has {key}", why, cure)
+    for key, why, cure in engine_fit.problems(daemon, info, swarm):
+        what = f"daemon.json has {key}" if key in daemon else f"Docker runs with {key}"
+        where = "in docker.daemon of the site file, /etc/docker/daemon.json or `systemctl cat docker`, where it is"
+        yield Finding(node, NAMES.get(key, f"docker-{key}"), "error", what, why, f"{cure} {where}")
     if ["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or []):
         yield Finding(
             node,

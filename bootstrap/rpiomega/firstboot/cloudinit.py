@@ -108,7 +108,7 @@ def _user_data(plan: Plan) -> dict:
     commands = [hosts, groups, sudo]
     if plan.wifi:
         # As early as may be, and again where NetworkManager was on its way then.
-        script = radio.script(plan.wifi["country"])
+        script = radio.script(plan.wifi.country)
         data.setdefault("bootcmd", []).append(["cloud-init-per", "instance", "rpiomega-radio", "sh", "-c", script])
         commands.append(script)
     data["runcmd"] = [["sh", "-c", command] for command in commands] + [["systemctl", "enable", "--now", "ssh"]]
@@ -124,9 +124,9 @@ def _network(plan: Plan) -> dict:
         card["nameservers"] = {"addresses": plan.dns}
     if not plan.wifi:
         return {"version": 2, "ethernets": {plan.interface: card}}
-    if plan.wifi["country"]:
-        card["regulatory-domain"] = plan.wifi["country"]
-    card["access-points"] = {plan.wifi["ssid"]: {"password": plan.wifi["psk"]}}
+    if plan.wifi.country:
+        card["regulatory-domain"] = plan.wifi.country
+    card["access-points"] = {plan.wifi.ssid: {"password": plan.wifi.psk}}
     # The cable works as well, for the day the secret was wrong.
     spare = {"dhcp4": True, "optional": True}
     return {"version": 2, "ethernets": {"eth0": spare}, "wifis": {plan.interface: card}}

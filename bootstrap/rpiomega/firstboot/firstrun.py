@@ -166,13 +166,13 @@ def edit_line(line: str, boot: str) -> str:
 def _network(plan: Plan) -> str:
     if not plan.static and not plan.wifi:
         return ""
-    commands = radio.script(plan.wifi["country"]) if plan.wifi else ""
+    commands = radio.script(plan.wifi.country) if plan.wifi else ""
     supplicant = ""
     if plan.wifi:
         # Before bookworm wpa_supplicant has the wireless networks. A name as hexadecimal digits needs no quotes.
-        country = f"country={plan.wifi['country']}\n" if plan.wifi["country"] else ""
-        ssid = plan.wifi["ssid"].encode().hex()
-        supplicant = SUPPLICANT.format(country=country, ssid=ssid, psk=plan.wifi["psk"])
+        country = f"country={plan.wifi.country}\n" if plan.wifi.country else ""
+        ssid = plan.wifi.ssid.encode().hex()
+        supplicant = SUPPLICANT.format(country=country, ssid=ssid, psk=plan.wifi.psk)
     return NETWORK.format(interface=plan.interface, keyfile=_keyfile(plan), dhcpcd=_dhcpcd(plan), radio=commands,
                           supplicant=supplicant)  # fmt: skip
 
@@ -182,9 +182,9 @@ def _keyfile(plan: Plan) -> str:
     lines = [f"[connection]\nid=rpiomega-{plan.interface}\ntype={kind}\ninterface-name={plan.interface}\n"]
     if plan.wifi:
         # As bytes: the format gives some letters a meaning.
-        ssid = "".join(f"{byte};" for byte in plan.wifi["ssid"].encode())
+        ssid = "".join(f"{byte};" for byte in plan.wifi.ssid.encode())
         lines.append(f"[wifi]\nmode=infrastructure\nssid={ssid}\n")
-        lines.append(f"[wifi-security]\nkey-mgmt=wpa-psk\npsk={plan.wifi['psk']}\n")
+        lines.append(f"[wifi-security]\nkey-mgmt=wpa-psk\npsk={plan.wifi.psk}\n")
     if plan.static:
         dns = "".join(f"{server};" for server in plan.dns)
         address = f"address1={plan.address}/{plan.prefix},{plan.gateway}"

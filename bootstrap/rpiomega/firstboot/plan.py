@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rpiomega.errors import NodeError
 from rpiomega.move import wifi_settings
+from rpiomega.node.job_steps import Wifi
 from rpiomega.site import Node, Site
 
 # What the first account of Raspberry Pi OS is in (pi-gen, stage2/01-sys-tweaks): those that an image has.
@@ -19,7 +20,7 @@ _KEY = re.compile(r"(ssh-(ed25519|rsa)|ecdsa-sha2-\S+|sk-\S+) [A-Za-z0-9+/=]+( [
 
 @dataclass(frozen=True)
 class Plan:
-    """A node's first boot. `wifi` is ``{"ssid", "psk", "country"}`` with a derived key; None means cable."""
+    """A node's first boot. `wifi` has a derived key; None means cable."""
 
     name: str
     user: str
@@ -29,7 +30,7 @@ class Plan:
     prefix: int = 24
     gateway: str = ""
     dns: list[str] = field(default_factory=list)
-    wifi: dict | None = field(default=None, repr=False)
+    wifi: Wifi | None = field(default=None, repr=False)
     timezone: str = ""
     locale: str = ""
 

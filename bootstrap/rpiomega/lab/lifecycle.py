@@ -37,6 +37,33 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
     return lab
 
 
+def bring_up(
+    report: Report,
+    name: str,
+    nodes: int | None,
+    release: str | None,
+    stack: str | None = None,
+    docker: str | None = None,
+    salt: str | None = None,
+) -> Lab:
+    """Return the lab of that name, up; what is not given stays as it is there."""
+    known = state.load(name) or Lab(name)
+    if release and known.subnet and release != known.release:
+        raise LabError(f"lab {name} is {known.release}: `rpiomega lab down --name {name}` first")
+    if stack and known.subnet and stack != known.stack:
+        raise LabError(f"lab {name} has {known.stack}: `rpiomega lab down --name {name}` first")
+    known.release = release or known.release
+    known.stack = stack or known.stack
+    if nodes and known.subnet and nodes < known.nodes:
+        raise LabError(f"lab {name} has {known.nodes} nodes and does not shrink: `lab down --name {name}` first")
+    known.nodes = nodes or known.nodes
+    served = set(known.vendor.split())
+    for part, chosen, ours in (("docker", docker, "vendor"), ("salt", salt, "onedir")):
+        served = served | {part} if chosen == ours else served - {part} if chosen else served
+    known.vendor = " ".join(sorted(served))
+    return up(engine.connect(), known, report)
+
+
 def _prepare(client, lab: Lab, report: Report) -> tuple[str, list[archives.Archive]]:
     """Make images, archives, network and helpers; return the nodes' image and the archives they need."""
     with ThreadPoolExecutor() as pool:

@@ -12,12 +12,14 @@ import threading
 import time
 import traceback
 
+from rpiomega.node import job_steps
 from rpiomega.node.board import Board
 from rpiomega.node.step import Cancelled, StepError
 from rpiomega.node.steps import STEPS
 
 LOCK = "/run/rpiomega-bootstrap.lock"
 LOCK_BOUND = 120.0
+DEFECT = "this is a defect of rpiomega: see this node's log"
 
 _lock = threading.Lock()
 # Credentials inside a URL (a package mirror's) go to no log.
@@ -52,6 +54,8 @@ def main() -> int:
     try:
         with _locked(board, job):
             return _run(board, job)
+    except ValueError as error:
+        emit("failed", step="start", cause=f"the job is not one: {error}", cure=DEFECT)
     except StepError as error:
         emit("failed", step="start", cause=error.cause, cure=error.cure)
     except Cancelled:
@@ -91,9 +95,9 @@ def _locked(board: Board, job: dict):
 
 
 def _run(board: Board, job: dict) -> int:
-    for item in job["steps"]:
-        name = item["step"]
-        step = STEPS[name](board, item.get("args", {}))
+    for args in [job_steps.read(item) for item in job["steps"]]:
+        name = args.step
+        step = STEPS[name](board, args)
         emit("start", step=name)
         began = time.monotonic()
         try:
@@ -107,7 +111,7 @@ def _run(board: Board, job: dict) -> int:
         except Exception as error:  # noqa: BLE001 - a defect of a step must reach the log with its place
             emit("log", text=traceback.format_exc())
             cause = f"{type(error).__name__}: {error}"
-            emit("failed", step=name, cause=cause, cure="this is a defect of rpiomega: see this node's log")
+            emit("failed", step=name, cause=cause, cure=DEFECT)
             return 1
         seconds = round(time.monotonic() - began, 2)
         emit("done", step=name, seconds=seconds, notes=step.notes, data=step.data, **outcome)

@@ -13,6 +13,7 @@ from omega.core import apt_sources, openpgp
 from rpiomega.node import apt, files, salt_pip
 from rpiomega.node.board import Board
 from rpiomega.node.files import File
+from rpiomega.node.job_steps import Repository
 from rpiomega.node.step import Diff, StepError
 
 SOURCES = f"{apt_sources.PARTS}/salt.sources"
@@ -67,15 +68,12 @@ def libraries(board: Board) -> set[str]:
 
 
 class Onedir:
-    """The packages as they should be: release `version` ("3008" or "3008.3"), with the master or without.
+    """The packages as they should be: release `version` ("3008" or "3008.3"), with the master or without."""
 
-    `repository`: mapping with `uri`, `key_url` and `fingerprint`, as in the site file.
-    """
-
-    def __init__(self, board: Board, version: str, master: bool, repository: dict):
+    def __init__(self, board: Board, version: str, master: bool, repository: Repository):
         self.board = board
-        self.uri, self.key_url = repository["uri"], repository["key_url"]
-        self.fingerprint = repository["fingerprint"].upper()
+        self.uri, self.key_url = repository.uri, repository.key_url
+        self.fingerprint = repository.fingerprint.upper()
         self.version = version
         self.notes: list[str] = []
         self.packages = ["salt-minion", "salt-master"] if master else ["salt-minion"]

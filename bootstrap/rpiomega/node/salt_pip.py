@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 
-from rpiomega.node import apt, files
+from rpiomega.node import apt, files, job_steps
 from rpiomega.node.board import Board
 from rpiomega.node.shell import Result
 from rpiomega.node.step import Diff, StepError
@@ -49,13 +49,13 @@ def installed(board: Board) -> dict:
 class Pip:
     """The environment as it should be; `archive` (with its `sha256`) spares the build."""
 
-    def __init__(self, board: Board, args: dict):
+    def __init__(self, board: Board, args: job_steps.Salt):
         self.board = board
-        self.version = args["version"]
-        self.name = args["key"]
-        self.archive: str = args.get("archive", "")
-        self.sha256: str = args.get("sha256", "")
-        self.pack = args.get("pack", False)
+        self.version = args.version
+        self.name = args.key
+        self.archive = args.archive
+        self.sha256 = args.sha256
+        self.pack = args.pack
         self.home = f"{HOME}/{self.name}"
         self.packed: dict = {}
 

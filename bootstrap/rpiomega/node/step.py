@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rpiomega.node import job_steps
 
 if TYPE_CHECKING:
     from rpiomega.node.board import Board
@@ -50,16 +52,17 @@ class Diff:
 
 
 class Step:
-    """One concern of a board. Subclasses set `name` and implement `check` and `apply`.
+    """One concern of a board. Subclasses set `name`, annotate `args` and implement `check` and `apply`.
 
     `notes` are sentences for the user; `data` goes back to the workstation. `check` writes nothing, ever.
     """
 
     name = ""
 
-    def __init__(self, board: Board, args: dict):
+    def __init__(self, board: Board, args: Any) -> None:
+        """`args`: the step of `rpiomega.node.job_steps`, or its arguments as JSON has them."""
         self.board = board
-        self.args = args
+        self.args = job_steps.made(self.name, args) if isinstance(args, dict) else args
         self.notes: list[str] = []
         self.data: dict = {}
 

@@ -1,1 +1,1 @@
-"""`rpiomega verify`: the checks of tests/verify on the nodes, in a report a person can read."""
+"""`rpiomega verify`: the checks of `suite` on the nodes, in a report a person can read."""

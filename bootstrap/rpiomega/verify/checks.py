@@ -1,4 +1,4 @@
-"""Running the checks of tests/verify: over SSH from here, one process per node, or through Salt on the master."""
+"""Running the checks of `suite`: over SSH from here, one process per node, or through Salt on the master."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rpiomega.site import Node, Site
 from rpiomega.ssh import Remote
 from rpiomega.ssh_config import known_as, path_value, plain, value
 
-FOLDER = Path(__file__).resolve().parents[3] / "tests" / "verify"
+FOLDER = Path(__file__).parent / "suite"
 BOUND = 900.0
 # On the master. Salt's own Python runs the checks; the tools lie beside it, so that an update of Salt takes none along.
 TOOLS = "/opt/rpiomega/verify"
@@ -23,7 +23,7 @@ PYTHONS = ("/opt/rpiomega/salt/bin/python", "/opt/saltstack/salt/bin/python3")
 FORMULA, SITE = "/srv/rpiomega/formula", "/srv/rpiomega/pillar/site.sls"
 THROUGH_SALT = """
 for python in {pythons}; do [ -x "$python" ] && break; done
-export PYTHONPATH={tools} SALT_MASTER_CONFIG=/etc/salt/master
+export PYTHONPATH={tools}:{formula}/bootstrap:{formula}/_utils SALT_MASTER_CONFIG=/etc/salt/master
 if ! "$python" -c 'import pytest, testinfra' 2>/dev/null; then
   [ {install} = yes ] || exit 94
   "$python" -m pip install --quiet --disable-pip-version-check --target {tools} pytest pytest-testinfra >&2 || exit 94

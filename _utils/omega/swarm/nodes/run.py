@@ -215,6 +215,8 @@ class Reconciler:
                 self._note("removed", f"{shown(removal.node)} ({removal.node.id}): {removal.why}")
         for name in found.forget:
             if test or self._delete(NODES + name):
+                if not test:
+                    self.store.forget_demoted(name)
                 self._note("forgotten in Consul", name)
         for name, node_id in found.mark.items():
             key = UNLISTED + name

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 
+from omega.core import engine_fit
 from rpiomega.node import api
 from rpiomega.node.board import Board
 
 DAEMON = "/etc/docker/daemon.json"
 KEPT = (
-    "ServerVersion",
+    *engine_fit.INFO,
     "Driver",
     "CgroupVersion",
     "CgroupDriver",
     "MemoryLimit",
     "Warnings",
-    "FirewallBackend",
     "DockerRootDir",
     "DriverStatus",
-    "LiveRestoreEnabled",
 )
 
 

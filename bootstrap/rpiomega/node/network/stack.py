@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rpiomega.node.board import Board
 from rpiomega.node.files import File
+from rpiomega.node.job_steps import Wifi
 
 MARK = "# Written by rpiomega from the site file."
 
@@ -32,15 +33,6 @@ def gives_way(cidr: str, wanted: Wanted, gateways: set[str]) -> bool:
     return network.overlaps(wanted.network) or any(
         family(via) == 4 and ipaddress.ip_address(via) in network for via in gateways
     )
-
-
-@dataclass(frozen=True)
-class Wifi:
-    """A wireless network. `psk` is the 256-bit key as 64 hexadecimal digits, never the passphrase."""
-
-    ssid: str
-    psk: str = field(repr=False)
-    country: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
+from rpiomega.node import job_steps
 from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -11,18 +13,19 @@ TOLERANCE = 5.0
 
 
 class Clock(Step):
-    """Argument: `now`, the workstation's time (seconds since 1970) when it sent the job.
+    """The clock and what keeps it.
 
     A clock that nobody synchronises and that is more than five seconds away is set from the workstation; time
     synchronisation is switched on where systemd has one. `data`: ``offset`` in seconds, ``synchronised``.
     """
 
-    name = "clock"
+    name = job_steps.Clock.step
+    args: job_steps.Clock
 
-    def __init__(self, board: Board, args: dict):
+    def __init__(self, board: Board, args: Any) -> None:
         super().__init__(board, args)
         # The workstation's time is this plus our monotonic clock, however long the steps before took.
-        self.reference = args["now"] - board.shared.get("began", time.monotonic())
+        self.reference = self.args.now - board.shared.get("began", time.monotonic())
 
     def check(self) -> Diff:
         diff, offset, state = Diff(), self._offset(), self._timedate()

@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from rpiomega.node import api
+from rpiomega.node import api, job_steps
 from rpiomega.node.doctor import storage
 from rpiomega.node.step import Diff, Step
 
@@ -23,7 +23,8 @@ class ClusterStatus(Step):
     """`data`: ``swarm``, ``nodes`` (as a manager sees them), ``consul``, ``services``, ``b2``: see below;
     ``file_systems``: see rpiomega.node.doctor.storage."""
 
-    name = "cluster_status"
+    name = job_steps.ClusterStatus.step
+    args: job_steps.ClusterStatus
 
     def check(self) -> Diff:
         info, error = api.docker(self.board, "/info")

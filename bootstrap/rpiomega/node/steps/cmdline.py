@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 
-from rpiomega.node import boot_files, files, kernel_line
+from rpiomega.node import boot_files, files, job_steps, kernel_line
 from rpiomega.node.boot_files import BootFile
 from rpiomega.node.files import File
 from rpiomega.node.kernel_line import FLAGS
@@ -21,9 +21,10 @@ LONGEST_ELSE = 1023
 
 
 class Cmdline(Step):
-    """No arguments. `data`: ``memory_cgroup`` (effective or not), ``reboot`` (needed, with the reason)."""
+    """The memory cgroup. `data`: ``memory_cgroup`` (effective or not), ``reboot`` (needed, with the reason)."""
 
-    name = "cmdline"
+    name = job_steps.Cmdline.step
+    args: job_steps.Cmdline
 
     def check(self) -> Diff:
         self.notes[:] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
+from rpiomega.node import job_steps
 from rpiomega.node.doctor import collect, ports
 from rpiomega.node.doctor.identity import addresses
 from rpiomega.node.step import Diff, Step
@@ -12,22 +14,24 @@ HOLD_BOUND = 40.0
 
 
 class Examine(Step):
-    """Argument: `apt_proxy`. `data`: all facts, see `rpiomega.node.doctor.collect`."""
+    """`data`: all facts, see `rpiomega.node.doctor.collect`."""
 
-    name = "examine"
+    name = job_steps.Examine.step
+    args: job_steps.Examine
 
     def check(self) -> Diff:
-        self.data.update(collect.facts(self.board, self.args))
+        self.data.update(collect.facts(self.board, dataclasses.asdict(self.args)))
         return Diff()
 
 
 class Listen(Step):
-    """Argument: `ports` ([protocol, port], ...). Opens what is free; `data`: ``busy``, ``problems``, ``addresses``."""
+    """Opens the ports that are free; `data`: ``busy``, ``problems``, ``addresses``."""
 
-    name = "listen"
+    name = job_steps.Listen.step
+    args: job_steps.Listen
 
     def check(self) -> Diff:
-        listeners = ports.Listeners([(protocol, port) for protocol, port in self.args["ports"]])
+        listeners = ports.Listeners([(protocol, port) for protocol, port in self.args.ports])
         self.board.shared["listeners"] = listeners
         self.data["addresses"] = addresses(self.board)
         self.data["busy"] = [[*key, who] for key, who in listeners.busy.items()]
@@ -38,7 +42,8 @@ class Listen(Step):
 class Hold(Step):
     """Keeps the listeners until the workstation closes our input, 40 s at most. `data`: ``seen``, ``passed``."""
 
-    name = "hold"
+    name = job_steps.Hold.step
+    args: job_steps.Hold
 
     def check(self) -> Diff:
         listeners = self.board.shared["listeners"]
@@ -52,10 +57,11 @@ class Hold(Step):
 
 
 class Connect(Step):
-    """Argument: `targets`. `data`: ``results``, see `rpiomega.node.doctor.ports.connect`."""
+    """Tries the targets. `data`: ``results``, see `rpiomega.node.doctor.ports.connect`."""
 
-    name = "connect"
+    name = job_steps.Connect.step
+    args: job_steps.Connect
 
     def check(self) -> Diff:
-        self.data["results"] = ports.connect(self.args["targets"])
+        self.data["results"] = ports.connect([dataclasses.asdict(target) for target in self.args.targets])
         return Diff()

@@ -8,7 +8,7 @@ import os
 import shutil
 
 from omega.core import releases
-from rpiomega.node import apt, files, service
+from rpiomega.node import apt, files, job_steps, service
 from rpiomega.node.files import File
 from rpiomega.node.formula_tree import BARE, TREE, commit
 from rpiomega.node.step import Diff, Step, StepError
@@ -20,18 +20,17 @@ LOG = "see this node's log"
 
 
 class Formula(Step):
-    """Arguments: `branch`, `remote`; without a remote `commit` and `bundle` (path); `site` (text); `files`
-    ([{"name", "sha256", "size", "incoming"}]).
-    """
+    """The formula's checkout, the site file and the files for all nodes."""
 
-    name = "formula"
+    name = job_steps.Formula.step
+    args: job_steps.Formula
 
     def check(self) -> Diff:
         diff = self._site().diff(self.board)
-        for name in missing_files(self.board, self.args.get("files", [])):
+        for name in missing_files(self.board, self.args.files):
             diff.add(f"place {FILES}/{name}")
-        if not self.args.get("remote") and commit(self.board, self.args["branch"]) != self.args["commit"]:
-            diff.add(f"{BARE}: {self.args['branch']} -> {self.args['commit'][:12]}")
+        if not self.args.remote and commit(self.board, self.args.branch) != self.args.commit:
+            diff.add(f"{BARE}: {self.args.branch} -> {self.args.commit[:12]}")
         head = self._head()
         if not head:
             diff.add(f"check {self._origin()} out to {TREE}")
@@ -42,7 +41,7 @@ class Formula(Step):
     def apply(self) -> None:
         apt.install(self.board, ["git"])
         os.makedirs(os.path.dirname(BARE), exist_ok=True)
-        if not self.args.get("remote"):
+        if not self.args.remote:
             self._feed()
         head = self._head()
         if not head or head != self._wanted(head):
@@ -53,16 +52,16 @@ class Formula(Step):
             shutil.rmtree(HASHES, ignore_errors=True)
         os.makedirs(os.path.dirname(SITE), exist_ok=True)
         self._site().apply(self.board)
-        for item in self.args.get("files", []):
-            if item.get("incoming"):
+        for item in self.args.files:
+            if item.incoming:
                 self._place(item)
 
     def _origin(self) -> str:
-        return self.args.get("remote") or BARE
+        return self.args.remote or BARE
 
     def _wanted(self, head: str) -> str:
         """Return the commit for a tree that is at `head`; Salt follows a remote, and not the bootstrap."""
-        return head if self.args.get("remote") else self.args["commit"]
+        return head if self.args.remote else self.args.commit
 
     def _head(self) -> str:
         """Return the commit of the tree; empty if it is missing or no checkout."""
@@ -73,16 +72,16 @@ class Formula(Step):
         return "" if result.code else result.output.strip()
 
     def _feed(self) -> None:
-        if commit(self.board, self.args["branch"]) == self.args["commit"]:
+        if commit(self.board, self.args.branch) == self.args.commit:
             return
-        if not self.args.get("bundle"):
+        if not self.args.bundle:
             raise StepError("the formula did not arrive", "run the bootstrap again")
         self.board.shell.must(["git", "init", "--quiet", "--bare", BARE], LOG)
-        branch = f"refs/heads/{self.args['branch']}"
-        fetch = ["git", "--git-dir", BARE, "fetch", "--quiet", self.args["bundle"], f"+{branch}:{branch}"]
+        branch = f"refs/heads/{self.args.branch}"
+        fetch = ["git", "--git-dir", BARE, "fetch", "--quiet", self.args.bundle, f"+{branch}:{branch}"]
         self.board.shell.must(fetch, "run the bootstrap again", timeout=300)
         self.board.shell.must(["git", "--git-dir", BARE, "symbolic-ref", "HEAD", branch], LOG)
-        os.unlink(self.args["bundle"])
+        os.unlink(self.args.bundle)
 
     def _refuse_loss(self, head: str) -> None:
         """Raise StepError if a switch would lose somebody's work; of a tree that is no checkout, anything."""
@@ -105,7 +104,7 @@ class Formula(Step):
 
     def _switch(self) -> None:
         """Put a link to a new worktree in the place of the tree, as state `formula.followed` does from then on."""
-        home, branch = releases.folder(TREE), self.args["branch"]
+        home, branch = releases.folder(TREE), self.args.branch
         store = releases.store(home)
         if not self._head():
             shutil.rmtree(store, ignore_errors=True)  # half-made or damaged, and no revision in use depends on it
@@ -116,7 +115,7 @@ class Formula(Step):
         cure = "check `remote` and `branch` in section formula of the site file"
         self._git("fetch", "--quiet", "--tags", "--force", "origin", cure=cure)
         names = (f"refs/remotes/origin/{branch}", f"refs/tags/{branch}")
-        wanted = self.args.get("commit") or next(filter(None, (self._commit(store, name) for name in names)), "")
+        wanted = self.args.commit or next(filter(None, (self._commit(store, name) for name in names)), "")
         if not wanted:
             raise StepError(f"{self._origin()} has no branch or tag {branch}", cure)
         path = releases.place(TREE, home, wanted)
@@ -135,28 +134,29 @@ class Formula(Step):
 
     def _site(self) -> File:
         # Salt's packages run the master as user salt.
-        return File(SITE, self.args["site"], 0o640, f"root:{'salt' if _has_group('salt') else 'root'}")
+        return File(SITE, self.args.site, 0o640, f"root:{'salt' if _has_group('salt') else 'root'}")
 
-    def _place(self, item: dict) -> None:
+    def _place(self, item: job_steps.ServedFile) -> None:
         os.makedirs(FILES, exist_ok=True)
         digest = hashlib.sha256()
-        with open(item["incoming"], "rb") as handle:
+        with open(item.incoming, "rb") as handle:
             for block in iter(lambda: handle.read(1 << 20), b""):
                 digest.update(block)
-        if digest.hexdigest() != item["sha256"]:
-            raise StepError(f"{item['name']} arrived damaged", "run the bootstrap again")
-        path = f"{FILES}/{item['name']}"
-        os.chmod(item["incoming"], 0o644)
-        os.replace(item["incoming"], path)
+        if digest.hexdigest() != item.sha256:
+            raise StepError(f"{item.name} arrived damaged", "run the bootstrap again")
+        path = f"{FILES}/{item.name}"
+        os.chmod(item.incoming, 0o644)
+        os.replace(item.incoming, path)
         known = known_sums(self.board)
-        known[item["name"]] = sum_entry(path, item["sha256"])
+        known[item.name] = sum_entry(path, item.sha256)
         files.write(SUMS, json.dumps(known) + "\n", 0o644)
 
 
 class SiteFile(Formula):
-    """Argument: `site` (text). The site's own file alone; the rest of the formula stays as it is."""
+    """The site's own file alone; the rest of the formula stays as it is."""
 
-    name = "site"
+    name = job_steps.SiteFile.step
+    args: job_steps.SiteFile  # type: ignore[assignment]  # of the arguments, only `site` is used here
 
     def check(self) -> Diff:
         return self._site().diff(self.board)

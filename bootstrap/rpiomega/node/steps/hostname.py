@@ -6,7 +6,7 @@ import os
 import re
 import socket
 
-from rpiomega.node import mark
+from rpiomega.node import job_steps, mark
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 from rpiomega.node.steps.machineid import in_swarm
@@ -107,30 +107,29 @@ def _line(words: list[str], line: str) -> str:
 
 
 class Hostname(Step):
-    """Arguments: `name`; `cluster`: written down with the name as the board's mark; `nodes` (name -> address of the
-    whole cluster); `renew`: also on a copy of a member's card.
-    """
+    """The board's name, its mark, and the names of all nodes in /etc/hosts."""
 
-    name = "hostname"
+    name = job_steps.Hostname.step
+    args: job_steps.Hostname
 
     def check(self) -> Diff:
         self._refuse_renamed()
         diff = Diff()
         for file in self._files():
             diff += file.diff(self.board)
-        if self.board.live and self._effective() != self.args["name"]:
-            diff.add(f"host name {self._effective()} -> {self.args['name']}")
+        if self.board.live and self._effective() != self.args.name:
+            diff.add(f"host name {self._effective()} -> {self.args.name}")
         return diff
 
     def apply(self) -> None:
         for file in self._files():
             file.apply(self.board)
-        if not self.board.live or self._effective() == self.args["name"]:
+        if not self.board.live or self._effective() == self.args.name:
             return
         try:
-            socket.sethostname(self.args["name"])
+            socket.sethostname(self.args.name)
         except OSError as error:
-            cure = f"run `hostnamectl set-hostname {self.args['name']}` on the board and see what it says"
+            cure = f"run `hostnamectl set-hostname {self.args.name}` on the board and see what it says"
             raise StepError(f"the kernel refuses the name: {error.strerror}", cure) from None
         if self.board.has("avahi-daemon"):
             # avahi asks for the name only at its start; NAME.local would go on answering to the old one.
@@ -139,8 +138,8 @@ class Hostname(Step):
     def _refuse_renamed(self) -> None:
         """Consul, the swarm and Salt know a member by its name: with another one it would be in none of them."""
         found = _MINION_ID.search(self.board.read(MINION_CONF) or "")
-        known, name = found[1] if found else "", self.args["name"]
-        if known in ("", name) or self.args.get("renew") or not in_swarm(self.board):
+        known, name = found[1] if found else "", self.args.name
+        if known in ("", name) or self.args.renew or not in_swarm(self.board):
             return
         cause = f"this board is {known}, a member of the swarm, and cannot become {name} while it is one"
         cure = (
@@ -153,14 +152,14 @@ class Hostname(Step):
         return os.uname().nodename
 
     def _files(self) -> list[File]:
-        name, nodes = self.args["name"], self.args.get("nodes", {})
+        name, nodes = self.args.name, self.args.nodes
         lines = (line.strip() for line in (self.board.read("/etc/hostname") or "").splitlines())
         old = next((line for line in lines if line and not line.startswith("#")), "")  # hostname(5)
         others = {other: address for other, address in nodes.items() if other != name}
         hosts = edit_hosts(self.board.read("/etc/hosts") or "127.0.0.1\tlocalhost\n", name, old, others)
         wanted = [File("/etc/hosts", hosts), File("/etc/hostname", f"{name}\n")]
-        if self.args.get("cluster"):
-            wanted.append(File(mark.PATH, mark.text(self.args["cluster"], name), 0o644))
+        if self.args.cluster:
+            wanted.append(File(mark.PATH, mark.text(self.args.cluster, name), 0o644))
         if self.board.exists("/etc/cloud"):
             wanted.append(File("/etc/cloud/cloud.cfg.d/99-rpiomega-hostname.cfg", CLOUD))
             if any(_MANAGES_HOSTS.search(self.board.read(path) or "") for path in _USER_DATA):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from rpiomega.node import saltkeys
+from rpiomega.node import job_steps, saltkeys
 from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -13,15 +13,13 @@ PUBLISH_PORT = 4505
 
 
 class Keys(Step):
-    """Arguments: `fingers` (minion -> fingerprint on the minion, may be empty), `bound` in seconds.
+    """Waits until the master holds a key of every minion. `data`: ``seen`` (minion -> state -> fingerprint)."""
 
-    Waits until the master holds a key of every minion. `data`: ``seen`` (minion -> state -> fingerprint).
-    """
-
-    name = "keys"
+    name = job_steps.Keys.step
+    args: job_steps.Keys
 
     def check(self) -> Diff:
-        fingers = self.args["fingers"]
+        fingers = self.args.fingers
 
         def all_there() -> tuple[bool, list]:
             self.data["seen"] = {name: saltkeys.seen_by_master(self.board, name) for name in fingers}
@@ -29,7 +27,7 @@ class Keys(Step):
             return not missing, missing
 
         try:
-            self.board.wait("the minions' keys", all_there, self.args.get("bound", 0), "")
+            self.board.wait("the minions' keys", all_there, self.args.bound, "")
         except StepError:
             self.data["late"] = True  # the workstation says it per node
         return Diff()
@@ -39,14 +37,15 @@ class Keys(Step):
 
 
 class Accept(Step):
-    """Argument: `fingers` (minion -> fingerprint proven on the minion). Accepts those that wait with that very key."""
+    """Accepts the minions that wait with that very key."""
 
-    name = "accept"
+    name = job_steps.Accept.step
+    args: job_steps.Accept
 
     def check(self) -> Diff:
         diff = Diff()
         for name in self._waiting():
-            diff.add(f"accept the key of {name} ({self.args['fingers'][name]})")
+            diff.add(f"accept the key of {name} ({self.args.fingers[name]})")
         return diff
 
     def apply(self) -> None:
@@ -55,21 +54,22 @@ class Accept(Step):
         self.board.shell.must(command, "see `salt-key -L` on the master", timeout=180)
 
     def _waiting(self) -> list[str]:
-        fingers = self.args["fingers"]
+        fingers = self.args.fingers
         return [n for n, finger in fingers.items() if saltkeys.seen_by_master(self.board, n).get("waiting") == finger]
 
 
 class Answering(Step):
-    """Arguments: `minions` (name -> address), `bound` in seconds. Waits until they all answer their master.
+    """Waits until the minions answer their master.
 
     A minion asks every few seconds whether its key was accepted, and `salt '*'` passes over one that is not connected.
     `data`: ``silent`` (the names that do not answer).
     """
 
-    name = "answering"
+    name = job_steps.Answering.step
+    args: job_steps.Answering
 
     def check(self) -> Diff:
-        minions = self.args["minions"]
+        minions = self.args.minions
 
         def all_answer() -> tuple[bool, list]:
             # Asking a minion that is not connected would only cost Salt's time-outs.
@@ -80,23 +80,24 @@ class Answering(Step):
             return not self.data["silent"], self.data["silent"]
 
         try:
-            self.board.wait("the minions' answers", all_answer, self.args["bound"], "")
+            self.board.wait("the minions' answers", all_answer, self.args.bound, "")
         except StepError:
             self.data["late"] = True  # the workstation says it per node
         return Diff()
 
 
 class Synced(Step):
-    """Argument: `minions` (name -> address). Has those that are connected sync their modules with the master's formula.
+    """Has the minions that are connected sync their modules with the master's formula.
 
     `state.apply NAME` does not sync, and would run old modules with new states. `data`: ``unsynced`` (names that are
     connected and did not).
     """
 
-    name = "synced"
+    name = job_steps.Synced.step
+    args: job_steps.Synced
 
     def check(self) -> Diff:
-        there = connected(self.board, self.args["minions"])
+        there = connected(self.board, self.args.minions)
         answers = ask(self.board, there, "saltutil.sync_all", 60)
         self.data["unsynced"] = [name for name in there if not isinstance(answers.get(name), dict)]
         return Diff()
@@ -126,9 +127,10 @@ def answers(output: str) -> dict:
 
 
 class Finger(Step):
-    """No arguments. `data`: ``finger`` of this minion's key, empty if it has none."""
+    """Changes nothing. `data`: ``finger`` of this minion's key, empty if it has none."""
 
-    name = "finger"
+    name = job_steps.Finger.step
+    args: job_steps.Finger
 
     def check(self) -> Diff:
         self.data["finger"] = saltkeys.fingerprint(self.board.read(saltkeys.MINION_PUB))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rpiomega.node import apt
+from rpiomega.node import apt, job_steps
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -40,12 +40,13 @@ def edit_default(text: str, wanted: str) -> str:
 
 
 class Locale(Step):
-    """Argument: `locale`, such as ``en_GB.UTF-8``; empty leaves it as it is."""
+    """The default locale, generated if it has to be."""
 
-    name = "locale"
+    name = job_steps.Locale.step
+    args: job_steps.Locale
 
     def check(self) -> Diff:
-        diff, wanted = Diff(), self.args.get("locale")
+        diff, wanted = Diff(), self.args.locale
         if not wanted:
             return diff
         for file in self._files(wanted):
@@ -55,7 +56,7 @@ class Locale(Step):
         return diff
 
     def apply(self) -> None:
-        wanted = self.args["locale"]
+        wanted = self.args.locale
         for file in self._files(wanted):
             if file.path == GEN:
                 file.apply(self.board)

@@ -11,7 +11,7 @@ import re
 import tempfile
 import uuid
 
-from rpiomega.node import files
+from rpiomega.node import files, job_steps
 from rpiomega.node.board import Board
 from rpiomega.node.doctor import engine, identity
 from rpiomega.node.step import Diff, Step, StepError
@@ -22,9 +22,10 @@ SWARM = "/var/lib/docker/swarm/docker-state.json"
 
 
 class Identity(Step):
-    """No arguments; changes nothing. `data`: ``machine_id``, ``host_keys``, ``swarm`` (member of one)."""
+    """Changes nothing. `data`: ``machine_id``, ``host_keys``, ``swarm`` (member of one)."""
 
-    name = "identity"
+    name = job_steps.Identity.step
+    args: job_steps.Identity
 
     def check(self) -> Diff:
         self.data["machine_id"] = (self.board.read(MACHINE_ID) or "").strip()
@@ -42,26 +43,26 @@ def in_swarm(board: Board) -> bool:
 
 
 class MachineId(Step):
-    """Arguments: `machine_id`, `host_keys`: whose they also are (a node's name; empty: they are this board's own);
-    `force`: also on a member of a swarm. What is missing is made in any case.
+    """An identity of the board's own: machine-id and SSH host keys.
 
     `data`: ``reboot``, and ``public_keys`` (the new host keys' lines) if they were made.
     """
 
-    name = "machineid"
+    name = job_steps.MachineId.step
+    args: job_steps.MachineId
 
     def check(self) -> Diff:
         diff, done = Diff(), self.board.shared.get("renewed", set())
         text = (self.board.read(MACHINE_ID) or "").strip()
         if not re.fullmatch(r"[0-9a-f]{32}", text):
             diff.add("make a machine-id: there is none")
-        elif self.args.get("machine_id") and "machine_id" not in done:
-            diff.add(f"make a new machine-id: {self.args['machine_id']} has the same")
+        elif self.args.machine_id and "machine_id" not in done:
+            diff.add(f"make a new machine-id: {self.args.machine_id} has the same")
         if not identity.host_keys(self.board):
             diff.add("make SSH host keys: there are none")
-        elif self.args.get("host_keys") and "host_keys" not in done:
-            diff.add(f"make new SSH host keys: {self.args['host_keys']} has the same")
-        if (self.args.get("machine_id") or self.args.get("host_keys")) and diff:
+        elif self.args.host_keys and "host_keys" not in done:
+            diff.add(f"make new SSH host keys: {self.args.host_keys} has the same")
+        if (self.args.machine_id or self.args.host_keys) and diff:
             self._refuse_member()
         return diff
 
@@ -76,8 +77,8 @@ class MachineId(Step):
                 done.add("host_keys")
 
     def _refuse_member(self) -> None:
-        if in_swarm(self.board) and not self.args.get("force"):
-            other = self.args.get("machine_id") or self.args.get("host_keys")
+        if in_swarm(self.board) and not self.args.force:
+            other = self.args.machine_id or self.args.host_keys
             cause = f"this board is a copy of {other}'s card, and a member of a swarm"
             cure = "drain it, let it leave the swarm, then again; or --renew-identity if you know what depends on it"
             raise StepError(cause, cure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rpiomega.node import dropin_salt, salt_pip, saltkeys, service
+from rpiomega.node import dropin_salt, job_steps, salt_pip, saltkeys, service
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -60,9 +60,10 @@ gather_job_timeout: 30
 
 
 class Master(Step):
-    """Argument: `kind` (onedir or pip). `data`: ``master_finger``; it is left in ``board.shared`` as well."""
+    """The running Salt master. `data`: ``master_finger``; it is left in ``board.shared`` as well."""
 
-    name = "master"
+    name = job_steps.Master.step
+    args: job_steps.Master
 
     def check(self) -> Diff:
         diff = Diff()
@@ -74,7 +75,7 @@ class Master(Step):
         self._in_force()
         diff += service.check(self.board, UNIT)
         if not diff:
-            service.foreign(self.board, UNIT, service.PROGRAMS[self.args["kind"]].format("salt-master"))
+            service.foreign(self.board, UNIT, service.PROGRAMS[self.args.kind].format("salt-master"))
         finger = saltkeys.fingerprint(self.board.read(saltkeys.MASTER_PUB))
         self.data["master_finger"] = self.board.shared["master_finger"] = finger
         return diff
@@ -97,14 +98,14 @@ class Master(Step):
             # Without it the master still takes the old, replayable handshake.
             text += "minimum_auth_version: 3\n"
         wanted = [File(CONF, text)]
-        return wanted + service.unit_files(self.board, self.args["kind"], UNIT, "Salt master", "salt-master")
+        return wanted + service.unit_files(self.board, self.args.kind, UNIT, "Salt master", "salt-master")
 
     def _in_force(self) -> str:
         """Return the user that the master runs as (root until Salt is installed).
 
         Raise StepError if another file overrules a setting that the formula needs. No file is moved away.
         """
-        program = dropin_salt.python(self.board, self.args["kind"])
+        program = dropin_salt.python(self.board, self.args.kind)
         if not program:
             return "root"
         keys = [*ESSENTIAL, "fileserver_backend", "user"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rpiomega.node import dropin_salt, saltkeys, service
+from rpiomega.node import dropin_salt, job_steps, saltkeys, service
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -28,12 +28,13 @@ UNKNOWN = "(known once the master has its key)"
 
 
 class Minion(Step):
-    """Arguments: `id`, `master` (address), `master_finger`, `kind`, `new_master` (forget another master's key).
+    """The running minion, with its master's fingerprint.
 
     On the master itself the fingerprint comes from the step before. `data`: ``finger`` of the minion's own key.
     """
 
-    name = "minion"
+    name = job_steps.Minion.step
+    args: job_steps.Minion
 
     def check(self) -> Diff:
         diff = Diff()
@@ -46,7 +47,7 @@ class Minion(Step):
             diff.add(f"move {path} away: it is left from another use of this board")
         diff += service.check(self.board, UNIT)
         if not diff:
-            service.foreign(self.board, UNIT, service.PROGRAMS[self.args["kind"]].format("salt-minion"))
+            service.foreign(self.board, UNIT, service.PROGRAMS[self.args.kind].format("salt-minion"))
         self.data["finger"] = saltkeys.fingerprint(self.board.read(saltkeys.MINION_PUB))
         return diff
 
@@ -68,7 +69,7 @@ class Minion(Step):
         self.board.wait("the minion to make its key", key, KEY_BOUND, f"see `journalctl -u {UNIT}` on the board")
 
     def _finger(self) -> str:
-        return self.args.get("master_finger") or self.board.shared.get("master_finger") or ""
+        return self.args.master_finger or self.board.shared.get("master_finger") or ""
 
     def _other_master(self) -> str:
         """Return the fingerprint of a cached master key that is not the one expected."""
@@ -76,7 +77,7 @@ class Minion(Step):
         return cached if self._finger() and cached != self._finger() else ""
 
     def _refuse_unless_told(self) -> None:
-        if self.args.get("new_master"):
+        if self.args.new_master:
             return
         cause = f"this minion belongs to another master (key {self._other_master()}, ours is {self._finger()})"
         raise StepError(cause, "if it is meant to change, run the bootstrap for it with --new-master")
@@ -86,7 +87,7 @@ class Minion(Step):
 
         Raise StepError if a setting would not be in force once they are gone, with the file that sets it.
         """
-        program = dropin_salt.python(self.board, self.args["kind"])
+        program = dropin_salt.python(self.board, self.args.kind)
         if not program:
             return []
         text = self._files()[0].text
@@ -101,8 +102,8 @@ class Minion(Step):
     def _files(self) -> list[File]:
         text = (
             "# Written by rpiomega's bootstrap.\n"
-            f"id: '{self.args['id']}'\n"  # YAML takes a name such as 010 or no for something else
-            f"master: {self.args['master']}\n"
+            f"id: '{self.args.id}'\n"  # YAML takes a name such as 010 or no for something else
+            f"master: {self.args.master}\n"
             # Refuse whoever answers at that address without this key.
             f"master_finger: '{self._finger() or UNKNOWN}'\n"
             # A card used before may say otherwise in /etc/salt/minion.
@@ -119,7 +120,7 @@ class Minion(Step):
             "autoload_dynamic_modules: False\n"
         )
         wanted = [File(CONF, text)]
-        return wanted + service.unit_files(self.board, self.args["kind"], UNIT, "Salt minion", "salt-minion")
+        return wanted + service.unit_files(self.board, self.args.kind, UNIT, "Salt minion", "salt-minion")
 
     def verify(self) -> None:
         super().verify()

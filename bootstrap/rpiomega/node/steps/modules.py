@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rpiomega.node import job_steps
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -12,9 +13,10 @@ PATH = "/etc/modules-load.d/rpiomega.conf"
 
 
 class Modules(Step):
-    """No arguments."""
+    """The modules, loaded now and at each boot."""
 
-    name = "modules"
+    name = job_steps.Modules.step
+    args: job_steps.Modules
 
     def check(self) -> Diff:
         diff = self._file().diff(self.board)

@@ -12,6 +12,7 @@ import os
 import re
 import time
 
+from rpiomega.node import job_steps
 from rpiomega.node.board import Board
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.network import arp, device, ifupdown, links, rollback
@@ -19,7 +20,7 @@ from rpiomega.node.network.dhcpcd import Dhcpcd
 from rpiomega.node.network.netplan import Netplan
 from rpiomega.node.network.networkd import Networkd
 from rpiomega.node.network.networkmanager import NetworkManager
-from rpiomega.node.network.stack import MARK, Stack, Wanted, Wifi
+from rpiomega.node.network.stack import MARK, Stack, Wanted
 from rpiomega.node.step import Diff, Step, StepError
 
 STACKS = (NetworkManager, Netplan, Networkd, Dhcpcd)
@@ -88,13 +89,13 @@ def beside(interface: str, leased: list[links.Address]) -> StepError:
 
 
 class Network(Step):
-    """Arguments: `address`, `prefix`, `gateway`, `dns`, `interface` (may be empty), `wifi` ({"ssid", "psk", "country"}
-    or None), `others` (name -> address of all other nodes), `bound` (seconds until the board goes back).
+    """The change, written, with the way back armed; nothing is effective yet.
 
     `data`: ``stack``, ``interface``, ``before`` (addresses), ``pending`` (token), ``go``, ``left`` (seconds).
     """
 
-    name = "network"
+    name = job_steps.Network.step
+    args: job_steps.Network
     stack: Stack  # both are set by `check`
     wanted: Wanted
     armed = 0.0
@@ -117,19 +118,17 @@ class Network(Step):
 
     def _prepare(self) -> None:
         args, board = self.args, self.board
-        interface = links.choose(board, args.get("interface", ""), args["address"])
+        interface = links.choose(board, args.interface, args.address)
         device.refuse(board, interface)
-        gateway = args.get("gateway") or next(
-            (via for via, name in links.default_routes(board) if name == interface), ""
-        )
+        gateway = args.gateway or next((via for via, name in links.default_routes(board) if name == interface), "")
         if not gateway:
             raise StepError("no gateway is known", "write `gateway:` into section network of the site file")
-        wifi = Wifi(**args["wifi"]) if args.get("wifi") and links.wireless(interface) else None
+        wifi = args.wifi if links.wireless(interface) else None
         self.wanted = Wanted(
-            interface, args["address"], args["prefix"], gateway, tuple(args.get("dns") or [gateway]),
+            interface, args.address, args.prefix, gateway, tuple(args.dns or [gateway]),
             links.wireless(interface), wifi,
         )  # fmt: skip
-        refuse_nonsense(self.wanted, args.get("others", {}))
+        refuse_nonsense(self.wanted, args.others)
         self.stack = owner(board, interface)
         self.data.update(stack=self.stack.name, interface=interface)
 
@@ -209,14 +208,14 @@ class Network(Step):
         waiting = rollback.pending(self.board)
         if waiting and waiting["target"].partition("/")[0] == links.reached_at():
             # The workstation lost its way between setting off and confirming; it is here at the new address now.
-            Confirm(self.board, {"token": waiting["token"]}).apply()
+            Confirm(self.board, job_steps.NetworkConfirm(waiting["token"])).apply()
             if not self.check():
                 return
         elif waiting:
             self.board.log("an unconfirmed change of an earlier run is taken back first")
             rollback.back(self.board)
         low, high = RANGE
-        bound = min(max(int(self.args.get("bound", 120)), low), high)
+        bound = min(max(self.args.bound, low), high)
         files = [file for file in self._files() if file.diff(self.board)]
         self.armed = time.monotonic()
         self.data["pending"] = rollback.arm(self.board, self.stack, self.wanted, files, bound)
@@ -240,9 +239,10 @@ class Network(Step):
 
 
 class Confirm(Step):
-    """Argument: `token`. Run over a connection to the new address: that is the proof. Takes the way back away."""
+    """Takes the way back away."""
 
-    name = "network_confirm"
+    name = job_steps.NetworkConfirm.step
+    args: job_steps.NetworkConfirm
 
     def check(self) -> Diff:
         diff = Diff()
@@ -252,7 +252,7 @@ class Confirm(Step):
     def apply(self) -> None:
         with rollback.held():
             waiting = rollback.pending(self.board)
-            if not waiting or waiting["token"] != self.args["token"]:
+            if not waiting or waiting["token"] != self.args.token:
                 why = rollback.outcome(self.board).get("why", "another run has taken the change over")
                 raise StepError(f"too late: {why}", "run the bootstrap again")
             address, _, prefix = waiting["target"].partition("/")
@@ -280,15 +280,16 @@ class Confirm(Step):
 
 
 class Status(Step):
-    """Changes nothing. Argument: `token` (or empty). `data`: ``hostname``, ``addresses``, ``pending``, ``outcome``."""
+    """Changes nothing. `data`: ``hostname``, ``addresses``, ``pending``, ``outcome``."""
 
-    name = "network_status"
+    name = job_steps.NetworkStatus.step
+    args: job_steps.NetworkStatus
 
     def check(self) -> Diff:
         waiting, outcome = rollback.pending(self.board), rollback.outcome(self.board)
         self.data["hostname"] = os.uname().nodename
         self.data["pending"] = waiting["token"] if waiting else ""
-        self.data["outcome"] = outcome if outcome.get("token") == self.args.get("token") else {}
-        interface = links.choose(self.board, self.args.get("interface", ""), self.args.get("address", ""))
+        self.data["outcome"] = outcome if outcome.get("token") == self.args.token else {}
+        interface = links.choose(self.board, self.args.interface, self.args.address)
         self.data["addresses"] = [found.address for found in links.addresses(self.board, interface)]
         return Diff()

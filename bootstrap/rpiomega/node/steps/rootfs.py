@@ -6,7 +6,7 @@ growpart(1), partx(8), resize2fs(8), xfs_growfs(8), btrfs-filesystem(8).
 
 from __future__ import annotations
 
-from rpiomega.node import apt, boards, disk
+from rpiomega.node import apt, boards, disk, job_steps
 from rpiomega.node.disk import Disk
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -52,9 +52,10 @@ def advice(found: Disk) -> str:
 
 
 class Rootfs(Step):
-    """Argument: `mount`, the root's mount point if not ``/``. `data`: ``reboot`` (needed, with the reason)."""
+    """The root file system, as large as its disk allows. `data`: ``reboot`` (needed, with the reason)."""
 
-    name = "rootfs"
+    name = job_steps.Rootfs.step
+    args: job_steps.Rootfs
 
     def check(self) -> Diff:
         diff, found = Diff(), self._disk()
@@ -110,7 +111,7 @@ class Rootfs(Step):
         return disk.find(self._mount())
 
     def _mount(self) -> str:
-        return self.args.get("mount", "/")
+        return self.args.mount or "/"
 
     def _refuse_memory(self) -> None:
         """Raise StepError where the root is an overlay in memory: nothing that is installed would last."""
@@ -125,14 +126,14 @@ class Rootfs(Step):
 
     def _kept(self) -> str:
         """Return why the owner of an Armbian board does not want its root to grow, empty if nothing says so."""
-        if "mount" in self.args or not self._unit(ARMBIAN):
+        if self.args.mount or not self._unit(ARMBIAN):
             return ""
         kept = [path for path in ARMBIAN_KEPT if self.board.exists(path)]
         return f"{kept[0]} says how large the root file system is to be: it stays as it is" if kept else ""
 
     def _tool(self) -> str:
         """Return the first tool of the board's profile that is there."""
-        if "mount" in self.args:
+        if self.args.mount:
             return "growpart"
         for tool in boards.find(self.board)["rootfs"]:
             if tool == "raspi-config" and self.board.has("raspi-config"):
@@ -148,7 +149,7 @@ class Rootfs(Step):
 
     def _scheduled(self) -> bool:
         """Return whether the next boot will do it."""
-        if "mount" in self.args:
+        if self.args.mount:
             return False
         if self.board.exists(RASPI_ONCE):
             return True

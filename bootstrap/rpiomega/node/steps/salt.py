@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rpiomega.node import salt_onedir, salt_pip, service
+from typing import Any
+
+from rpiomega.node import job_steps, salt_onedir, salt_pip, service
 from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step
 from rpiomega.node.steps.master import UNIT as MASTER
@@ -10,22 +12,23 @@ from rpiomega.node.steps.minion import UNIT as MINION
 
 
 class Salt(Step):
-    """Arguments: `kind` (onedir or pip), `version`, `master`; for onedir `repository` (uri, key_url, fingerprint); for
-    pip `key`, `archive`, `sha256`, `pack`.
+    """Salt's packages, or its virtual environment.
 
     `data`: ``version`` of the installed Salt; ``packed`` (path, sha256, size) of the build if `pack` asked for it.
     """
 
-    name = "salt"
+    name = job_steps.Salt.step
+    args: job_steps.Salt
 
-    def __init__(self, board: Board, args: dict):
+    def __init__(self, board: Board, args: Any) -> None:
         super().__init__(board, args)
-        if args["kind"] == "onedir":
+        if self.args.kind == "onedir":
+            assert self.args.repository  # comes with onedir
             self.kind: salt_onedir.Onedir | salt_pip.Pip = salt_onedir.Onedir(
-                board, args["version"], args.get("master", False), args["repository"]
+                board, self.args.version, self.args.master, self.args.repository
             )
         else:
-            self.kind = salt_pip.Pip(board, args)
+            self.kind = salt_pip.Pip(board, self.args)
 
     def check(self) -> Diff:
         diff = self.kind.check()
@@ -35,7 +38,7 @@ class Salt(Step):
 
     def apply(self) -> None:
         # Running services hold the old code.
-        for unit in (MINION, MASTER) if self.args.get("master") else (MINION,):
+        for unit in (MINION, MASTER) if self.args.master else (MINION,):
             service.owe_restart(self.board, unit)
         self.kind.apply()
         self.notes += getattr(self.kind, "notes", [])

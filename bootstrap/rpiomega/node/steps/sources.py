@@ -8,7 +8,7 @@ import re
 import shutil
 from urllib.parse import urlsplit
 
-from rpiomega.node import apt
+from rpiomega.node import apt, job_steps
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -22,9 +22,10 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 
 
 class Sources(Step):
-    """Arguments: `apt_proxy`, `pip_index` (URLs or empty), `ca` (PEM text or empty)."""
+    """The site's cache of packages, index of Python packages and certificate authorities."""
 
-    name = "sources"
+    name = job_steps.Sources.step
+    args: job_steps.Sources
 
     def check(self) -> Diff:
         diff = Diff()
@@ -32,7 +33,7 @@ class Sources(Step):
             diff += file.diff(self.board)
         if self._unbundled():
             diff.add("build the bundle of certificate authorities")
-        if not diff and self.args.get("apt_proxy") and shutil.which("apt-config"):
+        if not diff and self.args.apt_proxy and shutil.which("apt-config"):
             self.board.in_force(APT, "set sources.apt_proxy in the site file to that proxy")
         return diff
 
@@ -50,15 +51,15 @@ class Sources(Step):
         return any(pem not in bundle for pem in self._certificates())
 
     def _certificates(self) -> list[str]:
-        return _PEM.findall(self.args.get("ca") or "")
+        return _PEM.findall(self.args.ca)
 
     def _files(self) -> list[File]:
-        proxy = self.args.get("apt_proxy")
+        proxy = self.args.apt_proxy
         wanted = [File(APT, f'{MARK.replace("#", "//")}Acquire::http::Proxy "{proxy}";\n' if proxy else None)]
         wanted.append(File(PIP, self._pip()))
         names = {pem: f"{CAS}/{hashlib.sha256(pem.encode()).hexdigest()[:16]}.crt" for pem in self._certificates()}
         paths = {path: f"{pem}\n" for pem, path in names.items()}
-        if self.args.get("ca") and not paths:
+        if self.args.ca and not paths:
             raise StepError("sources.ca_bundle holds no certificate", "give a PEM file")
         wanted += [File(path, pem) for path, pem in paths.items()]
         folder = self.board.path(CAS)
@@ -67,12 +68,12 @@ class Sources(Step):
         return wanted
 
     def _pip(self) -> str | None:
-        index, lines = self.args.get("pip_index"), []
+        index, lines = self.args.pip_index, []
         if index:
             lines.append(f"index-url = {index}")
             if urlsplit(index).scheme == "http":
                 lines.append(f"trusted-host = {urlsplit(index).hostname}")
-        if self.args.get("ca"):
+        if self.args.ca:
             lines.append(f"cert = {BUNDLE}")
         if lines:
             return MARK + "[global]\n" + "\n".join(lines) + "\n"

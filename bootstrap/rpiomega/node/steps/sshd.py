@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 
-from rpiomega.node import dropin_sshd, files
+from rpiomega.node import dropin_sshd, files, job_steps
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -24,12 +24,13 @@ STRICT = ("no", "forced-commands-only")
 
 
 class Sshd(Step):
-    """Arguments: `passwords` (``keep`` or ``off``), `user`, `proven` (a key login over a new connection worked)."""
+    """Password logins off, or our file for that gone."""
 
-    name = "sshd"
+    name = job_steps.Sshd.step
+    args: job_steps.Sshd
 
     def check(self) -> Diff:
-        diff, off = Diff(), self.args.get("passwords") == "off"
+        diff, off = Diff(), self.args.passwords == "off"
         # Only what we have written ourselves is taken back.
         if not off and not self.board.exists(PATH):
             if self.board.exists(OWED):
@@ -46,7 +47,7 @@ class Sshd(Step):
         return diff
 
     def apply(self) -> None:
-        off = self.args.get("passwords") == "off"
+        off = self.args.passwords == "off"
         if off:
             self._proven()
         before = self.board.read(PATH)
@@ -63,8 +64,8 @@ class Sshd(Step):
         os.unlink(self.board.path(OWED))
 
     def _proven(self) -> None:
-        user = self.args["user"]
-        if not self.args.get("proven"):
+        user = self.args.user
+        if not self.args.proven:
             cause = "password logins stay on: no key login has been proven"
             raise StepError(cause, f"log in as {user} with a key first (`ssh-copy-id {user}@BOARD`)")
         if self.board.live and not self._keys(user):
@@ -82,7 +83,7 @@ class Sshd(Step):
             return
         wanted = dict(line.split(" ", 1) for line in self._text().splitlines() if not line.startswith("#"))
         try:
-            lost = dropin_sshd.lost(MAIN, PATH, self.board.ask, self.args["user"], wanted)
+            lost = dropin_sshd.lost(MAIN, PATH, self.board.ask, self.args.user, wanted)
         except ValueError as error:
             raise StepError(f"sshd refuses its configuration: {error}", "see `sshd -t` on the board") from None
         if lost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rpiomega.node import mark, saltkeys
+from rpiomega.node import job_steps, mark, saltkeys
 from rpiomega.node.doctor import identity
 from rpiomega.node.step import Diff, Step
 from rpiomega.node.steps.formula import SITE
@@ -15,14 +15,15 @@ MASTER_CONF = "/etc/salt/master.d/rpiomega.conf"
 
 
 class Standing(Step):
-    """No arguments; changes nothing.
+    """Changes nothing.
 
     `data`: ``node``, ``cluster``, ``master`` (its mark), ``swarm`` (member of one), ``start`` (what no other board
     has), ``cached_master`` (fingerprint of its master's key), ``master_finger``, ``site`` (the site file it serves as a
     master, else empty), ``accepted`` (the minions whose keys it has accepted).
     """
 
-    name = "standing"
+    name = job_steps.Standing.step
+    args: job_steps.Standing
 
     def check(self) -> Diff:
         texts = [self.board.read(mark.PATH) or "", self.board.read(mark.MINION) or ""]

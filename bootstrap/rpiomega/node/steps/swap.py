@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 
-from rpiomega.node import fstab
+from rpiomega.node import fstab, job_steps
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -24,12 +24,13 @@ MECHANISM = {"off": "none", "zram": "zram"}
 
 
 class Swap(Step):
-    """Argument: `swap`: ``keep``, ``off`` or ``zram``. `data`: ``reboot`` (needed, with the reason)."""
+    """The swap that the site wants. `data`: ``reboot`` (needed, with the reason)."""
 
-    name = "swap"
+    name = job_steps.Swap.step
+    args: job_steps.Swap
 
     def check(self) -> Diff:
-        diff, wanted = Diff(), self.args.get("swap", "keep")
+        diff, wanted = Diff(), self.args.swap
         self.notes[:] = []
         if wanted == "keep":
             return diff
@@ -50,7 +51,7 @@ class Swap(Step):
         return diff
 
     def apply(self) -> None:
-        wanted = self.args["swap"]
+        wanted = self.args.swap
         for file in self._files(wanted):
             file.apply(self.board)
         if self.board.live:
@@ -64,7 +65,7 @@ class Swap(Step):
             self._off(device)
 
     def verify(self) -> None:
-        wanted = self.args["swap"]
+        wanted = self.args.swap
         left = [line for file in self._files(wanted) for line in file.diff(self.board).lines]
         left += [f"{verb} {unit}" for verb, unit in self._units(wanted)]
         if left:

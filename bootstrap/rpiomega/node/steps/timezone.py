@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rpiomega.node import job_steps
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -12,12 +13,13 @@ LOCALTIME = "/etc/localtime"
 
 
 class Timezone(Step):
-    """Argument: `timezone`, as in the tz database; empty leaves it as it is."""
+    """The time zone that the site wants."""
 
-    name = "timezone"
+    name = job_steps.Timezone.step
+    args: job_steps.Timezone
 
     def check(self) -> Diff:
-        diff, wanted = Diff(), self.args.get("timezone")
+        diff, wanted = Diff(), self.args.timezone
         if not wanted:
             return diff
         if not self.board.exists(f"{ZONES}/{wanted}"):
@@ -31,7 +33,7 @@ class Timezone(Step):
         return diff
 
     def apply(self) -> None:
-        wanted, link = self.args["timezone"], self.board.path(LOCALTIME)
+        wanted, link = self.args.timezone, self.board.path(LOCALTIME)
         if self._now() != wanted:
             temporary = f"{link}.rpiomega"
             if os.path.lexists(temporary):

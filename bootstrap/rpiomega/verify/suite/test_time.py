@@ -4,9 +4,8 @@ import pytest
 
 # Containers have their host's clock, and systemd starts no client there.
 CONTAINER = "systemd-detect-virt --container --quiet"
-
-
 NTPD = ("/usr/sbin/ntpd", "/usr/sbin/openntpd")
+BOUND = "1min 30s"  # salt/time, as systemd prints it
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +23,15 @@ def test_the_clock_is_kept_after_every_boot(host, client):
     assert host.service(client).is_enabled, f"{client} is not enabled"
     if host.run(CONTAINER).rc:
         assert host.service(client).is_running, f"{client} is not running"
+
+
+def test_the_boot_waits_for_the_clock_and_not_for_ever(host, client):
+    unit = {"chrony": "chrony-wait"}.get(client, "systemd-time-wait-sync")
+    if client == "chrony" and not host.file(f"/usr/lib/systemd/system/{unit}.service").exists:
+        pytest.skip(f"chrony's package has no {unit}")
+    assert host.service(unit).is_enabled, f"{unit} is not enabled"
+    found = host.check_output(f"systemctl show {unit} --property=TimeoutStartUSec").partition("=")[2]
+    assert found == BOUND, f"{unit} may take {found}, not {BOUND}"
 
 
 def test_the_clock_follows_the_sites_servers(host, site, client):

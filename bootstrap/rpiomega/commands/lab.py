@@ -75,37 +75,11 @@ def lab() -> None:
 @_errors
 def up(name: str, nodes: int | None, release: str | None, stack: str | None, **sources: str | None) -> None:
     """Bring a lab up: make what is missing, start what is off."""
-    made = bring_up(name, nodes, release, stack, **sources)
+    made = lifecycle.bring_up(_report, name, nodes, release, stack, **sources)
     for what, meaning in sorted(made.limits.items()):
         click.echo(f"limit {what}: {meaning}")
     click.echo(f"lab {name}: {made.nodes} nodes; rpiomega lab ssh --name {name} {made.node_names()[0]}")
     click.echo(f"site file: {made.site_file}")
-
-
-def bring_up(
-    name: str,
-    nodes: int | None,
-    release: str | None,
-    stack: str | None = None,
-    docker: str | None = None,
-    salt: str | None = None,
-) -> Lab:
-    """Return the lab of that name, up; what is not given stays as it is there."""
-    known = state.load(name) or Lab(name)
-    if release and known.subnet and release != known.release:
-        raise LabError(f"lab {name} is {known.release}: `rpiomega lab down --name {name}` first")
-    if stack and known.subnet and stack != known.stack:
-        raise LabError(f"lab {name} has {known.stack}: `rpiomega lab down --name {name}` first")
-    known.release = release or known.release
-    known.stack = stack or known.stack
-    if nodes and known.subnet and nodes < known.nodes:
-        raise LabError(f"lab {name} has {known.nodes} nodes and does not shrink: `lab down --name {name}` first")
-    known.nodes = nodes or known.nodes
-    served = set(known.vendor.split())
-    for part, chosen, ours in (("docker", docker, "vendor"), ("salt", salt, "onedir")):
-        served = served | {part} if chosen == ours else served - {part} if chosen else served
-    known.vendor = " ".join(sorted(served))
-    return lifecycle.up(engine.connect(), known, _report)
 
 
 @lab.command()
@@ -119,7 +93,7 @@ def demo(name: str, nodes: int | None, release: str | None, **sources: str | Non
     """Turn virtual Pis into a verified cluster, with the commands a person would type."""
     phases = Phases()
     try:
-        made = run_demo(lambda: bring_up(name, nodes, release, **sources), phases)
+        made = run_demo(lambda: lifecycle.bring_up(_report, name, nodes, release, **sources), phases)
     finally:
         click.echo(f"\n{phases.summary()}")
     option = "" if name == "demo" else f" --name {name}"

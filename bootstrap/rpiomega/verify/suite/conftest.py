@@ -14,7 +14,8 @@ import re
 
 import pytest
 import yaml
-from wanted import ROOT, docker_of, read_site
+
+from rpiomega.verify.suite.wanted import docker_of, read_site
 
 NOT_A_STATE = {"board": "rpiomega bootstrap {node}"}
 FAILED = re.compile(
@@ -26,7 +27,7 @@ APPLY = "on the master: sudo salt {node} state.apply {state}"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--site", default=str(ROOT / "pillar/site.sls"), help="the site file the cluster was made from")
+    parser.addoption("--site", default="pillar/site.sls", help="the site file the cluster was made from")
     parser.addoption("--report", help="file for one JSON line per check and node; with --collect-only, of all checks")
 
 

@@ -1,7 +1,8 @@
 """State registry, and its use by the Docker Engine of every node."""
 
 import pytest
-from wanted import registry_of
+
+from rpiomega.verify.suite.wanted import registry_of
 
 
 @pytest.fixture

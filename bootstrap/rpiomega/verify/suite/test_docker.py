@@ -3,13 +3,14 @@
 import ipaddress
 import json
 import re
-import sys
 
 import pytest
-from wanted import ROOT
+
+from omega.core import openpgp
 
 RECORD = "/var/lib/rpiomega/docker.json"
 SOURCE, KEY = "/etc/apt/sources.list.d/docker.sources", "/etc/apt/keyrings/docker.asc"
+CLOCK = "/etc/systemd/system/docker.service.d/rpiomega-clock.conf"
 DROP_IN = "/etc/systemd/system/docker.service.d/rpiomega-data-root.conf"
 
 
@@ -64,9 +65,6 @@ def test_the_source_is_the_sites_and_trusted_for_its_key_alone(host, docker):
     assert lines.get("URIs") in (f"{uri}/debian", f"{uri}/ubuntu"), f"{SOURCE} leads to {lines.get('URIs')}"
     assert lines.get("Signed-By") == KEY, f"{SOURCE} trusts {lines.get('Signed-By', 'every key of apt')}"
     assert key.exists, f"{KEY} is not there"
-    sys.path.insert(0, str(ROOT / "_utils"))
-    from omega.core import openpgp  # noqa: PLC0415
-
     try:
         found = openpgp.primary_fingerprints(key.content)
     except openpgp.KeyFileError as error:
@@ -91,6 +89,12 @@ def test_docker_runs_at_every_boot(host):
     service = host.service("docker")
     assert service.is_running, "docker is not running"
     assert service.is_enabled, "docker is not enabled"
+
+
+def test_docker_starts_after_the_clock_is_set(host):
+    for key in ("After", "Wants"):
+        found = host.check_output(f"systemctl show docker --property={key}").partition("=")[2].split()
+        assert "time-sync.target" in found, f"its unit has no {key}=time-sync.target: {CLOCK} is gone or not loaded"
 
 
 def test_the_engines_settings_are_the_sites_with_rotated_logs(host, settings, docker, written):

@@ -4,7 +4,8 @@ import pathlib
 
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Links into salt/rpiomega; a wheel has copies.
+HERE = pathlib.Path(__file__).parent
 
 
 def over(below, above):
@@ -15,9 +16,9 @@ def over(below, above):
 
 def read_site(path):
     """Return a site file over the formula's defaults: what map.jinja calls `omega`, and each node with its defaults."""
-    defaults = yaml.safe_load((ROOT / "salt/rpiomega/site.yaml").read_text())
+    defaults = yaml.safe_load((HERE / "site.yaml").read_text())
     own = yaml.safe_load(pathlib.Path(path).read_text())["rpiomega"]
-    formula = yaml.safe_load((ROOT / "salt/rpiomega/defaults.yaml").read_text())
+    formula = yaml.safe_load((HERE / "defaults.yaml").read_text())
     merged = over(over(defaults["site"], formula), own)
     merged["nodes"] = {name: over(defaults["node"], entry) for name, entry in own["nodes"].items()}
     return merged

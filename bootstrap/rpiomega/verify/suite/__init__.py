@@ -1,0 +1,1 @@
+"""The checks themselves, for pytest with testinfra. `tests/verify` of a checkout is a link to this folder."""
