@@ -78,7 +78,7 @@ def test_what_first_boot_writes_with_wifi_is_accepted_and_left_alone(radio, tmp_
     from rpiomega.firstboot import cloudinit
     from rpiomega.firstboot.plan import Plan
 
-    plan = Plan("pi", "pi", [], "wlan0", wifi={"ssid": "home", "psk": PSK, "country": "GB"})
+    plan = Plan("pi", "pi", [], "wlan0", wifi=Wifi("home", PSK, "GB"))
     radio.write("50-cloud-init.yaml", cloudinit._yaml({"network": cloudinit._network(plan)}))
     before = radio.read("50-cloud-init.yaml")
     assert radio.apply() == ["/etc/netplan/99-rpiomega.yaml"]
@@ -91,7 +91,7 @@ def test_a_card_written_for_a_static_address_keeps_its_access_point(radio):
     from rpiomega.firstboot import cloudinit
     from rpiomega.firstboot.plan import Plan
 
-    wifi = {"ssid": "home", "psk": PSK, "country": "GB"}
+    wifi = Wifi("home", PSK, "GB")
     plan = Plan("pi", "pi", [], "wlan0", "192.168.1.10", 24, "192.168.1.1", ["192.168.1.1"], wifi)
     radio.write("50-cloud-init.yaml", cloudinit._yaml({"network": cloudinit._network(plan)}))
     before = radio.network()
