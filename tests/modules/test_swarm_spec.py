@@ -7,6 +7,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import swarm_site
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from salt.exceptions import CommandExecutionError
@@ -25,10 +26,7 @@ MANAGERS = ["pi1", "pi2"]
 FIXED = {"data_path_port": 4790, "default_addr_pool": ["10.55.0.0/16"], "subnet_size": 26}
 
 
-@pytest.fixture(scope="module")
-def consul():
-    with ConsulServer(acl=True) as server:
-        yield server
+consul = swarm_site.consul
 
 
 @pytest.fixture(scope="module")
