@@ -135,7 +135,7 @@ class Bulk:
         except NodeError as error:
             error.step = error.step or row.step
             row.error, row.state = error, "failed"
-            row.log(f"FAILED {error.step}: {error.cause}; {error.cure}")
+            row.log(f"FAILED {error.step}: {error}")
             self._line(f"{row.name}: {error.step}: FAILED: {error.cause}")
         except Stopped:
             row.state = "stopped"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from omega.core.errors import Failure
 
-class NodeError(Exception):
+
+class NodeError(Failure):
     """Something went wrong with a node: `cause` and `cure` (the next step), one line each; `step` if it is known."""
 
-    def __init__(self, cause: str, cure: str, step: str = ""):
-        super().__init__(f"{cause}; {cure}")
-        self.cause = cause
-        self.cure = cure
+    def __init__(self, cause: str, cure: str, step: str = "", subject: str = ""):
+        super().__init__(cause, cure, subject)
         self.step = step
 
 

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from omega.core.polling import TimedOut, until
 from rpiomega import agent, known_hosts
-from rpiomega.errors import NodeError
+from rpiomega.errors import NodeError, Stopped
 from rpiomega.node import job_steps
 from rpiomega.site import Node, Site
 from rpiomega.ssh import Remote, SshError
@@ -91,24 +92,26 @@ def _undone(
     at = remote.at
     old = remote.moved(at)
     log(f"{address} was not confirmed ({error}): waiting for the board to go back to {at}")
-    while True:
-        left = deadline - time.monotonic()
+
+    def went() -> dict | None:
+        asked = job_steps.NetworkStatus(data["pending"], data["interface"])
         try:
-            old.connect(max(left, 1.0))
-            asked = job_steps.NetworkStatus(data["pending"], data["interface"])
-            status = agent.run(old, [asked], on_event)["network_status"]["data"]
+            old.connect(max(deadline - time.monotonic(), 1.0))
+            return agent.run(old, [asked], on_event)["network_status"]["data"]["outcome"]
         except NodeError as failure:
             log(f"looking at {at}: {failure}")
-            if left <= 0:
-                cause = f"it answers neither at {address} ({error.cause}) nor at {at} ({failure.cause})"
-                cure = "switch the board off and on: it starts with the configuration it had before"
-                return NodeError(cause, cure, "network")
-        else:
-            if status["outcome"]:
-                break
-        if old.pool.stop.wait(1.0):
-            return error
-    outcome = status["outcome"]
+            raise
+
+    try:
+        outcome = until(went, deadline - time.monotonic(), passing=NodeError, pause=1.0, sleep=old.pool.rest)
+    except Stopped:
+        return error
+    except TimedOut as late:
+        cause = f"it answers neither at {address} ({error.cause}) nor at {at} ({late.seen})"
+        if not late.error:
+            cause = f"{address} not confirmed ({error.cause}); the board answers at {at}, and has not gone back"
+        cure = "switch the board off and on: it starts with the configuration it had before"
+        return NodeError(cause, cure, "network")
     cause = f"{address} not confirmed ({error.cause}); the board went back to {at} by itself: {outcome['why']}"
     if outcome["failure"]:
         cause += f" (on the way back: {outcome['failure']})"

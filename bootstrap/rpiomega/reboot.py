@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from omega.core.polling import NotYet, until
 from rpiomega import agent
-from rpiomega.errors import NodeError, Stopped
+from rpiomega.errors import NodeError
 from rpiomega.move import Event
 from rpiomega.node import job_steps
 from rpiomega.site import Node
@@ -23,7 +24,7 @@ def reboot(remote: Remote, node: Node, on_event: Event, managed: bool = True, bo
     Raise NodeError if it does not come back, or under another name, or (`managed`: the bootstrap sets addresses)
     without the address of the site file.
     """
-    before = _identity(remote)
+    before = identity(remote)
     done = remote.run(remote.as_root("systemd-run --quiet --collect --on-active=1 systemctl reboot"), timeout=30)
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip() or "no reason given"
@@ -31,22 +32,7 @@ def reboot(remote: Remote, node: Node, on_event: Event, managed: bool = True, bo
     remote.end_master()
     began = time.monotonic()
     new = remote.moved(*([node.address] if managed else [remote.at, *node.reach]))
-    seen = "still the boot of before"
-    while True:
-        left = bound - (time.monotonic() - began)
-        try:
-            new.connect(max(left, 1.0))
-            if _identity(new) != before:
-                break
-            seen = "still the boot of before"
-        except SshError as error:
-            seen = error.cause
-        if left <= 0:
-            cause = f"not back {bound:.0f} s after its reboot; last seen: {seen}"
-            raise NodeError(cause, "look at its screen, or switch it off and on", "reboot")
-        new.end_master()
-        if new.pool.stop.wait(PAUSE):
-            raise Stopped
+    wait_back(new, before, bound)
     remote.log(f"back {time.monotonic() - began:.0f} s after its reboot")
     status = job_steps.NetworkStatus(address=node.address, interface=node.interface)
     found = agent.run(new, [status], on_event)["network_status"]["data"]
@@ -59,5 +45,26 @@ def reboot(remote: Remote, node: Node, on_event: Event, managed: bool = True, bo
     return new
 
 
-def _identity(remote: Remote) -> bytes:
+def wait_back(remote: Remote, before: bytes, bound: float) -> None:
+    """Wait until a board answers after a reboot; `before`: its `identity` before. Raise NodeError, Stopped."""
+    deadline = time.monotonic() + bound
+
+    def back() -> bool:
+        remote.connect(max(deadline - time.monotonic(), 1.0))
+        if identity(remote) == before:
+            raise NotYet("still the boot of before")
+        return True
+
+    def rest(seconds: float) -> None:
+        remote.end_master()
+        remote.pool.rest(seconds)
+
+    late = NodeError(
+        f"not back {bound:.0f} s after its reboot", "look at its screen, or switch it off and on", "reboot"
+    )
+    until(back, bound, passing=SshError, pause=PAUSE, failure=late, sleep=rest)
+
+
+def identity(remote: Remote) -> bytes:
+    """Return what is another after each boot of the board."""
     return remote.run(IDENTITY, timeout=30).stdout

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omega.core.polling import TimedOut, until
 from rpiomega import ssh_config, ssh_key
 from rpiomega.errors import NodeError, Stopped
 from rpiomega.ssh_errors import SshError, classify, weightiest
@@ -104,6 +105,11 @@ class Pool:
         self.stop.set()
         for remote in self._remotes:
             remote.hang_up()
+
+    def rest(self, seconds: float) -> None:
+        """Sleep; raise Stopped if the user stops meanwhile."""
+        if self.stop.wait(seconds):
+            raise Stopped
 
     def close(self) -> None:
         """End the shared connections and remove their folder."""
@@ -216,23 +222,26 @@ class Remote:
         (key, login, host key, another machine) is an error at once. Raise SshError.
         """
         deadline = time.monotonic() + bound
-        patience: float = CONNECT_TIMEOUT
-        while True:
-            errors: list[SshError] = []
+        errors: list[SshError] = []
+
+        def answered() -> str:
+            patience = min(CONNECT_TIMEOUT, deadline - time.monotonic()) if errors else CONNECT_TIMEOUT
+            errors.clear()
             at = self.answering(patience, errors)
-            if at:
-                self.at = at
-                return at
-            error = weightiest(errors)
-            if error.kind not in ("unreachable", "refused", "lost"):
-                raise error
-            if time.monotonic() > deadline:
-                waited = f" (waited {bound:.0f} s)" if bound else ""
-                raise SshError(error.kind, error.cause + waited, error.cure)
-            self.log(f"waiting for SSH at {' or '.join(self.destinations)}: {error.cause}")
-            if self.pool.stop.wait(PAUSE):
-                raise Stopped
-            patience = min(CONNECT_TIMEOUT, deadline - time.monotonic())
+            if not at:
+                raise weightiest(errors)
+            return at
+
+        def rest(seconds: float) -> None:
+            self.log(f"waiting for SSH at {' or '.join(self.destinations)}: {weightiest(errors).cause}")
+            self.pool.rest(seconds)
+
+        def failure(_late: TimedOut) -> SshError:
+            error, waited = weightiest(errors), f" (waited {bound:.0f} s)" if bound else ""
+            return SshError(error.kind, error.cause + waited, error.cure)
+
+        self.at = until(answered, bound, pause=PAUSE, failure=failure, sleep=rest)
+        return self.at
 
     def answering(self, timeout: float, errors: list[SshError]) -> str:
         """Return the first destination that lets us in, empty if none does; add why not to `errors`."""

@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from omega.core.errors import KindOfFailure
 from rpiomega.errors import NodeError
 
 if TYPE_CHECKING:
@@ -70,15 +71,14 @@ _CAUSES = [
 ]
 
 
-class SshError(NodeError):
+class SshError(KindOfFailure, NodeError):
     """SSH does not get through.
 
-    `kind`: unreachable, refused, host key, auth, sudo, python, space, lost, timeout or other.
+    `kind`: unreachable, refused, host key, auth, sudo, python, space, lost, timeout or other. A board that is down or
+    still booting is one of TRANSIENT.
     """
 
-    def __init__(self, kind: str, cause: str, cure: str):
-        super().__init__(cause, cure)
-        self.kind = kind
+    TRANSIENT = frozenset({"unreachable", "refused", "lost"})
 
 
 def classify(stderr: str, at: str, settings: Settings, name: str = "") -> SshError:

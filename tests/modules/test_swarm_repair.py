@@ -231,7 +231,7 @@ def test_g06_a_manager_that_was_demoted_before_the_run_has_its_engine_restarted_
         True,
     )
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run.run)
+        running = pool.submit(loop.apply, run)
         until(lambda: kv.get(f"{NODES}pi3").json()["role_now"] == "worker", 90, "pi3 to have joined again")
         assert formed.apply("pi1")["pi1"]["changes"]["promoted"] == ["pi3"]
         result, comment = running.result()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from omega.core.errors import Failure, KindOfFailure
-from omega.core.polling import NotYet, TimedOut, until, until_clear
+from omega.core.polling import NotYet, TimedOut, seeing, until, until_clear
 from rpiomega import agent
 
 
@@ -84,6 +84,17 @@ def test_the_error_has_the_last_error_without_its_cure(wait):
     assert (late.value.seen, late.value.error) == ("pi1: it is busy", busy)
 
 
+def test_a_probe_says_what_it_saw(wait):
+    assert wait(seeing(looks(("", "half"), ("all", ""))), 3) == "all"
+    with pytest.raises(TimedOut, match="last seen: half$"):
+        wait(seeing(looks(([], "half"))), 3)
+
+
+@pytest.mark.parametrize(("bound", "shown"), [(1800, "1800"), (0.3, "0.3"), (0.999988, "1"), (-2.5, "0")])
+def test_the_bound_is_shown_as_people_write_it(bound, shown):
+    assert str(TimedOut("x", bound)) == f"waited {shown} s for x; last seen: nothing"
+
+
 def test_nothing_seen_is_called_nothing(wait):
     with pytest.raises(TimedOut, match="last seen: nothing"):
         wait(looks(NotYet("half"), None), 1)
@@ -132,6 +143,21 @@ def test_the_caller_chooses_the_error(wait):
         wait(looks(NotYet("half")), 2, failure=failure)
 
 
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        (NotYet("half"), "pi1: no leader: half; start it"),
+        (Busy("busy", "it is busy", "come back"), "pi1: no leader: it is busy; start it"),
+        (None, "pi1: no leader; start it"),
+    ],
+)
+def test_what_was_seen_last_is_added_to_the_cause_of_the_error_to_raise(wait, seen, text):
+    failure = Busy("late", "no leader", "start it", "pi1")
+    with pytest.raises(Busy) as late:
+        wait(looks(seen), 2, failure=failure)
+    assert (str(late.value), str(pickle.loads(pickle.dumps(late.value)))) == (text, text)
+
+
 def test_a_pause_that_raises_ends_the_waiting(clock):
     def stopped(_seconds):
         raise KeyboardInterrupt
@@ -148,7 +174,7 @@ def test_a_pause_that_raises_ends_the_waiting(clock):
         (["one is down", None], None),
         (["two are down", "one is down"], "one is down"),
         ([["a", "b"], ["b"]], ["b"]),
-        (["one is down", Busy("busy", "it is busy", "come back")], "it is busy"),
+        (["one is down", Busy("busy", "it is busy", "come back")], "it is busy; come back"),
         ([Busy("busy", "it is busy"), "one is down"], "one is down"),
     ],
 )

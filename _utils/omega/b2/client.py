@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 
+from omega.core.errors import KindOfFailure
+
 # The longest call empties a bucket; one request to B2 has bounds of its own.
 SECONDS, PURGE_SECONDS = 150, 3600
 NEXT = {
@@ -28,12 +30,11 @@ NEXT = {
 }
 
 
-class B2Error(Exception):
+class B2Error(KindOfFailure):
     """A call that failed. ``kind`` is a key of ``NEXT``; the text is one line and holds no key."""
 
     def __init__(self, kind, cause, subject="B2"):
-        super().__init__(f"{subject}: {cause}; {NEXT[kind]}")
-        self.kind = kind
+        super().__init__(kind, cause, NEXT[kind], subject)
 
 
 def account(pillar):

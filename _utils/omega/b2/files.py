@@ -10,9 +10,10 @@ import os
 import yaml
 
 from omega.core import files
+from omega.core.errors import Failure
 
 
-class KeyFileError(Exception):
+class KeyFileError(Failure):
     """The file is missing, open to others, or holds something else. The text names it and never quotes it."""
 
 

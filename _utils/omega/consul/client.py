@@ -347,9 +347,8 @@ class Client:
             "timeout": "check the Consul agent on this node (docker logs rpiomega-consul), then run again",
             "no_leader": "bring back enough Consul servers for a quorum, then run again",
             "denied": "check this node's token and its policy, then apply the state consul on the master",
-        }.get(kind)
-        message = f"Consul at {self.url}: {what}: {cause}" + (f"; {step}" if step else "")
-        return ConsulError(kind, self.scrub(message))
+        }.get(kind, "")
+        return ConsulError(kind, self.scrub(f"{what}: {cause}"), step, f"Consul at {self.url}")
 
     def scrub(self, text):
         """text without this client's token."""

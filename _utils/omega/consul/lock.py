@@ -156,14 +156,12 @@ class Lock:
                 raise NotYet(self._worth_waiting(error)) from None
             return True
 
-        def failure(late):
-            message = f"Consul lock {self.key}: {self.node} did not get it within {wait:g} s: {late.seen}"
-            return ConsulError("timeout", f"{message}; run again when the holder is done")
-
         def pause(seconds):
             self._stop.wait(seconds + random.uniform(0, PAUSE))
 
-        until(taken, wait, failure=failure, clock=_now, sleep=pause)
+        cause = f"Consul lock {self.key}: {self.node} did not get it within {wait:g} s"
+        late = ConsulError("timeout", cause, "run again when the holder is done")
+        until(taken, wait, failure=late, clock=_now, sleep=pause)
 
     def _try(self):
         if self.session is None:

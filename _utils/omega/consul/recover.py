@@ -82,9 +82,5 @@ def write(data_dir, address):
 
 def wait_leader(client, node, bound):
     """Wait until Consul has a leader again; ConsulError("timeout") with the last thing seen."""
-
-    def failure(late):
-        seen = late.seen or "no leader"
-        return ConsulError("timeout", f"{node} has no leader {bound:g} s after its recovery: {seen}")
-
-    until(client.leader, bound, passing=ConsulError, pause=1, failure=failure)
+    late = ConsulError("timeout", f"{node} has no leader {bound:g} s after its recovery")
+    until(client.leader, bound, passing=ConsulError, pause=1, failure=late)

@@ -97,14 +97,8 @@ def _spared(client, node, bound):
             raise NotYet("; ".join(map(str, bad)))
         return servers
 
-    def failure(late):
-        return ConsulError(
-            "conflict",
-            f"{node} was not restarted: Consul would lose its quorum ({late.seen}); bring that server back, apply "
-            "again",
-        )
-
-    return until(spared, bound, failure=failure)
+    cause, cure = f"{node} was not restarted: Consul would lose its quorum", "bring that server back, apply again"
+    return until(spared, bound, failure=ConsulError("conflict", cause, cure))
 
 
 def _returned(client, node, index, bound, ails):
@@ -119,11 +113,9 @@ def _returned(client, node, index, bound, ails):
 
     def failure(late):
         seen = "; ".join(filter(None, [late.seen, ails() if ails else ""]))
-        return ConsulError(
-            "timeout",
-            f"{node} was restarted and is not back as a healthy voter after {bound:g} s ({seen}); no other server "
-            "restarts until it is: see `docker logs rpiomega-consul` on it",
-        )
+        cause = f"{node} was restarted and is not back as a healthy voter after {bound:g} s ({seen})"
+        cure = "no other server restarts until it is: see `docker logs rpiomega-consul` on it"
+        return ConsulError("timeout", cause, cure)
 
     # A server that has just started knows no token until it has read its log (measured on 1.8.7).
     until(returned, bound, passing=unsettled, failure=failure)

@@ -169,11 +169,6 @@ def _gone(client, node, bound):
             raise NotYet("it is still a Raft peer")
         return servers
 
-    def failure(late):
-        return ConsulError(
-            "timeout",
-            f"{node} left Consul's servers and is not back after {bound:g} s: {late.seen}; see `docker logs "
-            f"rpiomega-consul` on it, then `sudo salt {node} state.apply`",
-        )
-
-    return until(left, bound, failure=failure)
+    cure = f"see `docker logs rpiomega-consul` on it, then `sudo salt {node} state.apply`"
+    late = ConsulError("timeout", f"{node} left Consul's servers and is not back after {bound:g} s", cure)
+    return until(left, bound, failure=late)

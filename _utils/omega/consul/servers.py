@@ -96,10 +96,8 @@ def wait_good(client, names=(), bound=120.0):
             raise NotYet("; ".join(bad + [f"{name} is no Raft peer" for name in sorted(missing)]))
         return servers
 
-    def failure(late):
-        return ConsulError("timeout", f"Consul's servers are not all healthy voters after {bound:g} s: {late.seen}")
-
-    return until(good, bound, failure=failure)
+    late = ConsulError("timeout", f"Consul's servers are not all healthy voters after {bound:g} s")
+    return until(good, bound, failure=late)
 
 
 def is_server(client):

@@ -93,17 +93,12 @@ def _context(folder, secrets):
 def _asked(name, address, port, context, bound):
     """Raft's peers as the server at ``address`` knows them; [] if it has none or nobody listens."""
     where = f"{name} ({address}:{port})"
-
-    def failure(late):
-        return ConsulError(
-            "timeout",
-            f"no Consul cluster is started here: {where} is a server, and within {bound:g} s it did not say "
-            f"whether it belongs to one ({late.seen}): see `docker logs rpiomega-consul` there, then apply again",
-        )
-
+    cause = f"{where} is a server, and within {bound:g} s it did not say whether it belongs to one"
+    cure = "see `docker logs rpiomega-consul` there, then apply again"
+    late = ConsulError("timeout", f"no Consul cluster is started here: {cause}", cure)
     try:
         # In a tuple: no peers is an answer, too.
-        return until(lambda: (_peers(address, port, context),), bound, passing=_undecided, failure=failure)[0]
+        return until(lambda: (_peers(address, port, context),), bound, passing=_undecided, failure=late)[0]
     except (ConnectionRefusedError, _Silent):
         return []
     except _Foreign as error:

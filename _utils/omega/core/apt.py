@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from omega.core import apt_rules as rules
+from omega.core.errors import Failure
 from omega.core.polling import until_clear
 
 BOUND = 1800  # seconds: packages of some hundred MB on a slow card
@@ -13,7 +14,7 @@ LOCK_BOUND = 120
 Done = subprocess.CompletedProcess
 
 
-class AptError(Exception):
+class AptError(Failure):
     """A package manager did not end, or cannot be repaired; the text says what to do next."""
 
 
@@ -86,4 +87,4 @@ def run(*command: str) -> Done:
         )
     except subprocess.TimeoutExpired:
         cause = f"`{command[0]}` did not end within {BOUND} s"
-        raise AptError(f"{cause}; see `pgrep -a apt`, `pgrep -a dpkg`") from None
+        raise AptError(cause, "see `pgrep -a apt`, `pgrep -a dpkg`") from None

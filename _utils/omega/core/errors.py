@@ -33,7 +33,7 @@ class KindOfFailure(Failure):
     TRANSIENT: frozenset[str] | tuple[str, ...] = frozenset()
 
     def __init__(self, kind: str, cause: str, cure: str = "", subject: str = "") -> None:
-        super().__init__(cause, cure, subject)
+        super().__init__(cause, cure, subject=subject)
         self.kind = kind
 
     @property

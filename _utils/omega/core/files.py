@@ -69,10 +69,12 @@ def lock(file: IO, bound: float, failure: Any = None) -> None:
     """
 
     def locked() -> bool:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
 
-    until(locked, bound, f"the lock {file.name}", BlockingIOError, 0.1, failure)
+    until(locked, bound, f"the lock {file.name}", pause=0.1, failure=failure)
 
 
 def sync_folder(path: str) -> None:

@@ -13,6 +13,8 @@ import hashlib
 import re
 from collections.abc import Iterator
 
+from omega.core.errors import Failure
+
 # Packet types (RFC 9580, section 5).
 SIGNATURE, PRIMARY_KEY, USER_ID, SUBKEY, USER_ATTRIBUTE = 2, 6, 13, 14, 17
 # Signatures of a key (RFC 9580, section 5.2.1): certifications, bindings, direct key, revocations.
@@ -28,7 +30,7 @@ ARMOR = "PGP PUBLIC KEY BLOCK"
 _LONGEST = 0xFFFF  # a version 4 fingerprint has two bytes for the length
 
 
-class KeyFileError(ValueError):
+class KeyFileError(Failure, ValueError):
     """The data is not, or not only, what a version 4 OpenPGP public key consists of."""
 
 

@@ -25,7 +25,7 @@ class TimedOut(Failure):
     def __init__(
         self, what: str, bound: float, seen: str = "", error: BaseException | None = None, cure: str = ""
     ) -> None:
-        super().__init__(f"waited {bound:g} s for {what}; last seen: {seen or 'nothing'}", cure)
+        super().__init__(f"waited {max(round(bound, 1), 0):g} s for {what}; last seen: {seen or 'nothing'}", cure)
         self.what, self.bound, self.seen, self.error = what, bound, seen, error
 
 
@@ -40,7 +40,7 @@ def until(
     what: str = "its end",
     passing: Any = transient,
     pause: float = PAUSE,
-    failure: Callable[[TimedOut], BaseException | None] | None = None,
+    failure: Failure | Callable[[TimedOut], BaseException | None] | None = None,
     clock: Callable[[], float] | None = None,
     sleep: Callable[[float], object] | None = None,
 ) -> Any:
@@ -55,7 +55,8 @@ def until(
     :param passing: the errors of `look` that are waited out: a class, a tuple of classes, or a function that takes the
         error and returns whether it is; other errors are raised at once
     :param pause: seconds between two looks
-    :param failure: returns the error to raise instead of TimedOut, which it takes
+    :param failure: the error to raise instead of TimedOut: a Failure, to whose cause is added what was seen last, or a
+        function that takes the TimedOut and returns the error
     :param clock: returns seconds, instead of time.monotonic
     :param sleep: pauses, instead of time.sleep; one that raises ends the waiting
     :raises TimedOut: `look` was not finished within `bound`
@@ -79,8 +80,26 @@ def until(
         left = end - clock()
         if left <= 0:
             late = TimedOut(what, bound, seen, error)
+            if isinstance(failure, Failure):
+                failure.cause += f": {seen}" * bool(seen)
+                raise failure
             raise (failure(late) if failure else None) or late
         sleep(min(pause, left))
+
+
+def seeing(probe: Callable[[], tuple[Any, Any]]) -> Callable[[], Any]:
+    """Return a look for `until`.
+
+    :param probe: takes nothing; returns (result, what it saw); the result is false until it is finished
+    """
+
+    def look() -> Any:
+        result, seen = probe()
+        if not result:
+            raise NotYet(seen)
+        return result
+
+    return look
 
 
 def until_clear(
@@ -90,7 +109,8 @@ def until_clear(
     Call `look` until it returns something false; return that, or after `bound` seconds the problem that is left.
 
     :param look: takes nothing; returns the problem: its text, or the things that are not right
-    :return: what `look` returned last, or the text of the error that it raised last; arguments as of `until`
+    :param options: and the other arguments: as of `until`
+    :return: what `look` returned last, or the text of the error that it raised last, its cure included
     """
     problem = None
 
@@ -102,5 +122,5 @@ def until_clear(
     try:
         until(cleared, bound, passing=passing, pause=pause, **options)
     except TimedOut as late:
-        return late.seen if late.error else problem
+        return str(late.error) if late.error else problem
     return problem

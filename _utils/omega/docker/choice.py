@@ -3,6 +3,7 @@
 Keys that mean nothing without each other are decided together. No file is read or written.
 """
 
+from omega.core.errors import Failure
 from omega.docker import logs
 
 # A key that names a driver, and the one with options for that driver.
@@ -11,7 +12,7 @@ COUPLED = {"log-driver": "log-opts", "storage-driver": "storage-opts"}
 WHOLE = ("default-ulimits", "runtimes")
 
 
-class ChoiceError(Exception):
+class ChoiceError(Failure):
     """Site and owner name settings that do not fit; the text names both keys and the next step."""
 
 

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 
+from omega.core.errors import Failure
+
 # What an engine takes over on SIGHUP (docs.docker.com/reference/cli/dockerd, "Configuration reload behavior").
 RELOADABLE = {
     "debug",
@@ -26,7 +28,7 @@ NOBODY = 65534
 BOUND = 60
 
 
-class ConfigError(Exception):
+class ConfigError(Failure):
     """The settings cannot be used; the text names the file or key and the next step."""
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 from omega.core import files
+from omega.core.errors import Failure
 
 DEFAULT = "/var/lib/docker"
 # Below the data root, what there is only once somebody has used the engine.
@@ -21,7 +22,7 @@ MEASURE_BOUND = 900
 _OWN = {"metadata.db", "backingFsBlockDev"}
 
 
-class DataError(Exception):
+class DataError(Failure):
     """The data root cannot be used; the text says what to do next."""
 
 

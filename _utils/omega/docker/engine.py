@@ -5,12 +5,13 @@ import http.client
 import json
 import socket
 
+from omega.core.errors import Failure
 from omega.core.polling import until_clear
 
 SOCKET = "unix:///var/run/docker.sock"
 
 
-class EngineError(Exception):
+class EngineError(Failure):
     """The engine refused or did not answer; the text says what to do next."""
 
 
@@ -118,7 +119,7 @@ def asking(what, cure="see `journalctl -u docker`"):
         yield
     except (docker.errors.DockerException, OSError, *broken) as error:
         said = " ".join(str(getattr(error, "explanation", None) or error).split())
-        raise EngineError(f"{what}: {said}; {cure}") from error
+        raise EngineError(said, cure, what) from error
 
 
 def wait(look, bound):

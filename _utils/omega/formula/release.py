@@ -43,7 +43,7 @@ class Releases:
         with open(os.path.join(self.folder, ".lock"), "w", encoding="utf-8") as lock:
             cause = f"another run has been updating {self.tree} for more than {LOCK_SECONDS} s"
             busy = git.FormulaError(cause, "run it again when that one has ended")
-            files.lock(lock, LOCK_SECONDS, lambda late: busy)
+            files.lock(lock, LOCK_SECONDS, busy)
             yield
 
     def prepare(self, remote):

@@ -5,15 +5,14 @@ import signal
 import subprocess
 import tempfile
 
+from omega.core.errors import Failure
+
 ASK_SECONDS, FETCH_SECONDS = 40, 600
 PGP = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 
-class FormulaError(Exception):
+class FormulaError(Failure):
     """One line: what is wrong, and what to do next."""
-
-    def __init__(self, cause, step):
-        super().__init__(f"{cause}; {step}")
 
 
 class GitFailed(Exception):

@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
 
+from omega.core.polling import until_clear
 from rpiomega.lab import remote, smoke
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.phases import Phases
@@ -75,14 +75,12 @@ def check_service(lab: Lab) -> None:
 
 def wait_connected(lab: Lab, bound: float = CONNECT_BOUND) -> None:
     """Wait until every node's minion answers its master; raise LabError naming those that do not."""
-    deadline = time.monotonic() + bound
-    while missing := _unconnected(lab) or _silent(lab):
-        if time.monotonic() > deadline:
-            raise LabError(
-                f"{', '.join(missing)}: the Salt minion does not answer its master after {bound:.0f} s; "
-                f"`rpiomega lab ssh --name {lab.name} {missing[0]} sudo journalctl -u salt-minion` says why"
-            )
-        time.sleep(0.5)
+    missing = until_clear(lambda: _unconnected(lab) or _silent(lab), bound)
+    if missing:
+        raise LabError(
+            f"{', '.join(missing)}: the Salt minion does not answer its master after {bound:.0f} s; "
+            f"`rpiomega lab ssh --name {lab.name} {missing[0]} sudo journalctl -u salt-minion` says why"
+        )
 
 
 def _unconnected(lab: Lab) -> list[str]:

@@ -14,6 +14,8 @@ import docker.errors
 import requests.exceptions
 from docker.models.containers import Container
 
+from omega.core.errors import Failure
+
 LABEL = "rpiomega.lab"
 # linux/capability.h, in bit order. The three newest (PERFMON BPF CHECKPOINT_RESTORE) are left out: Docker 20.10 may
 # not know them, and SYS_ADMIN holds their powers.
@@ -30,7 +32,7 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 
 
-class LabError(Exception):
+class LabError(Failure):
     """What went wrong and what to do about it, in one line."""
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from omega.core import files
+from omega.core.polling import TimedOut
 from rpiomega.lab.engine import LabError
 
 
@@ -46,19 +46,11 @@ def alone(
     Raises LabError if another one takes longer than `bound` seconds.
     """
     with (cache_folder() / name).open("w") as file:
-        deadline = time.monotonic() + bound
-        said = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not said:
-                    report(f"waiting for another {who} on this machine")
-                    said = True
-                if time.monotonic() > deadline:
-                    raise LabError(f"another {who} holds {file.name} for {bound:.0f} s") from None
-                time.sleep(0.2)
+        try:
+            files.lock(file, 0)
+        except TimedOut:
+            report(f"waiting for another {who} on this machine")
+            files.lock(file, bound, LabError(f"another {who} has held {file.name} for {bound:.0f} s"))
         yield
 
 

@@ -12,6 +12,7 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
+from omega.core.polling import seeing, until
 from rpiomega.lab import engine, network
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.state import Lab
@@ -55,8 +56,8 @@ def wait_booted(lab: Lab, node: str, container: Container, bound: float = BOOT_B
     Raises LabError naming what was waited for and the last thing seen.
     """
     deadline = time.monotonic() + bound
-    state = _wait(deadline, f"{node}: systemd to finish booting", lambda: _systemd(container))
-    _wait(deadline, f"{node}: SSH host keys", lambda: host_keys(container))
+    state = _wait(bound, f"{node}: systemd to finish booting", lambda: _systemd(container))
+    _wait(deadline - time.monotonic(), f"{node}: SSH host keys", lambda: host_keys(container))
     return state
 
 
@@ -70,7 +71,7 @@ def wait_login(lab: Lab, node: str, bound: float = 60) -> None:
         )  # fmt: skip
         return (done.returncode == 0), (done.stderr.strip().splitlines() or ["no answer"])[-1]
 
-    _wait(time.monotonic() + bound, f"{node}: SSH login as pi", login)
+    _wait(bound, f"{node}: SSH login as pi", login)
 
 
 def host_keys(container: Container) -> tuple[list[str], str]:
@@ -165,12 +166,5 @@ def _systemd(container: Container) -> tuple[str, str]:
     return ("running" if state == "running" else ""), state
 
 
-def _wait(deadline: float, what: str, look):
-    """Poll `look` -> (result, what was seen) until the result is true or the deadline has passed."""
-    while True:
-        result, seen = look()
-        if result:
-            return result
-        if time.monotonic() > deadline:
-            raise LabError(f"waited in vain for {what}; last seen: {seen or 'nothing'}")
-        time.sleep(0.5)
+def _wait(bound: float, what: str, probe):
+    return until(seeing(probe), bound, what, failure=lambda late: LabError(late.cause))

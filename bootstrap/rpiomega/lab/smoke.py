@@ -6,13 +6,15 @@ needs IPVS in the kernel: the port is the host's, and names resolve to tasks (dn
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from omega.core.polling import seeing, until, until_clear
 from rpiomega.lab import archives, remote
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.state import Lab
@@ -53,13 +55,11 @@ def answers(lab: Lab, bound: float = 90) -> dict[str, str]:
     Raises LabError naming the node that does not.
     """
     deadline = time.monotonic() + bound
-    found: dict = {}
+    found: dict[str, str] = {}
     for node in lab.node_names():
         url = f"http://{lab.node_address(node)}:{PORT}/"
-        while (found := found | {node: _get(url)})[node] != node:
-            if time.monotonic() > deadline:
-                raise LabError(f"{node}: the smoke service does not answer at {url}; last seen: {found[node]}")
-            time.sleep(0.5)
+        what = f"{node}: the smoke service's answer at {url}"
+        found[node] = _page(deadline, node, functools.partial(_get, url), what)
     return found
 
 
@@ -76,14 +76,20 @@ def overlay_traffic(lab: Lab, bound: float = 90) -> dict[tuple[str, str], str]:
             if source == target:
                 continue
             command = f"sudo docker exec {container} wget -q -T 5 -O - http://{address}:8080/"
-            while (page := remote.run(lab, source, command, check=False)) != target:
-                if time.monotonic() > deadline:
-                    raise LabError(
-                        f"overlay network: no traffic from {source} to {target} ({address}): {page or 'silence'}"
-                    )
-                time.sleep(1)
-            pages[source, target] = page
+            fetch = functools.partial(remote.run, lab, source, command, check=False)
+            what = f"traffic of the overlay network from {source} to {target} ({address})"
+            pages[source, target] = _page(deadline, target, fetch, what)
     return pages
+
+
+def _page(deadline: float, name: str, fetch: Callable[[], str], what: str) -> str:
+    """Return what `fetch` returns once it is the name of a node; LabError with the last page if it never is."""
+
+    def probe() -> tuple[str, str]:
+        page = fetch()
+        return page if page == name else "", page
+
+    return until(seeing(probe), deadline - time.monotonic(), what, failure=lambda late: LabError(late.cause))
 
 
 def _task(lab: Lab, node: str) -> tuple[str, str]:
@@ -97,14 +103,9 @@ def _task(lab: Lab, node: str) -> tuple[str, str]:
 
 def _remove(lab: Lab, master: str) -> None:
     remote.run(lab, master, f"sudo docker service rm {NAME}", check=False)
-    deadline = time.monotonic() + 60
-    while remote.run(lab, master, f"sudo docker network ls -q --filter name={NAME}", check=False):
-        remote.run(lab, master, f"sudo docker network rm {NAME}", check=False)
-        if time.monotonic() > deadline:
-            raise LabError(
-                f"{master}: network {NAME} cannot be removed: `docker network inspect {NAME}` says who uses it"
-            )
-        time.sleep(0.5)
+    command = f"sudo docker network rm {NAME} >/dev/null; sudo docker network ls -q --filter name={NAME}"
+    if until_clear(lambda: remote.run(lab, master, command, check=False), 60):
+        raise LabError(f"{master}: network {NAME} cannot be removed: `docker network inspect {NAME}` says who uses it")
 
 
 def _get(url: str) -> str:

@@ -8,11 +8,11 @@ import platform
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from omega.core import dropin
+from omega.core.polling import TimedOut, seeing, until
 from rpiomega.node import files
 from rpiomega.node.shell import Shell
 from rpiomega.node.step import Cancelled, StepError
@@ -74,21 +74,20 @@ class Board:
             raise StepError(lost[0].cause(path), f"{lost[0].cure(path)}{f', or {cure}' if cure else ''}")
 
     def wait(self, what: str, probe: Callable, bound: float, cure: str, pause: float = 0.3) -> Any:
-        """Return the first true value of `probe()`; `probe.seen` or its falsy value is the last thing seen.
+        """Return the first true value of `probe`, which returns (value, what it saw).
 
         Raise StepError naming `what`, the bound and the last thing seen; Cancelled if cancelled.
         """
-        deadline = time.monotonic() + bound
-        self.log(f"waiting for {what}, at most {bound:.0f} s")
-        while True:
-            value, seen = probe()
-            if value:
-                return value
-            if self.cancelled.is_set():
+
+        def rest(seconds: float) -> None:
+            if self.cancelled.wait(seconds):
                 raise Cancelled
-            if time.monotonic() > deadline:
-                raise StepError(f"waited {bound:.0f} s for {what}; last seen: {seen}", cure)
-            time.sleep(pause)
+
+        self.log(f"waiting for {what}, at most {bound:.0f} s")
+        try:
+            return until(seeing(probe), bound, what, pause=pause, sleep=rest)
+        except TimedOut as late:
+            raise StepError(late.cause, cure) from None
 
     def release(self) -> dict:
         """Return os-release as a dict (keys in capitals)."""

@@ -11,14 +11,11 @@ from rpiomega.node import job_steps
 if TYPE_CHECKING:
     from rpiomega.node.board import Board
 
+from omega.core.errors import Failure
 
-class StepError(Exception):
+
+class StepError(Failure):
     """A step cannot go on: `cause` says what is wrong, `cure` what to do next. Both are one line."""
-
-    def __init__(self, cause: str, cure: str):
-        super().__init__(f"{cause}; {cure}")
-        self.cause = cause
-        self.cure = cure
 
 
 class Cancelled(Exception):

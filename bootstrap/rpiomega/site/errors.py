@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from omega.core.errors import Failure, line
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -19,10 +21,10 @@ class Problem:
         """Return the defect as one line: ``file:line: key.path: cause; what is allowed``."""
         where = f"{path}:{self.line}" if self.line else f"{path}"
         dotted = ".".join(str(part) for part in self.key)
-        return f"{where}: {dotted + ': ' if dotted else ''}{self.cause}" + (f"; {self.allowed}" if self.allowed else "")
+        return line(self.cause, self.allowed, f"{where}: {dotted}" if dotted else where)
 
 
-class SiteError(Exception):
+class SiteError(Failure):
     """The site file cannot be used. `problems` holds every defect found, in the file's order."""
 
     def __init__(self, path: Path, problems: list[Problem]):

@@ -70,15 +70,10 @@ def wait(engine, bound):
             raise NotYet(seen)
         return seen
 
-    def failure(late):
-        return SwarmError(
-            "refused",
-            f"the CA's rotation has not ended within {bound:g} s: {late.seen}; it goes on without us, look again with "
-            "swarm.ca_status, and remove nodes that never come back with swarm.remove_node",
-        )
-
+    cure = "it goes on, look again with swarm.ca_status, and remove lost nodes with swarm.remove_node"
+    late = SwarmError("refused", f"the CA's rotation has not ended within {bound:g} s", cure)
     # The leader renews its own certificate too, and is away for a moment.
-    return until(closing(finished, engine), bound, failure=failure)
+    return until(closing(finished, engine), bound, failure=late)
 
 
 def refuse_if_down(engine, even_if_down=False):

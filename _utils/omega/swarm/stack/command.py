@@ -64,10 +64,8 @@ class Command:
             if not code:
                 break
             if unknown:
-                cure = "use another release of it"
-                raise self._refused(
-                    f"this docker command sends {', '.join(unknown)}, which cannot be rehearsed; {cure}"
-                )
+                cause = f"this docker command sends {', '.join(unknown)}, which cannot be rehearsed"
+                raise self._refused(f"{cause}; use another release of it")
             if not self.files.fetch_missing(said):
                 raise self._failed(said)
         found = check.problems(noted, engine.services(), self.files)
@@ -136,7 +134,8 @@ class Command:
             )
         except subprocess.TimeoutExpired:
             cure = "see whether its registries answer, or set `resolve_image: never`"
-            raise SwarmError("timeout", f"stack {self.name}: docker stack deploy took over {BOUND} s; {cure}") from None
+            cause = f"docker stack deploy took over {BOUND} s"
+            raise SwarmError("timeout", cause, cure, f"stack {self.name}") from None
         return done.returncode, done.stderr or (done.stdout if done.returncode else "")
 
     def hidden(self, value):

@@ -12,6 +12,7 @@ import os
 import re
 import time
 
+from omega.core.polling import until_clear
 from rpiomega.node import job_steps
 from rpiomega.node.board import Board
 from rpiomega.node.files import File, apply_all
@@ -268,11 +269,13 @@ class Confirm(Step):
 
     def _no_lease(self, interface: str) -> None:
         """Raise StepError if a lease stays beside the new address: each later run would see a change again."""
-        deadline = time.monotonic() + LEASE_GONE
-        while leased := [found for found in links.addresses(self.board, interface) if found.dynamic]:
-            if time.monotonic() > deadline:
-                raise beside(interface, leased)
-            time.sleep(0.5)
+
+        def leased() -> list[links.Address]:
+            return [found for found in links.addresses(self.board, interface) if found.dynamic]
+
+        left = until_clear(leased, LEASE_GONE)
+        if left:
+            raise beside(interface, left)
 
     def verify(self) -> None:
         if rollback.pending(self.board):
