@@ -56,10 +56,11 @@ nemesis:
 	@.venv/bin/python -m tests.faults.nemesis --seed $(or $(SEED),1) --minutes $(or $(MINUTES),30)
 
 lint:
-	@test -x .venv/bin/ruff || sh bootstrap/workstation.sh test
+	@test -x .venv/bin/mypy || sh bootstrap/workstation.sh test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo --no-cache
+	.venv/bin/mypy
 	.venv/bin/yamllint --strict .
 	.venv/bin/salt-lint $$(git ls-files '*.sls' | grep -v '^pillar/site.sls$$')
 
@@ -81,5 +82,5 @@ kitchen:
 	  done; fi
 
 clean:
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

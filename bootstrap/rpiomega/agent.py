@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import omega
 from omega.core import apt_rules
@@ -86,14 +87,17 @@ def run(
     program = zipapp()
     process = remote.start(launcher(len(program), not dry_run))
     errors: list[bytes] = []
-    reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)
+    reader = threading.Thread(
+        target=lambda: errors.append(process.stderr.read() if process.stderr else b""), daemon=True
+    )
     reader.start()
     try:
         now = time.time()
         timed = [dataclasses.replace(step, now=now) if isinstance(step, Clock) else step for step in steps]
         job = {"steps": [step.item() for step in timed], "dry_run": dry_run}
-        process.stdin.write(program + json.dumps(job).encode() + b"\n")
-        process.stdin.flush()
+        if process.stdin:
+            process.stdin.write(program + json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
     except OSError:
         pass  # ssh ended already; its exit code and words say why
     try:
@@ -111,7 +115,7 @@ def run(
     return done
 
 
-def _listen(process, on_event) -> tuple[dict, NodeError | None]:
+def _listen(process: Any, on_event: Callable) -> tuple[dict, NodeError | None]:
     done, failed = {}, None
     for line in process.stdout:
         try:

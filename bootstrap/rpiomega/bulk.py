@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -180,7 +181,7 @@ class Bulk:
         if not self.live:
             self._out(self.console.print, text, markup=False, highlight=False, soft_wrap=True)
 
-    def _out(self, write: Callable, *what, **how) -> None:
+    def _out(self, write: Callable, *what: Any, **how: Any) -> None:
         with self._lock:
             if self._unheard.done():
                 return
@@ -189,7 +190,7 @@ class Bulk:
             except (BrokenPipeError, SystemExit):  # rich makes the one into the other
                 self._unheard.set_result(None)
 
-    def _display(self):
+    def _display(self) -> Any:
         if not self.live:
             return _Nothing()
         return Live(get_renderable=self._table, console=self.console, refresh_per_second=4)
@@ -203,8 +204,8 @@ class Bulk:
 
 
 class _Nothing:
-    def __enter__(self):
+    def __enter__(self) -> _Nothing:
         return self
 
-    def __exit__(self, *_):
-        return False
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Cache:
         except (OSError, ValueError, KeyError):
             return None
 
-    def put(self, name: str, sha256: str, fetch) -> Build:
+    def put(self, name: str, sha256: str, fetch: Callable) -> Build:
         """Keep a build: `fetch(path)` brings it. Raise NodeError if it arrives damaged."""
         archive, about = self._paths(name)
         self.folder.mkdir(parents=True, exist_ok=True)

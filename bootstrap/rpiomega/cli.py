@@ -20,7 +20,7 @@ from rpiomega.commands import (
 )
 
 
-def _version(context: click.Context, _parameter, wanted: bool) -> None:
+def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
         click.echo(f"rpiomega {version.text()}")
         context.exit()
@@ -41,7 +41,7 @@ def _add_lab() -> None:
 
         @main.command(name="lab", context_settings={"ignore_unknown_options": True})
         @click.argument("arguments", nargs=-1)
-        def lab(arguments):
+        def lab(arguments: tuple[str, ...]) -> None:
             """Virtual Pis on this machine (not installed)."""
             raise click.ClickException(f"rpiomega lab needs `{missing}`: pip install 'rpiomega[lab]'")
 

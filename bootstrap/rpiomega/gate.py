@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from rpiomega import agent, reach
 from rpiomega.errors import NodeError, Stopped
@@ -139,7 +139,7 @@ def refusals(
     return made
 
 
-def _served(site: Site, name: str, data: dict, new_master: bool, leaving: set[str]):
+def _served(site: Site, name: str, data: dict, new_master: bool, leaving: set[str]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong between the site file and the one that the board serves as a master."""
     served = Document(data["site"]).data if data["site"] else None
     body = served.get(TOP) if isinstance(served, dict) else None
@@ -162,7 +162,7 @@ def _served(site: Site, name: str, data: dict, new_master: bool, leaving: set[st
             yield f"{gone} is not in the site file any more, but the master still has its key", cure
 
 
-def _renamed(site: Site, name: str, data: dict, found: dict[str, dict]):
+def _renamed(site: Site, name: str, data: dict, found: dict[str, dict]) -> Iterator[tuple[str, str]]:
     """Yield why a board that is another node cannot be this one."""
     known = data["node"]
     mark = Mark(known, data["cluster"], data["master"])

@@ -35,7 +35,7 @@ def late_steps(site: Site) -> list[JobStep]:
 class Identities:
     """Who has which machine-id and SSH host keys. The first to claim one keeps it; the next is the copy."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[str, dict] = {}
         self._asked: list[threading.Thread] = []

@@ -103,7 +103,7 @@ class Board(Remote):
         if cause:
             raise SshError("identity", cause, self._cure(mine))
         if at == "address":
-            if mine and mine.start != there.seen.start:
+            if mine and there.seen and mine.start != there.seen.start:
                 self.pool.warn(f"{host} is another machine now than {self.node.name}: delete its `host`")
             return self._first([address], timeout, errors)
         if mine:
@@ -220,8 +220,9 @@ def choose(name: str, site: Site, mine: Seen | None, there: Probe, proven: bool)
         return "address", ""
     node = site.nodes[name]
     who = f"{node.address} is in use by another machine"
-    other = there.seen.mark.node if there.seen else ""
-    if other in site.nodes and other != name and there.seen.mark.of(site, other):
+    mark = there.seen.mark if there.seen else None
+    other = mark.node if mark else ""
+    if mark and other in site.nodes and other != name and mark.of(site, other):
         who = f"{node.address} is in use by {other}"
     elif not mine:
         who = (

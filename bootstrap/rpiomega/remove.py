@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rpiomega import agent, gate
 from rpiomega.errors import NodeError
@@ -92,7 +93,7 @@ class Master:
             if answer is not False and not (isinstance(answer, str) and answer.startswith(silent))
         }
 
-    def do(self, target: str, function: str, *arguments: str) -> object:
+    def do(self, target: str, function: str, *arguments: str) -> Any:
         """Call a function on one node that has to succeed; return its answer. Raise NodeError with what it said."""
         answers = self.ask([target], function, *arguments, bound=ACT)
         if target not in answers:
@@ -256,10 +257,10 @@ class Removal:
         """Return what remains for the user, one line each."""
         if self.options.replace:
             file = self.site_file.parent / Path(self.site.users.known_hosts).expanduser()
-            known, port = f" -f {shlex.quote(str(file))}" if self.site.users.known_hosts else "", self.site.users.port
+            option, port = f" -f {shlex.quote(str(file))}" if self.site.users.known_hosts else "", self.site.users.port
             names = [at if port == 22 else f"'[{at}]:{port}'" for at in self.site.nodes[self.name].reach]
             return [
-                *(f"ssh-keygen -R {name}{known}   # forget the dead board's host key" for name in names),
+                *(f"ssh-keygen -R {name}{option}   # forget the dead board's host key" for name in names),
                 f"rpiomega bootstrap {self.name} && rpiomega accept {self.name}",
                 f"{APPLY}   # its labels come back, its old entry goes",
             ]

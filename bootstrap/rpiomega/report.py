@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +22,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def bootstrap(bulk: Bulk, run, error: NodeError | None) -> None:
+def bootstrap(bulk: Bulk, run: Any, error: NodeError | None) -> None:
     """Print diffs (dry run), notes, keys, failures, and what comes next."""
     out = bulk.console
     if run.options.dry_run:

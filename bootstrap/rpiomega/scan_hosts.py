@@ -37,7 +37,7 @@ def interfaces(wanted: list[str]) -> list[tuple[str, ipaddress.IPv4Interface]]:
     found = []
     for link in _ip("-4", "addr", "show"):
         for entry in link.get("addr_info", []):
-            address = ipaddress.ip_interface(f"{entry['local']}/{entry['prefixlen']}")
+            address = ipaddress.IPv4Interface(f"{entry['local']}/{entry['prefixlen']}")
             inside = any(address.network.overlaps(ipaddress.ip_network(item, strict=False)) for item in wanted)
             if inside or (not wanted and not _OWN.match(link["ifname"]) and entry.get("scope") == "global"):
                 found.append((link["ifname"], address))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omega.core.polling import TimedOut, until
 from rpiomega import ssh_config, ssh_key
@@ -59,7 +60,7 @@ class Pool:
         self.known_hosts_lock = threading.Lock()
         self._remotes: list[Remote] = []
         self._owners: dict[tuple[str, ...], dict[str, list[str]]] = {}
-        self._warn, self._warned, self._warn_lock = warn, set(), threading.Lock()
+        self._warn, self._warned, self._warn_lock = warn, set[str](), threading.Lock()
 
     def remote(
         self,
@@ -120,7 +121,7 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -314,7 +315,9 @@ class Remote:
         if process in self._running:
             self._running.remove(process)
 
-    def _start(self, argv: list[str], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) -> subprocess.Popen:
+    def _start(
+        self, argv: list[str], stdin: Any = subprocess.DEVNULL, stdout: Any = subprocess.PIPE
+    ) -> subprocess.Popen:
         if self.pool.stop.is_set():
             raise Stopped
         # A session of its own: Ctrl-C reaches this program, which ends its children in order.

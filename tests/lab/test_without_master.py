@@ -48,7 +48,8 @@ def board(make_lab):
     board.run("sudo systemctl disable --now salt-minion salt-master")
     board.run("sudo git clone -q /srv/rpiomega/formula.git rpiomega")
     board.run("sudo cp /srv/rpiomega/pillar/site.sls rpiomega/pillar/site.sls")
-    board.run("sudo rm -r /srv/rpiomega/formula /srv/rpiomega/formula.git /srv/rpiomega/pillar /etc/salt/master.d")
+    folders = " ".join(f"/srv/rpiomega/{name}" for name in ("formula", "formula.releases", "formula.git", "pillar"))
+    board.run(f"sudo rm -r {folders} /etc/salt/master.d")
     return board
 
 

@@ -1,9 +1,9 @@
 """A formed swarm for tests of `swarm.nodes_managed`: three managers, a worker, and a daemon outside, pi9."""
 
-import contextlib
 import copy
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from dockerds import Dockerds
 from swarm_catalog import Catalog
 from swarm_site import Site, until
@@ -18,11 +18,14 @@ MANAGERS = ["pi1", "pi2", "pi3"]
 UNKNOWN = "pi9"
 
 
-@contextlib.contextmanager
-def formed(consul, root):
+# A test file takes these fixtures, and `consul` and `kv` of swarm_site, by an assignment.
+
+
+@pytest.fixture(scope="module")
+def formed(consul, tmp_path_factory):
     """A Site whose nodes are in the swarm and alive in Consul's catalog."""
     with Dockerds([*ROLES, UNKNOWN]) as dockerds, Catalog(consul, dockerds) as catalog:
-        site = Site(dockerds, ROLES, consul, root)
+        site = Site(dockerds, ROLES, consul, tmp_path_factory.mktemp("site"))
         site.first, site.catalog = copy.deepcopy(site.pillar), catalog
         for name in ROLES:
             catalog.set(name)
@@ -30,8 +33,10 @@ def formed(consul, root):
         yield site
 
 
-def restore(site, kv):
-    """The site file as at first, its nodes active and without labels, no others."""
+@pytest.fixture
+def site(formed, kv):
+    """The reconciled swarm of four: the site file as at first, all nodes active and without labels, no others."""
+    site = formed
     site.pillar = copy.deepcopy(site.first)
     site.write_pillar()
     for name in ROLES:
@@ -44,6 +49,7 @@ def restore(site, kv):
         else:
             engine.update_node(node.id, lambda spec: {**spec, "Availability": "active", "Labels": {}})
     reconcile(site, "pi1")
+    return site
 
 
 def wipe(site, name):

@@ -5,10 +5,14 @@ import os
 import shutil
 import subprocess
 
+import pytest
 import tiny_image
 from consul_server import ConsulServer
 from dockerds import Dockerds
+from swarm_minion import Minion
 from swarm_site import Site
+
+from omega.swarm.api import Engine
 
 COMMANDS = sorted({os.path.realpath(path) for path in ("/usr/bin/docker", shutil.which("docker") or "") if path})
 
@@ -42,6 +46,25 @@ def running(folder):
             client.api.tag(tiny_image.build(client), REPOSITORY, "1")
         site.form()
         yield site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A site of the module's own; a test file takes these fixtures by an assignment."""
+    with running(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def minion(site):
+    """A minion on the first manager."""
+    return Minion(site, MANAGERS[0])
+
+
+@pytest.fixture(scope="module")
+def engine(site):
+    """The first manager's engine."""
+    return Engine(site.dockerds[MANAGERS[0]].base_url)
 
 
 def small(**service):

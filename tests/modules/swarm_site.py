@@ -11,7 +11,9 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import yaml
+from consul_server import ConsulServer
 from dockerds import Daemon, Dockerds
 
 from omega.consul import client as consul_client
@@ -203,3 +205,28 @@ class Site:
 
     def close(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def consul():
+    """A Consul server with ACLs, of a test file's own."""
+    with ConsulServer(acl=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kv(consul):
+    """A client with that server's management token."""
+    return consul.client()
+
+
+def own_ca(folder: Path) -> tuple[Path, Path]:
+    """Return (certificate, key) of a new authority that a swarm takes for its own."""
+    cert, key = folder / "ca.pem", folder / "ca-key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", key, "-out", cert, "-subj", "/CN=own", "-days", "3650",
+         "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key

@@ -15,6 +15,9 @@ import pytest
 from consul_server import eventually
 from salt.exceptions import SaltInvocationError
 
+from omega.consul import snapshot
+from omega.consul.client import ConsulError
+
 
 def names(**groups):
     """{"agent_join", ...} of agent="join ..."; those of `plain` have no prefix."""
@@ -410,6 +413,15 @@ def test_snapshot_whose_content_was_changed_is_never_sent(consul, refused, tmp_p
             new.addfile(member, io.BytesIO(content))
     answer = refused("snapshot_restore", path=str(changed), force=True)
     assert "state.bin does not match its checksum" in answer["message"]
+
+
+def test_an_archive_with_a_folder_in_the_place_of_a_file_is_called_damaged(tmp_path):
+    with tarfile.open(tmp_path / "odd.snap", "w:gz") as archive:
+        folder = tarfile.TarInfo("SHA256SUMS")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    with pytest.raises(ConsulError, match="damaged or none.*SHA256SUMS is not a file"):
+        snapshot.inspect(str(tmp_path / "odd.snap"))
 
 
 def test_a_token_that_cannot_be_written_is_one_line_and_changes_nothing(load_modules, configuration, tmp_path):

@@ -1,6 +1,7 @@
 """The bootstrap makes the formula's tree and brings commits to it; the state follows. Both on the same tree."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -40,13 +41,13 @@ def bootstrap(srv, person, tmp_path, monkeypatch):
     monkeypatch.setattr(service, "OWED", str(tmp_path / "owed-{}"))
     monkeypatch.setattr(step.apt, "install", lambda board, packages: None)
 
-    def run():
+    def run(**arguments):
         bundle = tmp_path / "bundle"
         person.git("bundle", "create", "-q", str(bundle), "main")
         commit = person.git("rev-parse", "HEAD")
         site = (person.clone / "pillar/site.sls").read_text()
-        arguments = {"branch": "main", "commit": commit, "bundle": str(bundle), "site": site}
-        made = step.Formula(Board(), arguments)
+        brought = {} if "remote" in arguments else {"commit": commit, "bundle": str(bundle)}
+        made = step.Formula(Board(), {"branch": "main", "site": site, **brought, **arguments})
         if made.check():
             made.apply()
         assert not made.check()
@@ -77,7 +78,7 @@ def test_the_state_has_nothing_to_do_after_a_bootstrap(bootstrap, follow, srv):
     bootstrap()
     answer = follow()
     assert (answer["result"], answer["changes"]) == (True, {}), answer
-    assert not (srv / "formula").is_symlink()
+    assert (srv / "formula").is_symlink()
 
 
 def test_a_bootstrap_after_the_state_has_switched_keeps_the_link(bootstrap, follow, person, srv):
@@ -120,3 +121,61 @@ def test_a_bootstrap_may_bring_a_history_that_was_rewritten_on_the_workstation(b
     amended = bootstrap()
     assert head(srv / "formula") == amended
     assert follow()["changes"] == {}
+
+
+def test_the_plain_checkout_of_an_earlier_version_is_kept_beside_the_link(bootstrap, follow, person, srv):
+    tree, before = srv / "formula", person.git("rev-parse", "HEAD")
+    subprocess.run(["git", "clone", "-q", "--branch", "main", person.url, str(tree)], check=True)
+    person.commit({"salt/brought.txt": "1"})
+    brought = bootstrap()
+    assert tree.is_symlink()
+    assert head(tree) == brought
+    assert head(srv / "formula.before") == before
+    assert follow()["changes"] == {}
+
+
+def test_a_plain_checkout_with_work_of_the_owner_stays(bootstrap, person, srv):
+    from rpiomega.node.step import StepError
+
+    tree = srv / "formula"
+    subprocess.run(["git", "clone", "-q", "--branch", "main", person.url, str(tree)], check=True)
+    (tree / "salt/top.sls").write_text("mine")
+    person.commit({"salt/brought.txt": "1"})
+    with pytest.raises(StepError, match="changes nobody committed"):
+        bootstrap()
+    assert (tree / "salt/top.sls").read_text() == "mine"
+    assert not tree.is_symlink()
+
+
+def test_the_first_checkout_is_the_branch_or_the_tag_of_the_remote(bootstrap, person, srv):
+    from rpiomega.node.step import StepError
+
+    first = person.git("rev-parse", "HEAD")
+    person.git("tag", "-m", "v1", "v1")
+    person.git("push", "-q", person.url, "v1")
+    person.commit({"salt/new.txt": "new"})
+    with pytest.raises(StepError, match="no branch or tag none; check `remote` and `branch`"):
+        bootstrap(remote=person.url, branch="none")
+    bootstrap(remote=person.url, branch="v1")
+    assert head(srv / "formula") == first
+
+
+@pytest.mark.parametrize("damage", ["store.git/HEAD", "store.git"])
+def test_a_bootstrap_makes_a_damaged_store_again(bootstrap, follow, person, srv, damage):
+    commit = bootstrap()
+    broken = srv / "formula.releases" / damage
+    shutil.rmtree(broken) if broken.is_dir() else broken.write_text("")
+    assert bootstrap() == commit
+    assert head(srv / "formula") == commit
+    assert follow()["changes"] == {}
+
+
+def test_a_history_that_is_rewritten_after_the_first_bootstrap_stops_the_state(bootstrap, follow, person, srv):
+    used = bootstrap()
+    person.git("commit", "-q", "--amend", "-m", "other")
+    push = ["git", "-C", str(person.clone), "push", "-q", "--force", str(srv / "formula.git"), "main"]
+    subprocess.run(push, check=True)
+    answer = follow()
+    assert answer["result"] is False
+    assert "was rewritten" in answer["comment"]
+    assert head(srv / "formula") == used

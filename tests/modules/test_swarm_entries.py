@@ -8,7 +8,7 @@ import datetime
 import ghost
 import nodes_site
 import pytest
-from consul_server import ConsulServer
+import swarm_site
 from dockerds import missing
 from nodes_site import MANAGERS, UNKNOWN, join, label, pi_url, published, reconcile, reconciler, spec_of, writes
 from swarm_site import until
@@ -20,29 +20,7 @@ from omega.swarm.nodes import run as nodes_run
 from omega.swarm.record import NODES, UNLISTED
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
-
-
-@pytest.fixture(scope="module")
-def consul():
-    with ConsulServer(acl=True) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def kv(consul):
-    return consul.client()
-
-
-@pytest.fixture(scope="module")
-def formed(consul, tmp_path_factory):
-    with nodes_site.formed(consul, tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture
-def site(formed, kv):
-    nodes_site.restore(formed, kv)
-    return formed
+consul, kv, formed, site = swarm_site.consul, swarm_site.kv, nodes_site.formed, nodes_site.site
 
 
 def nodes(site):

@@ -7,7 +7,7 @@ import time
 
 import engine_log
 import pytest
-from consul_server import ConsulServer
+import swarm_site
 from dockerds import Dockerds, missing
 from swarm_catalog import Catalog
 from swarm_site import Site, until
@@ -35,15 +35,7 @@ KILL_AFTER_INIT = (
 )
 
 
-@pytest.fixture(scope="module")
-def consul():
-    with ConsulServer(acl=True) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def kv(consul):
-    return consul.client()
+consul, kv = swarm_site.consul, swarm_site.kv
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import nodes_site
 import pytest
 import salt.config
 import salt.loader
+import swarm_site
 from consul_server import ConsulServer
 from dockerds import missing
 from nodes_site import (
@@ -37,30 +38,7 @@ from omega.swarm.nodes.run import ROTATION
 from omega.swarm.record import DEMOTED, NODES, PREFIX, TOKEN, Store
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
-
-
-@pytest.fixture(scope="module")
-def consul():
-    with ConsulServer(acl=True) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def kv(consul):
-    return consul.client()
-
-
-@pytest.fixture(scope="module")
-def formed(consul, tmp_path_factory):
-    with nodes_site.formed(consul, tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture
-def site(formed, kv):
-    """The reconciled swarm of four: the site file as at first, all nodes active and without labels."""
-    nodes_site.restore(formed, kv)
-    return formed
+consul, kv, formed, site = swarm_site.consul, swarm_site.kv, nodes_site.formed, nodes_site.site
 
 
 def tasks_on(site, node_id):

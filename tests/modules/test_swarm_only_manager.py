@@ -14,7 +14,7 @@ from consul_server import ConsulServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
-from swarm_site import Site
+from swarm_site import Site, own_ca
 
 from omega.swarm.api import Engine
 from omega.swarm.record import RECORD
@@ -45,14 +45,7 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def authority(site, tmp_path_factory):
     """(certificate, key) of the swarm's authority: one of our own, so that its certificates can be re-dated."""
-    folder = tmp_path_factory.mktemp("ca")
-    cert, key = folder / "ca.pem", folder / "ca-key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", cert, "-subj", "/CN=own", "-days", "3650",
-         "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    cert, key = own_ca(tmp_path_factory.mktemp("ca"))
 
     def own(spec):
         own = {"SigningCACert": cert.read_text(), "SigningCAKey": key.read_text()}

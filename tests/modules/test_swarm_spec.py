@@ -4,15 +4,15 @@ import json
 import os
 import re
 import stat
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import swarm_site
 from consul_server import ConsulServer
 from dockerds import Dockerds, missing
 from salt.exceptions import CommandExecutionError
 from swarm_minion import Minion
-from swarm_site import Site, until
+from swarm_site import Site, own_ca, until
 
 from omega.swarm import record as swarm_record
 from omega.swarm.api import Engine
@@ -26,10 +26,7 @@ MANAGERS = ["pi1", "pi2"]
 FIXED = {"data_path_port": 4790, "default_addr_pool": ["10.55.0.0/16"], "subnet_size": 26}
 
 
-@pytest.fixture(scope="module")
-def consul():
-    with ConsulServer(acl=True) as server:
-        yield server
+consul = swarm_site.consul
 
 
 @pytest.fixture(scope="module")
@@ -388,17 +385,6 @@ def test_the_swarm_takes_a_ca_of_ones_own_and_its_key_is_said_nowhere(site, swar
     said = json.dumps([unfit, refused, predicted, done]) + logged(site) + caplog.text
     for secret in (key, other):
         assert re.sub(r"-----.*?-----", "", secret.read_text()).split()[1] not in said
-
-
-def own_ca(folder):
-    cert, key = folder / "ca.pem", folder / "ca-key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", cert, "-subj", "/CN=own", "-days", "3650",
-         "-addext", "keyUsage=critical,keyCertSign,cRLSign"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return cert, key
 
 
 @pytest.mark.long  # a node is seen as down only after its heartbeats have failed

@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import stack_site
 import yaml
 from dockerds import missing
 from stack_site import COMMANDS, IMAGE, MANAGERS, SLEEP, deploy, running, small, writes
@@ -12,7 +13,6 @@ from swarm_minion import Minion
 from swarm_site import until
 
 from omega.swarm import waits
-from omega.swarm.api import Engine
 from omega.swarm.stack import hints
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
@@ -73,9 +73,7 @@ def minions(site):
     return {name: Minion(site, name) for name in MANAGERS}
 
 
-@pytest.fixture(scope="module")
-def engine(site):
-    return Engine(site.dockerds["pi1"].base_url)
+engine = stack_site.engine
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ import base64
 import subprocess
 
 import pytest
+import stack_site
 from dockerds import missing
-from stack_site import COMMANDS, IMAGE, JUDGE, MANAGERS, deploy, running, writes
-from swarm_minion import Minion
-
-from omega.swarm.api import Engine
+from stack_site import COMMANDS, IMAGE, JUDGE, MANAGERS, deploy, writes
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 
@@ -16,20 +14,7 @@ HEAD = "version: '3.8'\nservices:\n  app:\n    image: 127.0.0.1:1/tiny:1\n"
 PASSWORD = "hunter2-not-shown"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-def minion(site):
-    return Minion(site, MANAGERS[0])
-
-
-@pytest.fixture(scope="module")
-def engine(site):
-    return Engine(site.dockerds[MANAGERS[0]].base_url)
+site, minion, engine = stack_site.site, stack_site.minion, stack_site.engine
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import stack_site
 from dockerds import missing
-from stack_site import IMAGE, JUDGE, MANAGERS, SLEEP, deploy, running
-from swarm_minion import Minion
+from stack_site import IMAGE, JUDGE, SLEEP, deploy
 from swarm_site import until
 
-from omega.swarm.api import Engine, SwarmError
+from omega.swarm.api import SwarmError
 from omega.swarm.stack.tasks import Judge
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
@@ -24,20 +24,7 @@ _LISTEN = (
 )
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture(scope="module")
-def minion(site):
-    return Minion(site, MANAGERS[0])
-
-
-@pytest.fixture(scope="module")
-def engine(site):
-    return Engine(site.dockerds[MANAGERS[0]].base_url)
+site, minion, engine = stack_site.site, stack_site.minion, stack_site.engine
 
 
 @pytest.fixture

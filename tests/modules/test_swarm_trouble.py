@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import ailing_engine
 import pytest
-from consul_server import ConsulServer
+import swarm_site
 from dockerds import Dockerds, missing
 from swarm_minion import Minion
 from swarm_site import Site, until
@@ -32,10 +32,7 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "runs")
 ROLES = {"pi1": "manager", "pi2": "worker"}
 
 
-@pytest.fixture(scope="module")
-def consul():
-    with ConsulServer(acl=True) as server:
-        yield server
+consul = swarm_site.consul
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import os
 import pwd
 import re
 import sys
+from collections.abc import Callable
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 KINDS = (  # the first that fits; names of b2sdk.v3.exception
@@ -230,7 +231,7 @@ def _delete_key(sdk, api, key_id):
     api.delete_key_by_id(key_id)
 
 
-CALLS = {
+CALLS: dict[str, Callable] = {
     "whoami": _whoami,
     "buckets": _buckets,
     "create_bucket": _create_bucket,

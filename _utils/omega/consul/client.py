@@ -128,7 +128,7 @@ def load_library():
 def _find_package(name):
     for entry in sys.path:
         spec = importlib.machinery.PathFinder.find_spec(name, [entry])
-        if spec and spec.origin and spec.submodule_search_locations:
+        if spec and spec.loader and spec.origin and spec.submodule_search_locations:
             module = importlib.util.module_from_spec(spec)
             sys.modules[name] = module
             spec.loader.exec_module(module)
@@ -243,7 +243,7 @@ class Client:
     def _bound(self, timeout):
         """Put the time-out on the library's session: the one place every call of every version passes."""
 
-        class Session(self._requests.Session):
+        class Session(self._requests.Session):  # type: ignore[name-defined]  # imported when the first client is made
             def request(self, method, url, **kwargs):
                 _check_path(url)
                 kwargs["timeout"] = (min(CONNECT_TIMEOUT, timeout), max(timeout - PROBE_TIMEOUT, timeout / 2))

@@ -182,8 +182,8 @@ class Lock:
         session = self.client.session_create(name, **options)
         self._good, self._failure, self._refusal, self.session = start, None, None, session
         if self._thread is None:
-            arguments = {"args": (self.client.clone(),), "name": f"renew {self.key}", "daemon": True}
-            self._thread = threading.Thread(target=self._keep, **arguments)
+            client = self.client.clone()
+            self._thread = threading.Thread(target=self._keep, args=(client,), name=f"renew {self.key}", daemon=True)
             self._thread.start()
 
     def _worth_waiting(self, error):

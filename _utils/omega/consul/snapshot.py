@@ -108,12 +108,12 @@ def inspect(path):
     try:
         with tarfile.open(path, "r:gz") as archive:
             sums = {}
-            for line in archive.extractfile("SHA256SUMS").read().decode().splitlines():
+            for line in _member(archive, "SHA256SUMS").read().decode().splitlines():
                 digest, _, name = line.partition("  ")
                 sums[name] = digest
-            meta = json.loads(archive.extractfile("meta.json").read())
+            meta = json.loads(_member(archive, "meta.json").read())
             for name in ("meta.json", "state.bin"):
-                if _digest(archive.extractfile(name)) != sums.get(name):
+                if _digest(_member(archive, name)) != sums.get(name):
                     raise ConsulError("bad_request", f"Consul snapshot {path}: {name} does not match its checksum")
     except FileNotFoundError:
         raise ConsulError("not_found", f"Consul snapshot {path}: no such file") from None
@@ -125,6 +125,14 @@ def inspect(path):
         "index": meta.get("Index"),
         "version": meta.get("Version"),
     }
+
+
+def _member(archive, name):
+    """Return a file of an archive, open for reading; raise KeyError if it has no such file."""
+    file = archive.extractfile(name)
+    if file is None:  # a folder, for instance
+        raise KeyError(f"{name} is not a file")
+    return file
 
 
 def _digest(file):

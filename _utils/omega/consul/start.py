@@ -141,7 +141,7 @@ def _peers(address, port, context):
 
 
 def _answer(connection):
-    unpacker, parts = msgpack.Unpacker(raw=False), []
+    unpacker, parts = msgpack.Unpacker(raw=False), list[dict]()
     while len(parts) < 2:
         data = connection.recv(65536)
         if not data:

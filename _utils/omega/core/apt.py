@@ -1,5 +1,7 @@
 """apt and dpkg as the states call them: without questions, and once no other program holds their locks."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 
@@ -9,13 +11,14 @@ from omega.core.polling import until_clear
 
 BOUND = 1800  # seconds: packages of some hundred MB on a slow card
 LOCK_BOUND = 120
+Done = subprocess.CompletedProcess
 
 
 class AptError(Failure):
     """A package manager did not end, or cannot be repaired; the text says what to do next."""
 
 
-def get(*arguments):
+def get(*arguments: str) -> Done:
     """Run apt-get once no other does; before it installs or downloads, what an interrupted dpkg left is finished.
 
     :param arguments: what follows the common options
@@ -25,18 +28,17 @@ def get(*arguments):
     if "install" in arguments and "--simulate" not in arguments:
         repair()
     # By itself apt-get waits for dpkg's lock, and not for those of the lists and the downloads.
-    done = None
+    done = []
 
-    def locked():
-        nonlocal done
-        done = run(*rules.APT, *arguments)
-        return rules.LOCKED in done.stderr
+    def locked() -> bool:
+        done.append(run(*rules.APT, *arguments))
+        return rules.LOCKED in done[-1].stderr
 
     until_clear(locked, LOCK_BOUND, pause=1)
-    return done
+    return done[-1]
 
 
-def update():
+def update() -> str:
     """Fetch the package lists; return what apt printed if it refuses a source or does not reach it, else "".
 
     :raises AptError: it did not end in time
@@ -45,7 +47,7 @@ def update():
     return done.stdout + done.stderr if done.returncode else ""
 
 
-def repair():
+def repair() -> bool:
     """Finish what an interrupted dpkg has left; return True if there was anything.
 
     :raises AptError: a package does not let itself be configured
@@ -58,7 +60,7 @@ def repair():
     return True
 
 
-def problem(done):
+def problem(done: Done) -> str:
     """Return in one line what a finished process says is wrong, and the next step if it is known."""
     known = rules.explain(done.stdout + done.stderr)
     if known:
@@ -67,7 +69,7 @@ def problem(done):
     return lines[0] if lines else f"exit code {done.returncode}"
 
 
-def run(*command):
+def run(*command: str) -> Done:
     """Run a program of apt's or dpkg's without a terminal; return the finished process, output as text.
 
     :raises AptError: it did not end within BOUND seconds

@@ -1,5 +1,7 @@
 """How this project calls apt and dpkg, and what their errors mean. Standard library only: states and board share it."""
 
+from __future__ import annotations
+
 import os
 import re
 
@@ -183,7 +185,7 @@ _CAUSES = [
 ]
 
 
-def explain(output):
+def explain(output: str) -> tuple[str, str] | None:
     """Return (cause, next step) of the first thing in apt's or dpkg's output that is known, or None.
 
     :param output: what apt-get or dpkg printed in the locale C
@@ -196,13 +198,13 @@ def explain(output):
     return None
 
 
-def errors(output):
+def errors(output: str) -> list[str]:
     """Return the lines that apt calls errors, without their mark; all lines if there are none."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return [line[3:] for line in lines if line.startswith("E: ")] or lines
 
 
-def interrupted():
+def interrupted() -> bool:
     """Tell whether dpkg was interrupted: apt then refuses all work until ``dpkg --configure -a`` (dpkg(1))."""
     folder = os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg")
     try:
@@ -211,5 +213,5 @@ def interrupted():
         return False
 
 
-def _one_line(text):
+def _one_line(text: str) -> str:
     return " ".join(text.split())

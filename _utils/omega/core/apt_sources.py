@@ -5,9 +5,12 @@ this project takes the place of all others for the same packages; a file that lo
 Standard library only: states and the bootstrap's part on the board share it.
 """
 
+from __future__ import annotations
+
 import glob
 import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -29,10 +32,10 @@ class Entry:
 
     first: int
     end: int
-    types: list
-    uris: list
-    suites: list
-    fields: dict = field(default_factory=dict)
+    types: list[str]
+    uris: list[str]
+    suites: list[str]
+    fields: dict[str, str] = field(default_factory=dict)
     enabled: bool = True
 
 
@@ -43,17 +46,17 @@ class Change:
     `copies`: ``{path of a copy: path of the file it is of}``; a copy gets that file's permissions.
     """
 
-    files: dict = field(default_factory=dict)
-    remarks: list = field(default_factory=list)
-    copies: dict = field(default_factory=dict)
+    files: dict[str, str | None] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+    copies: dict[str, str] = field(default_factory=dict)
 
-    def modes(self, paths, root="/"):
+    def modes(self, paths: Iterable[str], root: str = "/") -> dict[str, int]:
         """Return ``{path: permission bits}``: a list keeps its own, a copy has its list's, all else 0644."""
         lists = {path: f"{root.rstrip('/')}{self.copies.get(path, path)}" for path in paths if path in self.files}
         return {path: path in lists and files.mode_of(lists[path]) or 0o644 for path in paths}
 
 
-def read(root="/"):
+def read(root: str = "/") -> dict[str, str]:
     """Return ``{path: text}`` of the files that apt reads below `root`; bytes that are no text survive a round trip.
 
     :raises OSError: one of them cannot be read
@@ -66,18 +69,18 @@ def read(root="/"):
     return found
 
 
-def _names(folder):
+def _names(folder: str) -> list[str]:
     """Return the files of a folder that apt reads (apt.conf(5), sources.list(5))."""
     names = sorted(os.path.basename(path) for path in glob.glob(f"{folder}/*"))
     return [name for name in names if re.fullmatch(r"[A-Za-z0-9_.-]+\.(list|sources)", name)]
 
 
-def entries(path, text):
+def entries(path: str, text: str) -> list[Entry]:
     """Return the Entry of each line or stanza of a file, the disabled ones too; what is no entry is left out."""
     return _stanzas(text) if path.endswith(".sources") else _lines(text)
 
 
-def _lines(text):
+def _lines(text: str) -> list[Entry]:
     found = []
     for number, line in enumerate(text.splitlines(keepends=True)):
         match = _LINE.match(line)
@@ -89,18 +92,18 @@ def _lines(text):
     return found
 
 
-def _bare(word):
+def _bare(word: str) -> str:
     return unquote(word.strip('"')) if word.startswith('"') else word
 
 
-def _stanzas(text):
-    found, fields, name, first = [], {}, None, 0
+def _stanzas(text: str) -> list[Entry]:
+    found, fields, name, first = list[Entry](), dict[str, str](), "", 0
     lines = text.splitlines(keepends=True)
     for number, line in enumerate([*lines, "\n"]):
         if not line.strip("\r\n"):
             if fields:
                 found.append(_stanza(first, number, fields))
-            fields, name, first = {}, None, number + 1
+            fields, name, first = {}, "", number + 1
         elif not line.startswith("#"):
             match = _FIELD.match(line)
             if line[0] in " \t" and name:
@@ -111,13 +114,13 @@ def _stanzas(text):
     return found
 
 
-def _stanza(first, end, fields):
+def _stanza(first: int, end: int, fields: dict[str, str]) -> Entry:
     split = {name: fields.get(name, "").split() for name in ("types", "uris", "suites")}
     enabled = fields.get("enabled", "yes").lower() not in _OFF
     return Entry(first, end, split["types"], split["uris"], split["suites"], fields, enabled)
 
 
-def normal(uri):
+def normal(uri: str) -> str:
     """Return what all addresses of one repository have in common: ``host/path``, the path alone for ``file:``."""
     try:
         parts = urlsplit(re.sub(r"^(?:mirror\+|tor\+)+", "", uri.strip(), flags=re.IGNORECASE))
@@ -129,12 +132,20 @@ def normal(uri):
     return f"{host}{f':{port}' if port not in (None, _PORTS.get(parts.scheme)) else ''}{path}"
 
 
-def same(uri, other):
+def same(uri: str, other: str) -> bool:
     """Tell whether two addresses lead to one repository, whatever the scheme, the case of the host, the last slash."""
     return normal(uri) == normal(other)
 
 
-def replace(files, path, stanza, uris, key_file, also=(), exists=os.path.exists):
+def replace(
+    files: dict[str, str],
+    path: str,
+    stanza: str | None,
+    uris: list[str],
+    key_file: str,
+    also: Iterable[str] = (),
+    exists: Callable[[str], bool] = os.path.exists,
+) -> Change:
     """Return the Change that makes `stanza` the only enabled entry for its packages.
 
     :param files: ``{path: text}`` of all sources, as `read` gives them
@@ -149,7 +160,7 @@ def replace(files, path, stanza, uris, key_file, also=(), exists=os.path.exists)
     below = tuple(f"{normal(f'https://{place}')}/" for place in also)
     known = {normal(uri) for uri in uris}
 
-    def theirs(uri):
+    def theirs(uri: str) -> bool:
         return normal(uri) in known or f"{normal(uri)}/".startswith(below)
 
     for name, text in sorted(files.items()):
@@ -163,16 +174,25 @@ def replace(files, path, stanza, uris, key_file, also=(), exists=os.path.exists)
     return change
 
 
-def _edit(change, name, text, theirs, own_key, stanza, exists):
+def _edit(
+    change: Change,
+    name: str,
+    text: str,
+    theirs: Callable[[str], bool] | None,
+    own_key: str | None,
+    stanza: str | None,
+    exists: Callable[[str], bool],
+) -> None:
     """Take the entries that `theirs` matches, or that are this project's, out of one file."""
-    lines, gone, foreign = text.splitlines(keepends=True), False, []
+    lines: list[str | None] = [*text.splitlines(keepends=True)]
+    gone, foreign = False, []
     for entry in entries(name, text):
         ours = own_key is not None and entry.fields.get("signed-by") == own_key
         match = [uri for uri in entry.uris if theirs is not None and theirs(uri)] if entry.enabled else []
         if ours or (match and len(match) == len(entry.uris)):
             lines[entry.first : entry.end] = [None] * (entry.end - entry.first)
         elif match:
-            lines[entry.first : entry.end] = _without(lines[entry.first : entry.end], match)
+            lines[entry.first : entry.end] = _without(text.splitlines(keepends=True)[entry.first : entry.end], match)
         else:
             continue
         gone = True
@@ -194,23 +214,25 @@ def _edit(change, name, text, theirs, own_key, stanza, exists):
             change.remarks.append(f"the entry of {name} for {what} is retired, a copy of the file is {copy}")
 
 
-def _as_written(entry, stanza):
+def _as_written(entry: Entry, stanza: str | None) -> bool:
     """Tell whether an entry has the fields of this project's, and nothing that the owner has added."""
-    (wanted,) = _stanzas(stanza) if stanza else [None]
-    if wanted is None:
+    if not stanza:
         return True
+    (wanted,) = _stanzas(stanza)
     return set(entry.fields) == set(wanted.fields) and entry.fields.get("components") == wanted.fields.get("components")
 
 
-def _without(lines, uris):
+def _without(lines: list[str], uris: list[str]) -> list[str | None]:
     """Return the lines of a stanza without these addresses in its field URIs; None for a line that goes."""
-    inside, made = False, []
+    inside = False
+    made: list[str | None] = []
     for line in lines:
         match = _FIELD.match(line) if line[0] not in " \t#" else None
         inside = match[1].lower() == "uris" if match else inside
         if inside and not line.startswith("#"):
             head, value = (f"{match[1]}:", match[2]) if match else ("", line)
             words = [word for word in value.split() if word not in uris]
-            line = f"{head} {' '.join(words)}".rstrip() + "\n" if match or words else None
-        made.append(line)
+            made.append(f"{head} {' '.join(words)}".rstrip() + "\n" if match or words else None)
+        else:
+            made.append(line)
     return made

@@ -4,6 +4,8 @@ A drop-in is one file of several: a later (sshd: an earlier) one may set the sam
 KINDS. The board's steps and the states use this file.
 """
 
+from __future__ import annotations
+
 import glob
 import os
 import re
@@ -105,7 +107,7 @@ def _systemd(path: str, found: str, root: str, asked: tuple[int, str]) -> list[L
 
 def _judged(path: str, key: str, value: str, read: list) -> list[Lost]:
     name = key.partition(".")[2]
-    force, by = [], ""
+    force, by = list[str](), ""
     for file, assigned in read:
         for other, new in assigned:
             if other != key:

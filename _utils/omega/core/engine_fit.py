@@ -4,8 +4,11 @@ These do not hinder either, and are the owner's: `bridge: none`, `icc: false`, `
 default bridge, which neither uses), `default-runtime`, `containerd`.
 """
 
+from __future__ import annotations
+
 import re
 import sys
+from typing import Any
 
 SOCKETS = ("unix:///var/run/docker.sock", "unix:///run/docker.sock")
 # The keys of /info that are looked at.
@@ -14,7 +17,7 @@ INFO = ("FirewallBackend", "IPv4Forwarding", "LiveRestoreEnabled", "ServerVersio
 FEATURE, NFTABLES_FROM = "swarm-nftables", (29, 6)
 
 
-def problems(settings, info=None, swarm=True):
+def problems(settings: dict, info: dict | None = None, swarm: bool = True) -> list[tuple[str, str, str]]:
     """Return ``[(key, why, what to write)]`` of the settings that have to change, in words.
 
     The refusals of swarm are those of moby daemon/config/config_linux.go, IsSwarmCompatible.
@@ -49,7 +52,7 @@ def problems(settings, info=None, swarm=True):
     return found
 
 
-def nftables(settings, info=None):
+def nftables(settings: dict, info: dict | None = None) -> bool:
     """Whether swarm refuses this engine for its firewall backend (moby#50467).
 
     A feature lets it in from release 29.6 on; an engine whose `iptables` is false adds no rules at all.
@@ -67,16 +70,16 @@ def nftables(settings, info=None):
     return not (allowed and _release((info or {}).get("ServerVersion")) >= NFTABLES_FROM)
 
 
-def _release(version):
+def _release(version: Any) -> tuple[int, int]:
     """Return (29, 6) of ``29.6.1``; of an unknown one, what is new enough for everything."""
     numbers = re.match(r"(\d+)\.(\d+)", str(version or ""))
     return (int(numbers[1]), int(numbers[2])) if numbers else (sys.maxsize, 0)
 
 
-def _words(release):
+def _words(release: tuple[int, ...]) -> str:
     return ".".join(map(str, release))
 
 
-def _local(hosts):
+def _local(hosts: Any) -> bool:
     hosts = hosts if isinstance(hosts, list) else [hosts]
     return any(str(host) in SOCKETS or str(host).startswith("fd://") for host in hosts)

@@ -1,6 +1,9 @@
 """Passwords taken out of what a state returns: Salt keeps returns in its job cache. Pure."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 HIDDEN = "[hidden]"
 # By the name before them, in arguments, labels and options: `--db-password=..`, `o: password=..`.
@@ -11,7 +14,7 @@ _LOGIN = re.compile(r"(://[^\s/@:]*:)[^\s/]+(?=@)")
 _USER = re.compile(r"([^\s:]*:).+")
 
 
-def masked(value, name=""):
+def masked(value: Any, name: str = "") -> Any:
     """
     Return `value` with HIDDEN in place of each password that can be recognised.
 
@@ -29,7 +32,7 @@ def masked(value, name=""):
     return _LOGIN.sub(rf"\1{HIDDEN}", _NAMED.sub(rf"\1{HIDDEN}", value))
 
 
-def _argument(item, before):
+def _argument(item: Any, before: Any) -> Any:
     """Return an item of a list, which may be the value of the option before it: `--password X`, `-u NAME:X`."""
     if not isinstance(item, str) or not isinstance(before, str) or not before.startswith("-"):
         return masked(item)

@@ -3,14 +3,17 @@
 It stands alone: a node asks before it brings its modules up to date, and what is imported by then stays as it was.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 
 # What `saltutil.sync_all` takes (salt/utils/extmods.py).
 SUFFIXES = (".py", ".pyx", ".so", ".zip")
 
 
-def served(roots):
+def served(roots: list[str]) -> str:
     """Return the digest of the modules that a file server has for minions.
 
     :param roots: its folders, ``file_roots`` of one environment; as there, the first that has a file wins
@@ -19,7 +22,7 @@ def served(roots):
     return _digest((name[1:], path) for root in roots for name, path in _folders(root) if name.startswith("_"))
 
 
-def synced(folder):
+def synced(folder: str) -> str:
     """Return the digest of the modules that a minion has.
 
     :param folder: its option ``extension_modules``
@@ -28,13 +31,13 @@ def synced(folder):
     return _digest(_folders(folder))
 
 
-def _folders(path):
+def _folders(path: str) -> Iterator[tuple[str, str]]:
     if os.path.isdir(path):
         yield from ((entry.name, entry.path) for entry in os.scandir(path) if entry.is_dir())
 
 
-def _digest(folders):
-    whole, files = hashlib.sha256(), {}
+def _digest(folders: Iterable[tuple[str, str]]) -> str:
+    whole, files = hashlib.sha256(), dict[tuple[str, str], str]()
     try:
         for kind, folder in folders:
             for parent, _, names in os.walk(folder, followlinks=True):

@@ -5,10 +5,13 @@ project can judge. So a key file is taken apart here, every packet has to be one
 of, and what is written for apt is put together again from exactly these packets.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Iterator
 
 from omega.core.errors import Failure
 
@@ -31,7 +34,7 @@ class KeyFileError(Failure, ValueError):
     """The data is not, or not only, what a version 4 OpenPGP public key consists of."""
 
 
-def primary_fingerprints(data):
+def primary_fingerprints(data: bytes) -> list[str]:
     """Return the fingerprints of all primary keys in `data`.
 
     :param data: bytes, ASCII-armored (one block) or binary
@@ -41,7 +44,7 @@ def primary_fingerprints(data):
     return [fingerprint for fingerprint, _ in _keys(data)]
 
 
-def pinned(data, fingerprint):
+def pinned(data: bytes, fingerprint: str) -> bytes:
     """Return the binary key with this fingerprint, put together from the packets that were checked.
 
     :param data: bytes, ASCII-armored (one block) or binary
@@ -59,16 +62,16 @@ def pinned(data, fingerprint):
     return found[0][1]
 
 
-def armored(key):
+def armored(key: bytes) -> str:
     """Return a binary key as ASCII-armored text, for a file that apt reads as ``*.asc`` (RFC 9580, section 6)."""
     text = base64.b64encode(key).decode("ascii")
     lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
     return f"-----BEGIN {ARMOR}-----\n\n{lines}\n-----END {ARMOR}-----\n"
 
 
-def _keys(data):
+def _keys(data: bytes) -> list[tuple[str, bytes]]:
     """Return [(fingerprint, bytes of its packets)]."""
-    keys = []
+    keys: list[tuple[str, list[bytes]]] = []
     for tag, body in _packets(_binary(data)):
         _check(tag, body)
         if tag == PRIMARY_KEY:
@@ -82,7 +85,7 @@ def _keys(data):
     return [(fingerprint, b"".join(packets)) for fingerprint, packets in keys]
 
 
-def _check(tag, body):
+def _check(tag: int, body: bytes) -> None:
     """Raise KeyFileError unless the packet is one of those that an ordinary version 4 key consists of."""
     if tag in (PRIMARY_KEY, SUBKEY):
         # Version, four bytes of time, algorithm, the key's numbers (RFC 9580, section 5.5.2.2).
@@ -97,7 +100,7 @@ def _check(tag, body):
         raise KeyFileError(f"it holds {what}, which does not belong to a public key")
 
 
-def _check_signature(body):
+def _check_signature(body: bytes) -> None:
     """Raise KeyFileError unless this is a version 4 signature of a key (RFC 9580, section 5.2.3)."""
     if body[:1] != b"\x04":
         raise KeyFileError(f"it holds a signature of version {_version(body)}, only version 4 is understood")
@@ -110,16 +113,16 @@ def _check_signature(body):
         raise KeyFileError("it holds a signature that is cut off")
 
 
-def _version(body):
+def _version(body: bytes) -> int | str:
     return body[0] if body else "none"
 
 
-def _packet(tag, body):
+def _packet(tag: int, body: bytes) -> bytes:
     """Return a packet with the header that names its length in four bytes (RFC 9580, section 4.2.1.3)."""
     return bytes([0xC0 | tag, 0xFF]) + len(body).to_bytes(4, "big") + body
 
 
-def _binary(data):
+def _binary(data: bytes) -> bytes:
     """Return the bytes of `data`, without the armor (RFC 9580, section 6)."""
     if not data.lstrip().startswith(b"-----"):
         before, armor, _ = data.partition(b"-----BEGIN ")
@@ -142,7 +145,7 @@ def _binary(data):
         raise KeyFileError(f"its armor cannot be decoded: {error}") from None
 
 
-def _packets(data):
+def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (tag, body) of each packet; headers of both formats as in RFC 9580, section 4.2."""
     at = 0
     while at < len(data):
@@ -155,14 +158,14 @@ def _packets(data):
         at = start + size
 
 
-def _legacy(data, at):
+def _legacy(data: bytes, at: int) -> tuple[int, int, int]:
     if data[at] & 3 == 3:
         raise KeyFileError("it holds a packet of indeterminate length")
     width = 1 << (data[at] & 3)
     return (data[at] >> 2) & 0x0F, at + 1 + width, int.from_bytes(data[at + 1 : at + 1 + width], "big")
 
 
-def _current(data, at):
+def _current(data: bytes, at: int) -> tuple[int, int, int]:
     tag, octets = data[at] & 0x3F, data[at + 1 : at + 6]
     first = octets[0] if octets else 0
     need = 1 if first < 192 else 2 if first < 224 else 5 if first == 255 else 0

@@ -1,7 +1,10 @@
 """X.509 for the cluster: one certificate authority, one certificate per node. Pure: bytes in, bytes out."""
 
+from __future__ import annotations
+
 import datetime
 import ipaddress
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,22 +18,22 @@ RENEW_DAYS = 365
 BACKDATE = datetime.timedelta(days=1)
 
 
-def _utcnow():
+def _utcnow() -> datetime.datetime:
     # cryptography before 42 knows only naive UTC times.
     return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None, microsecond=0)
 
 
-def _name(common_name):
+def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _pem_key(key):
+def _pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def new_ca(cluster):
+def new_ca(cluster: str) -> tuple[bytes, bytes]:
     """Make a certificate authority for ``cluster`` (a name). Return ``(certificate, key)`` as PEM bytes."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = _utcnow()
@@ -62,7 +65,9 @@ def new_ca(cluster):
     return certificate.public_bytes(serialization.Encoding.PEM), _pem_key(key)
 
 
-def new_certificate(ca_pem, ca_key_pem, common_name, dns_names, addresses):
+def new_certificate(
+    ca_pem: bytes, ca_key_pem: bytes, common_name: str, dns_names: list[str], addresses: list[str]
+) -> tuple[bytes, bytes]:
     """Make a certificate signed by the CA, good for TLS servers and clients.
 
     :param ca_pem: the authority's certificate, PEM bytes
@@ -73,10 +78,10 @@ def new_certificate(ca_pem, ca_key_pem, common_name, dns_names, addresses):
     :return: ``(certificate, key)`` as PEM bytes
     """
     ca = x509.load_pem_x509_certificate(ca_pem)
-    ca_key = serialization.load_pem_private_key(ca_key_pem, password=None)
+    ca_key = cast(ec.EllipticCurvePrivateKey, serialization.load_pem_private_key(ca_key_pem, password=None))
     key = ec.generate_private_key(ec.SECP256R1())
     now = _utcnow()
-    names = [x509.DNSName(name) for name in dns_names]
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
     certificate = (
         x509.CertificateBuilder()
@@ -98,10 +103,10 @@ def new_certificate(ca_pem, ca_key_pem, common_name, dns_names, addresses):
     return certificate.public_bytes(serialization.Encoding.PEM), _pem_key(key)
 
 
-def still_good(certificate_pem, ca_pem, dns_names, addresses):
+def still_good(certificate_pem: bytes, ca_pem: bytes, dns_names: list[str], addresses: list[str]) -> bool:
     """Say whether a certificate is whole, is of this CA, names exactly these names, and lives for another year."""
     ca = x509.load_pem_x509_certificate(ca_pem)
-    ours = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())
+    ours = x509.AuthorityKeyIdentifier.from_issuer_public_key(cast(ec.EllipticCurvePublicKey, ca.public_key()))
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
@@ -117,7 +122,7 @@ def still_good(certificate_pem, ca_pem, dns_names, addresses):
     )
 
 
-def _expiry(certificate):
+def _expiry(certificate: x509.Certificate) -> datetime.datetime:
     # not_valid_after warns since cryptography 42, which brought the aware twin.
     aware = getattr(certificate, "not_valid_after_utc", None)
     return aware.replace(tzinfo=None) if aware else certificate.not_valid_after

@@ -61,7 +61,7 @@ def _decoded(text):
 
 
 def _joined(pairs):
-    found = {}
+    found: dict = {}
     for key, value in pairs:
         both = isinstance(value, dict) and isinstance(found.get(key), dict)
         found[key] = {**found[key], **value} if both else value

@@ -43,7 +43,7 @@ def settings(flags):
 
     :param flags: list of arguments, without the program's name
     """
-    found = {}
+    found: dict = {}
     for name, value in _pairs(list(flags)):
         if name in _LISTS:
             found.setdefault(_LISTS[name], []).append(value)

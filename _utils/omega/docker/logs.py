@@ -77,7 +77,7 @@ def invalid(driver, options):
     if driver not in ("json-file", "local"):
         return
     limit = text.get("max-size", "1m")
-    if not size.fullmatch(limit) or not float(re.match(r"[\d.]+", limit)[0]):
+    if not size.fullmatch(limit) or not float(re.findall(r"[\d.]+", limit)[0]):
         yield f"max-size {limit}: write a size such as 10m, or leave it out: no limit"
     files = text.get("max-file", "1")
     if not re.fullmatch(r"\+?0*[1-9]\d*", files):

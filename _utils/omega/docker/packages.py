@@ -34,7 +34,7 @@ class Plan:
 
 def upstream(version):
     """Return the release in a package's version as numbers: ``5:28.5.1-1~debian.13~trixie`` is (28, 5, 1)."""
-    return tuple(int(part) for part in re.match(r"(?:\d+:)?([\d.]*\d)", version)[1].split("."))
+    return tuple(int(part) for part in re.findall(r"^(?:\d+:)?([\d.]*\d)", version)[0].split("."))
 
 
 def fits(version, wanted):
@@ -125,14 +125,14 @@ def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=
         if newer:
             made.install[name] = newer
     _refuse_downgrade(made, engine, state, allow_downgrade)
-    held, keep = set(state["held"]), set(packages) if wanted else set()
+    before, keep = set(state["held"]), set(packages) if wanted else set()
     # Held once more where one is installed: apt may lift the hold of what it is told to change.
-    made.hold = sorted(keep - held | (keep & set(made.install)))
-    made.unhold = sorted((set(own_holds) & held) - keep - set(made.remove))
+    made.hold = sorted(keep - before | (keep & set(made.install)))
+    made.unhold = sorted((set(own_holds) & before) - keep - set(made.remove))
     for name, target in made.install.items():
         made.changes[name] = {"old": installed.get(name, ""), "new": target or "the newest"}
     made.changes.update({name: {"old": installed[name], "new": ""} for name in made.remove})
-    made.changes.update({f"{name} hold": {"old": False, "new": True} for name in made.hold if name not in held})
+    made.changes.update({f"{name} hold": {"old": False, "new": True} for name in made.hold if name not in before})
     made.changes.update({f"{name} hold": {"old": True, "new": False} for name in made.unhold})
     return made
 
@@ -162,7 +162,7 @@ def look(names):
     row = "${Package}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n"
     shown = apt.run("dpkg-query", "-W", "-f", row, *names).stdout
     rows = [line.split("\t") for line in shown.splitlines()]
-    offered = {}
+    offered: dict[str, list[str]] = {}
     for line in apt.run("apt-cache", "madison", *names).stdout.splitlines():
         name, version, source = (part.strip() for part in line.split("|"))
         if source.endswith("Packages") and version not in offered.setdefault(name, []):

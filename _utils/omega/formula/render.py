@@ -18,8 +18,8 @@ import tempfile
 MODULE_FOLDERS = ("_modules", "_states", "_utils", "_pillar", "_runners", "_grains")
 # Rendered on their own terms: with an event's data, or by the master.
 NOT_FOR_MINIONS = ("reactor", "orch", "top")
-REQUISITES = ("require", "require_any", "watch", "watch_any", "onchanges", "onchanges_any", "onfail", "onfail_any")
-REQUISITES += ("prereq", "listen")
+REQUISITES = [*("require", "require_any", "watch", "watch_any", "onchanges", "onchanges_any", "onfail", "onfail_any")]
+REQUISITES += ["prereq", "listen"]
 
 
 def main():

@@ -4,9 +4,13 @@
 by hand; it goes by `omega.site.keys`, which is made from the same schema.
 """
 
+from __future__ import annotations
+
 import difflib
 import ipaddress
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from omega.site import keys
 
@@ -15,7 +19,7 @@ TYPES = {"text": str, "whole number": int, "true or false": bool}
 CONTAINERS = {"section": dict, "mapping": dict, "list": list}
 
 
-def problems(site, top="rpiomega"):
+def problems(site: Any, top: str = "rpiomega") -> list[str]:
     """Return one line for each thing that is wrong: ``key.path: cause; what is allowed``.
 
     :param site: the value of the pillar's key `top`
@@ -24,7 +28,7 @@ def problems(site, top="rpiomega"):
     return list(_check(site, keys.SITE, top))
 
 
-def _check(value, item, path):
+def _check(value: Any, item: dict, path: str) -> Iterator[str]:
     if value is None and item.get("null"):
         return
     kind = CONTAINERS.get(item["type"])
@@ -45,7 +49,7 @@ def _check(value, item, path):
             yield from _check(inner, item["each"], f"{path}.{number}")
 
 
-def _section(value, item, path):
+def _section(value: dict, item: dict, path: str) -> Iterator[str]:
     known = list(item["keys"])
     for name in item["required"]:
         if name not in value:
@@ -59,7 +63,7 @@ def _section(value, item, path):
             yield f"{path}.{name}: unknown key; {meant}"
 
 
-def _scalar(value, item, path):
+def _scalar(value: Any, item: dict, path: str) -> Iterator[str]:
     if item["type"] == "anything":
         return
     allowed = item["type"].split(" or ") if item["type"] not in TYPES else [item["type"]]
@@ -75,7 +79,7 @@ def _scalar(value, item, path):
         yield f"{path}: {_shown(value, item)} is not {item['is']}; {item['allowed']}"
 
 
-def _fits(value, item):
+def _fits(value: str, item: dict) -> bool:
     """Return whether a text has the shape of an item (`rpiomega.site.values.Shape`)."""
     if not re.fullmatch(item["pattern"], value):
         return False
@@ -89,13 +93,13 @@ def _fits(value, item):
         return False
 
 
-def _wrong(path, value, wanted, item):
+def _wrong(path: str, value: Any, wanted: str, item: dict) -> str:
     if value is None:
         return f"{path}: empty; write {wanted}"
     return f"{path}: {_shown(value, item)} has the wrong type; write {wanted}"
 
 
-def _shown(value, item):
+def _shown(value: Any, item: dict) -> str:
     if item.get("hidden"):
         return "what is written here"
     text = repr(value)

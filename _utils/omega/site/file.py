@@ -1,6 +1,9 @@
 """The site file as the master reads it itself: what Salt's renderer keeps to its log, or does not mind at all."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 import yaml
 
@@ -16,7 +19,7 @@ KEYS = (TEXT, "tag:yaml.org,2002:merge")
 NUMBERS = ("int", "float", "timestamp")
 
 
-def _load(text):
+def _load(text: str) -> Any:
     """Return the data of a YAML text; raise MarkedYAMLError for what `rpiomega check` refuses on the workstation."""
     loader = yaml.SafeLoader(text)
     node = loader.get_single_node()
@@ -26,7 +29,7 @@ def _load(text):
     return loader.construct_document(node)
 
 
-def _walk(node, parents):
+def _walk(node: yaml.Node, parents: tuple[yaml.Node, ...]) -> None:
     if any(node is parent for parent in parents):
         raise _error("an alias contains itself", node)
     parents = (*parents, node)
@@ -37,7 +40,7 @@ def _walk(node, parents):
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _walk(value, parents)
-    elif node.style is None and node.tag.rpartition(":")[2] in NUMBERS:
+    elif isinstance(node, yaml.ScalarNode) and node.style is None and node.tag.rpartition(":")[2] in NUMBERS:
         # 010 is 8, 1:30 is 90: see `rpiomega.site.document.reading`.
         try:
             read_as = str(yaml.SafeLoader("").construct_object(node))
@@ -47,9 +50,9 @@ def _walk(node, parents):
             raise _error(f'`{node.value}` without quotes is {read_as} to YAML; put it in quotes: "{node.value}"', node)
 
 
-def _keys(node):
+def _keys(node: yaml.MappingNode) -> None:
     """YAML keeps the last of two equal keys: a node would be lost without a word."""
-    seen = {}
+    seen: dict[str, int] = {}
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise _error("a key must be a plain word", key)
@@ -60,11 +63,11 @@ def _keys(node):
         seen[key.value] = key.start_mark.line + 1
 
 
-def _error(problem, node):
+def _error(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
-def read(folder):
+def read(folder: str) -> Any:
     """Return the value of `rpiomega` in the site file of a folder.
 
     :param folder: the first of the base environment's pillar_roots. What Salt would take from the others is an
@@ -92,13 +95,13 @@ def read(folder):
     return found[TOP]
 
 
-def clashes(site, top="rpiomega"):
+def clashes(site: dict, top: str = "rpiomega") -> list[str]:
     """Return one line for each thing that is wrong between the nodes of a site whose keys are all sound.
 
     :param site: the value of `rpiomega`, in which `omega.site.check.problems` has found nothing
     :return: a list of str, empty for a sound site
     """
-    found, owners = [], {}
+    found, owners = list[str](), dict[str, str]()
     masters = site_nodes.with_role(site, "master")
     if not masters:
         found.append(f"{top}.nodes: no node has the role master; give it to exactly one node")

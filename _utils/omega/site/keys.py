@@ -1,9 +1,9 @@
 """Keys and types of the site file. Made by `python -m rpiomega.site.reference --all`: change the schema instead."""
 
 # ruff: noqa: E501
-NODE_DEFAULTS = {'host': '', 'interface': '', 'roles': ['worker'], 'packages': [], 'docker': {'source': 'site', 'data_root': ''}, 'availability': 'keep', 'labels': {}}
+NODE_DEFAULTS: dict = {'host': '', 'interface': '', 'roles': ['worker'], 'packages': [], 'docker': {'source': 'site', 'data_root': ''}, 'availability': 'keep', 'labels': {}}
 
-SITE = {'type': 'section',
+SITE: dict = {'type': 'section',
  'keys': {'cluster': {'type': 'text',
                       'pattern': '[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?',
                       'is': 'a host name',

@@ -30,10 +30,10 @@ def address(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, reboot) 
     def one(row: Row) -> None:
         node = site.nodes[row.name]
         row.start("ssh")
-        remote = reach.board(pool, site, node, row.log)
-        remote.connect(wait)
+        board = reach.board(pool, site, node, row.log)
+        board.connect(wait)
         job = move.step(site, node, site_file.parent)
-        remote, said = move.settle(remote, row.event, job, dry_run)
+        remote, said = move.settle(board, row.event, job, dry_run)
         if said:
             row.notes.append(said)
         nodes = {name: other.address for name, other in site.nodes.items()}

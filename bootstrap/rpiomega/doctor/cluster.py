@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rpiomega.doctor.finding import Finding
 from rpiomega.site import Site
@@ -67,7 +67,7 @@ def _names(facts: dict[str, dict]) -> Iterator[Finding]:
                 )
 
 
-def _same(facts: dict[str, dict], check: str, values, why: str) -> Iterator[Finding]:
+def _same(facts: dict[str, dict], check: str, values: Callable, why: str) -> Iterator[Finding]:
     held = defaultdict(set)
     for node, found in facts.items():
         for value in filter(None, values(found).values()):
@@ -95,7 +95,7 @@ def _clocks(facts: dict[str, dict]) -> Iterator[Finding]:
     offsets = {node: found["clock"]["offset"] for node, found in facts.items()}
     if len(offsets) < 2 or max(offsets.values()) - min(offsets.values()) <= SPREAD:
         return
-    early, late = min(offsets, key=offsets.get), max(offsets, key=offsets.get)
+    early, late = min(offsets, key=offsets.__getitem__), max(offsets, key=offsets.__getitem__)
     apart = offsets[late] - offsets[early]
     yield Finding(
         late,

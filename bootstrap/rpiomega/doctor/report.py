@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 from rich.console import Console
 
@@ -30,7 +31,7 @@ def text(out: Console, findings: list[Finding], nodes: int, seconds: float) -> N
     out.print(f"{count(nodes, 'node')} examined in {seconds:.1f} s: {numbers or 'nothing found'}", highlight=False)
 
 
-def as_json(findings: list[Finding], doctor, fixed: dict, seconds: float) -> str:
+def as_json(findings: list[Finding], doctor: Any, fixed: dict, seconds: float) -> str:
     """Return everything as one JSON document: findings, facts and port tries per node, what was fixed."""
     return json.dumps(
         {
@@ -44,7 +45,7 @@ def as_json(findings: list[Finding], doctor, fixed: dict, seconds: float) -> str
     )
 
 
-def _judged(node: str, one: dict, doctor) -> dict:
+def _judged(node: str, one: dict, doctor: Any) -> dict:
     """Return a port try with ``blocked``: why it counts as blocked, empty if it does not."""
     target, sender = doctor.listened[one["to"]], doctor.listened[node]
     return {**one, "blocked": explain(one, node, doctor.held.get(one["to"]), target, sender)}

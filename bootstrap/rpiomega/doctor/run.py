@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rpiomega import agent, reach
@@ -36,7 +37,7 @@ class Doctor:
     def run(self, bulk: Bulk) -> bool:
         """Examine the nodes of `bulk`; return False if interrupted."""
         self._changed = threading.Condition()
-        self._expected, self._out = set(bulk.rows), set()
+        self._expected, self._out = set(bulk.rows), set[str]()
         self._connected: set[str] = set()
         return bulk.run(self._node, self._stop)
 
@@ -131,11 +132,11 @@ class Doctor:
         wanted, held = self.site.nodes[node].address, [item["address"] for item in listen["addresses"]]
         return wanted if wanted in held or not held else held[0]
 
-    def _until(self, done, bound: float, row: Row, what: str) -> None:
+    def _until(self, done: Callable, bound: float, row: Row, what: str) -> None:
         if not self._quietly(done, bound):
             raise NodeError(f"waited {bound:.0f} s for {what}", f"see the log {row.log_file}")
 
-    def _quietly(self, done, bound: float) -> bool:
+    def _quietly(self, done: Callable, bound: float) -> bool:
         with self._changed:
             reached = self._changed.wait_for(lambda: done() or self.pool.stop.is_set(), bound)
         if self.pool.stop.is_set():
@@ -146,7 +147,7 @@ class Doctor:
 class _Part:
     """The board's part that listens and examines while another one connects; it ends when it is released."""
 
-    def __init__(self, remote: Remote, row: Row, steps: list[job_steps.JobStep], on_event):
+    def __init__(self, remote: Remote, row: Row, steps: list[job_steps.JobStep], on_event: Callable):
         self.error: BaseException | None = None
         self.ended = False
         self._remote, self._row, self._steps, self._on_event = remote, row, steps, on_event

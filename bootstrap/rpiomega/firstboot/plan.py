@@ -30,7 +30,7 @@ class Plan:
     prefix: int = 24
     gateway: str = ""
     dns: list[str] = field(default_factory=list)
-    wifi: Wifi | None = None
+    wifi: Wifi | None = field(default=None, repr=False)
     timezone: str = ""
     locale: str = ""
 

@@ -75,7 +75,7 @@ def write(plan: Plan, release: str, folder: Path) -> Written:
             wanted = cloudinit.files(plan)
             identity = cloudinit.instance_id(plan)
             for name in lines:
-                done.notes += cloudinit.overrides(kernel_line.split(_read(folder / name))[1], name)
+                done.notes += cloudinit.overrides(kernel_line.split(_read(folder / name) or "")[1], name)
             wanted |= _edited(folder, lines, lambda line: cloudinit.edit_line(line, identity))
         for name, text in wanted.items():
             if done.mounted:
@@ -91,7 +91,7 @@ def _edited(folder: Path, names: list[str], change: Callable[[str], str]) -> dic
     """Return name -> text of the command line files that `change(line)` changes; raise NodeError for a damaged one."""
     wanted = {}
     for name in names:
-        old = _read(folder / name)
+        old = _read(folder / name) or ""
         if not kernel_line.split(old)[1]:
             try:
                 boot_files.edit_cmdline(old)

@@ -120,7 +120,7 @@ def _import(client, container, name: str, command: list[str]) -> None:
             outer.write(chunk)
         outer.seek(0)
         with tarfile.open(fileobj=outer) as tar:
-            data = tar.extractfile("image.tar").read()
+            data = tar.extractfile("image.tar").read()  # type: ignore[union-attr]  # it is a regular file
     repository, _, tag = name.rpartition(":")
     listed = ", ".join(f'"{part}"' for part in command)
     client.api.import_image_from_data(data, repository=repository, tag=tag, changes=[f"CMD [{listed}]"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import docker
@@ -33,7 +33,7 @@ def up(client: docker.DockerClient, lab: Lab, report: Report) -> Lab:
             report(f"{name} is {seen}")
     lab.limits = limits.detect(nodes[names[0]])
     lab.save()
-    _place(lab, *archived, vendor.repositories(client, lab) if lab.vendor else {})
+    _place(lab, archived[0], archived[1], vendor.repositories(client, lab) if lab.vendor else {})
     return lab
 
 
@@ -69,7 +69,7 @@ def _prepare(client, lab: Lab, report: Report) -> tuple[str, list[archives.Archi
     with ThreadPoolExecutor() as pool:
         image.ensure_base(client, lab.release, report)
         makers = (image.ensure_cache, archives.consul, archives.smoke)
-        jobs = [pool.submit(make, client, lab.release, report) for make in makers]
+        jobs: list[Future] = [pool.submit(make, client, lab.release, report) for make in makers]
         vendors = lab.vendor and pool.submit(image.ensure_vendor, client, lab.release, report, "salt" in lab.vendor)
         node_image = image.ensure_pi(client, lab.release, report, lab.stack)
         helper_image, *archived = [job.result() for job in jobs]

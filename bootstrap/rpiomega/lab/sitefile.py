@@ -24,7 +24,7 @@ def write(lab: Lab, consul: dict[str, str] | None = None, repositories: dict[str
     """
     repositories = repositories or {}
     names = lab.node_names()
-    content = {
+    content: dict = {
         "cluster": lab.name,
         "nodes": {
             name: {

@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from typing import Any
+
+from rpiomega.node.board import Board
 
 DOCKER = "/run/docker.sock"
 CONSUL_CONFIG = "/etc/rpiomega/consul/consul.json"
@@ -23,14 +26,14 @@ class _Unix(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def docker(board, path: str) -> tuple[object, str]:
+def docker(board: Board, path: str) -> tuple[Any, str]:
     """Ask the engine; return ``(answer, "")`` or ``(None, why not)``."""
     if not board.exists(DOCKER):
         return None, "the Docker Engine is not running"
     return _get(_Unix(board.path(DOCKER)), path, {})
 
 
-def consul(board, path: str) -> tuple[object, str]:
+def consul(board: Board, path: str) -> tuple[Any, str]:
     """Ask the node's Consul agent with the node's own token; return ``(answer, "")`` or ``(None, why not)``."""
     try:
         token = json.loads(board.read(CONSUL_CONFIG) or "{}")["acl"]["tokens"]["agent"]
@@ -39,7 +42,7 @@ def consul(board, path: str) -> tuple[object, str]:
     return _get(http.client.HTTPConnection("127.0.0.1", CONSUL_PORT, timeout=SECONDS), path, {"X-Consul-Token": token})
 
 
-def _get(connection, path: str, headers: dict) -> tuple[object, str]:
+def _get(connection: http.client.HTTPConnection, path: str, headers: dict) -> tuple[Any, str]:
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()

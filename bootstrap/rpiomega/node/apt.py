@@ -9,13 +9,15 @@ import re
 import time
 
 from omega.core import apt_rules
+from rpiomega.node.board import Board
+from rpiomega.node.shell import Result
 from rpiomega.node.step import StepError
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 LOCK_BOUND = 180.0
 
 
-def missing(board, packages: list[str]) -> list[str]:
+def missing(board: Board, packages: list[str]) -> list[str]:
     """Return those of `packages` that are not installed."""
     query = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages]
     lines = board.shell.run(query).output.splitlines()
@@ -23,7 +25,7 @@ def missing(board, packages: list[str]) -> list[str]:
     return [package for package in packages if package not in installed]
 
 
-def install(board, packages: list[str], refresh: bool = False) -> None:
+def install(board: Board, packages: list[str], refresh: bool = False) -> None:
     """Install what is missing of `packages` (name or ``name=version``); `refresh`: the sources have changed.
 
     Raise StepError naming the package source, the lock's holder, the missing space...
@@ -37,13 +39,13 @@ def install(board, packages: list[str], refresh: bool = False) -> None:
     _install(board, wanted)
 
 
-def change(board, packages: list[str]) -> None:
+def change(board: Board, packages: list[str]) -> None:
     """Bring `packages` to the version that sources and pins name, an older one too; raise StepError as `install`."""
     update(board)
     _install(board, ["--allow-downgrades", "--allow-change-held-packages", *packages])
 
 
-def _install(board, wanted: list[str]) -> None:
+def _install(board: Board, wanted: list[str]) -> None:
     result = _apt(board, ["install", "--no-install-recommends", *wanted])
     if result.code and re.search("Unable to locate|404 +Not Found", result.output):
         update(board)  # the mirror has moved on since the lists were fetched
@@ -52,7 +54,7 @@ def _install(board, wanted: list[str]) -> None:
         raise _error(f"installing {' '.join(word for word in wanted if word[0] != '-')}", result)
 
 
-def update(board) -> None:
+def update(board: Board) -> None:
     """Fetch the package lists; raise StepError naming the source that does not answer."""
     _ready(board)
     result = _apt(board, ["update"])
@@ -60,7 +62,7 @@ def update(board) -> None:
         raise _error("fetching package lists", result)
 
 
-def _apt(board, arguments: list[str]):
+def _apt(board: Board, arguments: list[str]) -> Result:
     # An interrupted dpkg has to be repaired; so apt may end what it began, whatever the user does.
     return board.shell.run([*apt_rules.APT, *arguments], timeout=1800, env=apt_rules.ENVIRONMENT, finish=True)
 
@@ -70,10 +72,10 @@ def _stale() -> bool:
     return not lists or time.time() - max(os.path.getmtime(path) for path in lists) > 86400
 
 
-def _ready(board) -> None:
+def _ready(board: Board) -> None:
     """Wait for other package managers, then finish what an interrupted one left."""
 
-    def free():
+    def free() -> tuple[bool, str]:
         for path in LOCKS:
             holder = _holder(path)
             if holder:
@@ -115,6 +117,6 @@ def _command(pid: str) -> str:
         return "gone"
 
 
-def _error(doing: str, result) -> StepError:
+def _error(doing: str, result: Result) -> StepError:
     cause, cure = apt_rules.explain(result.output) or (result.last, "see this node's log")
     return StepError(f"{doing}: {cause}", cure)

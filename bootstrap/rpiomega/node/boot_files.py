@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from rpiomega.node import firmware, fstab, kernel_line
+from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
 
 ARMBIAN = "/boot/armbianEnv.txt"
@@ -41,7 +42,7 @@ class BootFile:
     line: bool = False
 
 
-def find(board) -> list[BootFile]:
+def find(board: Board) -> list[BootFile]:
     """Return the boot files of a board; an empty list where none is known. Raise StepError if one is damaged."""
     folder = boot_folder(board)
     names = _names(board, folder) if folder else []
@@ -66,7 +67,7 @@ def find(board) -> list[BootFile]:
     return []
 
 
-def boot_folder(board) -> str:
+def boot_folder(board: Board) -> str:
     """Return where the boot partition of a Raspberry Pi is mounted; empty where there is none.
 
     Raise StepError if it should be and is not: what is below its folder then is not what the board boots with.
@@ -86,7 +87,7 @@ def boot_folder(board) -> str:
     return ""
 
 
-def _names(board, folder: str) -> list[str]:
+def _names(board: Board, folder: str) -> list[str]:
     tryboot = (board.read(f"{_CHOSEN}/bootloader/tryboot") or "").strip("\0")
     booted = board.read(f"{_CHOSEN}/os_prefix")
     prefix = booted.strip("\0\n") if booted is not None and not tryboot else None
@@ -132,7 +133,8 @@ def edit_extlinux(text: str) -> str:
 
     Raise StepError if that entry has none: U-Boot then takes the arguments from its own environment.
     """
-    lines, label, wanted, found = text.split("\n"), "", "", {}
+    lines, label, wanted = text.split("\n"), "", ""
+    found: dict[str, int | None] = {}
     for index, line in enumerate(lines):
         word, rest = (line.split(None, 1) + ["", ""])[:2]
         if word.lower() == "default":
@@ -143,16 +145,16 @@ def edit_extlinux(text: str) -> str:
         elif word.lower() == "append" and label:
             found[label] = index
     label = wanted if wanted in found else next(iter(found), "")
-    index = found.get(label)
-    if index is None:
+    at = found.get(label)
+    if at is None:
         cure = f"add the kernel's arguments and {' '.join(kernel_line.FLAGS)} to that entry as a line `append ...`"
         raise StepError(f"has no `append` line in its default entry {label}".rstrip(), cure)
-    start, rest = re.match(r"(\s*\S+\s+)(.*)", lines[index] + " ", re.S).groups()
-    lines[index] = start + kernel_line.add(rest.rstrip()) + ("\r" if lines[index].endswith("\r") else "")
+    start, rest = re.findall(r"^(\s*\S+\s+)(.*)", lines[at] + " ", re.S)[0]
+    lines[at] = start + kernel_line.add(rest.rstrip()) + ("\r" if lines[at].endswith("\r") else "")
     return "\n".join(lines)
 
 
-def _uboot(board) -> BootFile:
+def _uboot(board: Board) -> BootFile:
     """Return what extlinux.conf is made of where u-boot-update makes it, else the file itself."""
     if not board.exists("/usr/sbin/u-boot-update"):
         return BootFile(EXTLINUX, edit_extlinux)
@@ -164,13 +166,13 @@ def _uboot(board) -> BootFile:
     return _shell(board, UBOOT, fragments, "U_BOOT_PARAMETERS", "u-boot-update", EXTLINUX, "ro quiet")
 
 
-def _shell(board, path: str, fragments: str, name: str, command: str, derived: str, default: str) -> BootFile:
+def _shell(board: Board, path: str, fragments: str, name: str, command: str, derived: str, default: str) -> BootFile:
     """Return the settings file of shell variables whose `name` is effective: a fragment overrides the file."""
     path = _last(board, path, fragments, name) or path
     return BootFile(path, lambda text: edit_variable(text, name, default), (command,), derived)
 
 
-def _last(board, path: str, fragments: str, name: str) -> str | None:
+def _last(board: Board, path: str, fragments: str, name: str) -> str | None:
     """Return the last of a file and its fragments that sets a variable."""
     setting = [found for found in [path, *board.glob(fragments)] if _assigned(board.read(found) or "", name)]
     return setting[-1] if setting else None
@@ -187,8 +189,8 @@ def edit_variable(text: str, name: str, default: str = "") -> str:
     """
     given = _assigned(text, name)
     if not given:
-        start = text + ("" if not text or text.endswith("\n") else "\n")
-        return f'{start}{name}="{kernel_line.add(default)}"\n'
+        before = text + ("" if not text or text.endswith("\n") else "\n")
+        return f'{before}{name}="{kernel_line.add(default)}"\n'
     value, (start, end) = given[-1][1].rstrip(), given[-1].span(1)
     plain = re.fullmatch(r"""(["'])([^"'\\$`]*)\1(\s+#.*)?|()([^\s"'\\$`;&|()<>#]*)(\s+#.*)?""", value)
     if not plain:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from omega.core.dropin import Lost
 from rpiomega.node import salt_onedir, salt_pip
+from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
 
 BOUND = 120.0  # seconds; an old board needs some twenty to import Salt
@@ -69,13 +71,13 @@ print(json.dumps({"files": files, "errors": errors, "values": {key: opts.get(key
 """
 
 
-def python(board, kind: str) -> str:
+def python(board: Board, kind: str) -> str:
     """Return the path of the Python that runs Salt, an empty string if Salt is not installed yet."""
     path = salt_onedir.PYTHON if kind == "onedir" else f"{salt_pip.LINK}/bin/python"
     return board.path(path) if board.exists(path) else ""
 
 
-def read(board, program: str, role: str, ours: str, text: str | None, keys: list[str]) -> dict:
+def read(board: Board, program: str, role: str, ours: str, text: str | None, keys: list[str]) -> dict:
     """Return what Salt reads: ``files`` ([path, its keys, {key: value}], in the order of reading) and ``values``.
 
     `role`: minion or master; `ours`: path of our file, with `text` in place of what is on the card (None: as it is);
@@ -103,7 +105,7 @@ def read(board, program: str, role: str, ours: str, text: str | None, keys: list
 
 def lost(found: dict, keys: list[str], ours: str) -> list[Lost]:
     """Return those of `keys` that our file sets and that are not in force, each with the last file that sets it."""
-    wanted = next((values for path, _, values in found["files"] if path == ours), {})
+    wanted: dict = next((values for path, _, values in found["files"] if path == ours), {})
     lacking = []
     for key in keys:
         now = found["values"].get(key)
@@ -134,7 +136,7 @@ def refusal(item: Lost, ours: str) -> StepError:
     return StepError(item.cause(ours), f"{item.cure(ours)}, then run the bootstrap again")
 
 
-def retire(board, path: str) -> str:
+def retire(board: Board, path: str) -> str:
     """Move a file out of the way, to a name that Salt does not read; return the new path."""
     number, kept = 1, f"{path}{RETIRED}"
     while board.exists(kept):
@@ -144,7 +146,7 @@ def retire(board, path: str) -> str:
     return kept
 
 
-def _has(now, wanted) -> bool:
+def _has(now: Any, wanted: Any) -> bool:
     """Return whether a setting is as wanted. A list or a mapping may have more, after what is wanted."""
     if isinstance(wanted, dict):
         return isinstance(now, dict) and all(_has(now.get(key), value) for key, value in wanted.items())
@@ -153,5 +155,5 @@ def _has(now, wanted) -> bool:
     return now == wanted
 
 
-def _shown(value) -> str:
+def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

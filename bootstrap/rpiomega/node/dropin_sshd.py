@@ -107,7 +107,7 @@ def lost(main: str, ours: str, run: Callable, user: str, wanted: dict[str, str])
                 by = _winner(every, keyword, block, ours)
                 if not by and any(named == key for named, _ in lacking):
                     continue
-                lacking.setdefault((key, by), Lost(key, wanted[key], now, by))
+                lacking.setdefault((key, by), Lost(key, wanted[key], now or "", by))
     return list(lacking.values())
 
 
@@ -118,7 +118,9 @@ def _winner(every: list[Line], keyword: str, block: str, ours: str) -> str:
     return first[0].place if first and first[0].file != ours else ""
 
 
-def _connection(user: str, host: str = "client.invalid", addr: str = "192.0.2.1", laddr: str = "192.0.2.2", lport="22"):
+def _connection(
+    user: str, host: str = "client.invalid", addr: str = "192.0.2.1", laddr: str = "192.0.2.2", lport: str = "22"
+) -> str:
     return f"user={user},host={host},addr={addr},laddr={laddr},lport={lport}"
 
 

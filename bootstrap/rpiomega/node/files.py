@@ -9,8 +9,12 @@ import pwd
 import stat
 import tempfile
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rpiomega.node.step import Diff, StepError
+
+if TYPE_CHECKING:
+    from rpiomega.node.board import Board
 
 
 def read(path: str) -> str | None:
@@ -112,7 +116,7 @@ class File:
     owner: str | None = None
     secret: bool = False
 
-    def diff(self, board) -> Diff:
+    def diff(self, board: Board) -> Diff:
         """Return how the board's file differs."""
         diff, path = Diff(), board.path(self.path)
         old = read(path)
@@ -134,7 +138,7 @@ class File:
                 diff.add(f"owner of {self.path}: {found.st_uid}:{found.st_gid} -> {self.owner}")
         return diff
 
-    def apply(self, board) -> bool:
+    def apply(self, board: Board) -> bool:
         """Write what differs; return whether anything did."""
         if not self.diff(board):
             return False
@@ -154,6 +158,6 @@ class File:
             return None  # made by a package that is not there yet
 
 
-def apply_all(board, wanted: list[File]) -> list[str]:
+def apply_all(board: Board, wanted: list[File]) -> list[str]:
     """Write all of `wanted` that differ; return the paths of those that did."""
     return [file.path for file in wanted if file.apply(board)]

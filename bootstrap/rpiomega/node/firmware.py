@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Callable
+from typing import Any
 
 CONFIG, DEFAULT = "config.txt", "cmdline.txt"
 _SETTING = re.compile(r"(os_prefix|cmdline)\s*[= \t]\s*(.*)")
@@ -15,7 +17,7 @@ _INCLUDE = re.compile(r"include\s+(\S+)")
 _DEPTH = 8
 
 
-def command_lines(read, model: str = "", booted_prefix: str | None = None) -> list[str]:
+def command_lines(read: Callable[[str], str | None], model: str = "", booted_prefix: str | None = None) -> list[str]:
     """Return the names of the files the firmware may take the command line from, relative to the boot partition.
 
     Usually one. Several where a condition in config.txt cannot be decided from here (a pin, a display, a serial
@@ -44,7 +46,9 @@ def _inside(name: str) -> str:
     return "" if path.startswith("..") else path
 
 
-def _follow(read, name, models, state, values, given, depth) -> None:
+def _follow(
+    read: Callable[[str], str | None], name: str, models: Any, state: dict, values: dict, given: Any, depth: int
+) -> None:
     """Apply one file; `state` is filter -> holds (True, False, None: cannot be decided), across included files."""
     if depth > _DEPTH:
         return
@@ -56,8 +60,8 @@ def _follow(read, name, models, state, values, given, depth) -> None:
             _section(section[1].strip().lower(), models, state)
         elif active is False or not line or line.startswith("#"):
             continue
-        elif _INCLUDE.fullmatch(line):
-            _follow(read, _INCLUDE.fullmatch(line)[1], models, state, values, given, depth + 1)
+        elif include := _INCLUDE.fullmatch(line):
+            _follow(read, include[1], models, state, values, given, depth + 1)
         else:
             setting = _SETTING.fullmatch(line)
             if setting:
@@ -84,7 +88,7 @@ def _section(name: str, models: set[str] | None, state: dict) -> None:
     elif re.fullmatch(r"(pi|cm)\d+\w*\+?", name):
         state["model"] = None if models is None else name in models
     else:
-        state[re.match(r"[a-z_-]*", name)[0]] = None
+        state[re.findall(r"[a-z_-]*", name)[0]] = None
 
 
 def _models(model: str) -> set[str]:

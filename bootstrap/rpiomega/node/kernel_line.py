@@ -6,6 +6,8 @@ cgroup_disable() of kernel/cgroup/cgroup.c; raspberrypi/linux#6980 for the flags
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 FLAGS = ("cgroup_enable=memory", "cgroup_memory=1")
 _SPACE = " \t\n\v\f\r"
 
@@ -58,7 +60,7 @@ def add(line: str, flags: tuple[str, ...] = FLAGS) -> str:
     return _join(pairs, kernel + [(" ", flag) for flag in missing] + after + init, tail)
 
 
-def replace(line: str, unwanted, new: str = "") -> str:
+def replace(line: str, unwanted: Callable[[str], bool], new: str = "") -> str:
     """Return a command line without the words for which ``unwanted(word)`` is true, and with `new` among the rest.
 
     `new` takes the place of the first word that goes, else it is the kernel's last word.
@@ -78,7 +80,7 @@ def replace(line: str, unwanted, new: str = "") -> str:
     return line if kept == pairs[:end] else _join(pairs, kept + pairs[end:], tail)
 
 
-def edit(text: str, change) -> str:
+def edit(text: str, change: Callable[[str], str]) -> str:
     """Return a boot file's text with ``change(line)`` in the place of the line that counts; other lines stay."""
     before, line, after = split(text)
     new = change(line)

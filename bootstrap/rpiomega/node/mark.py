@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 PATH = "/etc/rpiomega/node.json"
 # What the bootstrap has always written; boards of before have no other mark.
@@ -23,7 +24,7 @@ class Mark:
     cluster: str = ""
     master: str = ""
 
-    def of(self, site, name: str) -> bool:
+    def of(self, site: Any, name: str) -> bool:
         """Return whether this is the mark of a site for its node `name`."""
         if self.node != name:
             return False

@@ -11,6 +11,7 @@ import urllib.request
 
 from omega.core import apt_sources, openpgp
 from rpiomega.node import apt, files, salt_pip
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 from rpiomega.node.job_steps import Repository
 from rpiomega.node.step import Diff, StepError
@@ -50,7 +51,7 @@ def reachable(uri: str) -> str:
         return str(getattr(error, "reason", error))
 
 
-def installed(board) -> str:
+def installed(board: Board) -> str:
     """Return the version of the salt-minion package, an empty string if it is not installed."""
     if not board.has("dpkg-query"):
         return ""
@@ -59,7 +60,7 @@ def installed(board) -> str:
     return version if status == "installed" and not result.code else ""
 
 
-def libraries(board) -> set[str]:
+def libraries(board: Board) -> set[str]:
     """Return which of LIBRARIES Salt's Python finds; only it knows: each of its releases has a folder of its own."""
     if not board.exists(PYTHON):
         return set()
@@ -69,7 +70,7 @@ def libraries(board) -> set[str]:
 class Onedir:
     """The packages as they should be: release `version` ("3008" or "3008.3"), with the master or without."""
 
-    def __init__(self, board, version: str, master: bool, repository: Repository):
+    def __init__(self, board: Board, version: str, master: bool, repository: Repository):
         self.board = board
         self.uri, self.key_url = repository.uri, repository.key_url
         self.fingerprint = repository.fingerprint.upper()
@@ -128,7 +129,7 @@ class Onedir:
         change = self._sources()
         wanted.update(change.files)
         modes = change.modes(wanted, self.board.root)
-        before = {path: files.read(self.board.path(path)) for path in wanted}
+        before: dict[str, str | bytes | None] = {path: files.read(self.board.path(path)) for path in wanted}
         before[KEYRING] = have
         wanted = {path: text for path, text in wanted.items() if text != before[path]}
         if not wanted:

@@ -13,6 +13,8 @@ import shutil
 import sys
 
 from rpiomega.node import apt, files, job_steps
+from rpiomega.node.board import Board
+from rpiomega.node.shell import Result
 from rpiomega.node.step import Diff, StepError
 
 LINK = "/opt/rpiomega/salt"
@@ -27,7 +29,7 @@ BUILD_MB, UNPACK_MB = 1300, 500
 BUILD_BOUND = 3600.0  # an old board compiles for long
 
 
-def key(board, version: str) -> str:
+def key(board: Board, version: str) -> str:
     """Return the name of a build: boards with the same one can share it."""
     release = board.release()
     result = board.shell.run(["dpkg", "--print-architecture"])
@@ -36,7 +38,7 @@ def key(board, version: str) -> str:
     return "-".join([f"salt{version}", result.output.strip(), release.get("ID", "linux"), codename, python, REVISION])
 
 
-def installed(board) -> dict:
+def installed(board: Board) -> dict:
     """Return the marker of the finished build that is in use ({"key", "salt", ...}), an empty dict if there is none."""
     try:
         return json.loads(board.read(f"{LINK}/{MARK}") or "{}")
@@ -47,7 +49,7 @@ def installed(board) -> dict:
 class Pip:
     """The environment as it should be; `archive` (with its `sha256`) spares the build."""
 
-    def __init__(self, board, args: job_steps.Salt):
+    def __init__(self, board: Board, args: job_steps.Salt):
         self.board = board
         self.version = args.version
         self.name = args.key
@@ -166,14 +168,14 @@ class Pip:
         os.replace(temporary, path)
 
 
-def links(board) -> list[str]:
+def links(board: Board) -> list[str]:
     """Return our commands in /usr/local/bin, which are found before those of Salt's packages."""
     paths = [f"/usr/local/bin/{command}" for command in COMMANDS]
     real = [path for path in paths if os.path.islink(board.path(path))]
     return [path for path in real if os.readlink(board.path(path)).startswith(f"{LINK}/bin/")]
 
 
-def site_packages(board) -> list[str]:
+def site_packages(board: Board) -> list[str]:
     """Return the site-packages folders of the environment in use."""
     return glob.glob(board.path(f"{LINK}/lib/python3.*/site-packages"))
 
@@ -186,7 +188,7 @@ def _sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def _error(result) -> StepError:
+def _error(result: Result) -> StepError:
     output = result.output
     if "No space left" in output:
         return StepError("building Salt: no space left", "free some space (`df -h`)")

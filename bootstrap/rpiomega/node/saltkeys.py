@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from rpiomega.node.board import Board
+
 MASTER_PUB = "/etc/salt/pki/master/master.pub"
 MINION_PUB = "/etc/salt/pki/minion/minion.pub"
 CACHED_MASTER = "/etc/salt/pki/minion/minion_master.pub"
@@ -23,7 +25,7 @@ def fingerprint(pem: str | None) -> str:
     return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
 
-def seen_by_master(board, name: str) -> dict[str, str]:
+def seen_by_master(board: Board, name: str) -> dict[str, str]:
     """Return state -> fingerprint of the keys the master holds under a minion's name."""
     found = {}
     for folder, state in STATES.items():

@@ -6,6 +6,7 @@ import os
 import re
 
 from rpiomega.node import files
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff, StepError
 
@@ -16,7 +17,7 @@ PROGRAMS = {"pip": "/opt/rpiomega/salt/bin/{}", "onedir": "/usr/bin/{}"}
 OWED = "/var/lib/rpiomega/restart-{}"
 
 
-def check(board, unit: str) -> Diff:
+def check(board: Board, unit: str) -> Diff:
     """Return what a unit lacks of being enabled, running, and running what is on the card."""
     diff, enabled, active = Diff(), False, False
     if board.has("systemctl"):
@@ -33,12 +34,12 @@ def check(board, unit: str) -> Diff:
     return diff
 
 
-def owe_restart(board, unit: str) -> None:
+def owe_restart(board: Board, unit: str) -> None:
     """Remember, before anything a unit runs or reads is changed, that it must be restarted afterwards."""
     files.write(board.path(OWED.format(unit)), "")
 
 
-def ensure(board, unit: str) -> None:
+def ensure(board: Board, unit: str) -> None:
     """Enable a unit, start or restart it. Raise StepError with the journal's last word."""
     owed = board.path(OWED.format(unit))
     board.shell.must(["systemctl", "daemon-reload"], "see this node's log")
@@ -51,7 +52,7 @@ def ensure(board, unit: str) -> None:
         os.unlink(owed)
 
 
-def foreign(board, unit: str, program: str) -> None:
+def foreign(board: Board, unit: str, program: str) -> None:
     """Raise StepError if systemd starts something else than `program` for a unit: which file says so.
 
     A unit of another installation in /etc/systemd/system goes before the package's, and a drop-in may exchange the
@@ -72,7 +73,7 @@ def foreign(board, unit: str, program: str) -> None:
     )
 
 
-def unit_files(board, kind: str, unit: str, description: str, command: str) -> list[File]:
+def unit_files(board: Board, kind: str, unit: str, description: str, command: str) -> list[File]:
     """Return the unit as it should be: ours for Salt from pip; for Salt from packages, none of ours before theirs."""
     path = f"/etc/systemd/system/{unit}"
     if kind == "pip":

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rpiomega.node.step import Cancelled, StepError
 
@@ -31,7 +33,7 @@ class Result:
 class Shell:
     """Runs commands; `log` takes their output lines, `cancelled` is an event that ends them early."""
 
-    def __init__(self, log, cancelled: threading.Event):
+    def __init__(self, log: Callable[[str], object], cancelled: threading.Event):
         self.log = log
         self.cancelled = cancelled
 
@@ -67,7 +69,7 @@ class Shell:
         lines: list[str] = []
         reader = threading.Thread(target=self._read, args=(process, lines), daemon=True)
         reader.start()
-        if text is not None:
+        if process.stdin and text is not None:
             process.stdin.write(text)
             process.stdin.close()
         self._wait(process, argv, timeout, finish)
@@ -75,7 +77,7 @@ class Shell:
         reader.join(timeout=2)
         return Result(process.returncode, "".join(lines))
 
-    def must(self, argv: list[str], cure: str, **options) -> Result:
+    def must(self, argv: list[str], cure: str, **options: Any) -> Result:
         """Run a command that has to succeed; raise StepError with its last line and `cure` otherwise."""
         result = self.run(argv, **options)
         if result.code:
@@ -83,7 +85,7 @@ class Shell:
         return result
 
     def _read(self, process: subprocess.Popen, lines: list[str]) -> None:
-        for line in process.stdout:
+        for line in process.stdout or ():
             lines.append(line)
             self.log(line.rstrip())
 

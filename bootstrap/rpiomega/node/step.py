@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from omega.core.errors import Failure
 from rpiomega.node import job_steps
+
+if TYPE_CHECKING:
+    from rpiomega.node.board import Board
 
 
 class StepError(Failure):
@@ -51,7 +55,7 @@ class Step:
 
     name = ""
 
-    def __init__(self, board, args):
+    def __init__(self, board: Board, args: Any) -> None:
         """`args`: the step of `rpiomega.node.job_steps`, or its arguments as JSON has them."""
         self.board = board
         self.args = job_steps.made(self.name, args) if isinstance(args, dict) else args

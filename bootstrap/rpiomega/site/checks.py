@@ -165,4 +165,4 @@ def _cache(site: Site) -> Iterator[Problem]:
 def _is_masters_cache(site: Site) -> bool:
     host = re.fullmatch(rf"https?://(?:[^/@]*@)?([^/:]+):{PACKAGES_PORT}(/.*)?", site.sources.apt_proxy)
     master = {site.master.name, f"{site.master.name}.local", site.master.host, site.master.address}
-    return bool(host) and host[1] in {*master, "localhost", "127.0.0.1"}
+    return host is not None and host[1] in {*master, "localhost", "127.0.0.1"}

@@ -36,7 +36,7 @@ def describe(model: type[BaseModel]) -> dict:
             item["text"] = " ".join(field.description.split())
         found[name] = item
     required = [name for name, field in model.model_fields.items() if field.is_required()]
-    return {"type": "section", "text": " ".join(model.__doc__.split()), "keys": found, "required": required}
+    return {"type": "section", "text": " ".join((model.__doc__ or "").split()), "keys": found, "required": required}
 
 
 def _type(hint: Any) -> dict:

@@ -69,8 +69,8 @@ class Document:
                 self.problems.append(Problem((), "the file is empty", f"it needs the top-level key `{TOP}`"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             self.data = None
-            line, cause, cure = slips.explain(text, error)
-            self.problems.append(Problem((), f"not YAML: {cause}", cure, line))
+            place, cause, cure = slips.explain(text, error)
+            self.problems.append(Problem((), f"not YAML: {cause}", cure, place))
 
     def _walk(self, node: yaml.Node, path: tuple, parents: set[int]) -> None:
         self.lines.setdefault(path, node.start_mark.line + 1)

@@ -50,7 +50,7 @@ def load(path: Path) -> Site:
         found += [_number(problem) for problem in document.odd if _merged(problem.key) not in said]
     if site and not found:
         found += [_below_top(problem) for problem in checks.problems(site, path.parent)]
-    if found:
+    if found or site is None:
         raise SiteError(path, [_with_line(problem, document) for problem in found])
     return site
 
@@ -64,7 +64,7 @@ def _validate(data: object, plain: dict[tuple, str]) -> tuple[Site | None, list[
     try:
         return Site.model_validate(body), extra
     except ValidationError as error:
-        details = _joined(error.errors(include_url=False))
+        details = _joined([{**item} for item in error.errors(include_url=False)])
         return None, extra + [_below_top(_translate(item, plain.get((TOP, *item["loc"])))) for item in details]
 
 
@@ -91,7 +91,7 @@ def _top(data: object) -> str:
 def _named(body: object) -> tuple[object, list[Problem]]:
     """Copy each node's key into it as `name`; whatever has another shape is left to the schema's errors."""
     nodes = body.get("nodes") if isinstance(body, dict) else None
-    if not isinstance(nodes, dict):
+    if not isinstance(body, dict) or not isinstance(nodes, dict):
         return body, []
     renamed = [
         Problem((TOP, "nodes", key, "name"), "unknown key", f"the node's name is its key, `{key}`")

@@ -27,6 +27,11 @@ _HEAD = f"""\
 <!-- Made by `{AGAIN}` from bootstrap/rpiomega/site/: change it there. -->
 # The site file
 
+Read this if you write the site file: each key, its type, its default.
+
+    cp examples/site-three-nodes.sls pillar/site.sls
+    rpiomega check
+
 `pillar/site.sls` is the one file a site edits. Bootstrap and Salt read the same text: plain YAML, no Jinja, everything
 below the one key `rpiomega`. Only `cluster` and `nodes` are needed; whatever is left out has the default given here.
 `rpiomega check` says what is wrong with a file, with line and key. The master looks again whenever it renders the
@@ -77,7 +82,7 @@ def keys(root: dict) -> str:
     )
     node = _defaults(root["keys"]["nodes"]["each"])
     known = pprint.pformat(_without_words(root), width=110, sort_dicts=False)
-    return f"{head}NODE_DEFAULTS = {node}\n\nSITE = {known}\n"
+    return f"{head}NODE_DEFAULTS: dict = {node}\n\nSITE: dict = {known}\n"
 
 
 def _defaults(section: dict) -> dict:
@@ -120,7 +125,7 @@ def _table(keys: dict, required: list[str]) -> str:
 
 
 def _type(item: dict) -> str:
-    each = item.get("each")
+    each = item.get("each", {})
     if item["type"] == "list":
         return f"list of {_plural(each)}"
     if item["type"] == "mapping":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -49,7 +49,7 @@ class Shape:
         return value
 
 
-def _text(pattern: str, what: str, allowed: str, hidden: bool = False, max_bytes: int = 0, ipv6: bool = False):
+def _text(pattern: str, what: str, allowed: str, hidden: bool = False, max_bytes: int = 0, ipv6: bool = False) -> Any:
     # \d is any script's digit for Python.
     shape = Shape(pattern.replace(r"\d", "[0-9]"), what, allowed, hidden, max_bytes, ipv6)
     return Annotated[str, AfterValidator(shape)]

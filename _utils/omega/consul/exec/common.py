@@ -48,8 +48,8 @@ def expose(function, connect):
         return {**answer, "success": False} if bad else answer
 
     functools.update_wrapper(exposed, function)
-    del exposed.__wrapped__
-    exposed.__signature__ = signature
+    del vars(exposed)["__wrapped__"]
+    vars(exposed)["__signature__"] = signature
     exposed.__module__ = connect.__module__  # Salt's loader leaves out what is not of the module it loads
     return exposed
 

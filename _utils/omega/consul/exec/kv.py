@@ -71,7 +71,7 @@ def _shown(item):
     return {**item, "Value": base64.b64encode(HIDDEN.encode()).decode()} if item["Key"] == WORKER_TOKEN else item
 
 
-get.leading = ("consul_url", "key", "token")
+vars(get)["leading"] = ("consul_url", "key", "token")
 
 
 def _text(value):

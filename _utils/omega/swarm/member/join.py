@@ -34,7 +34,7 @@ def join(run, facts, _step):
         time.sleep(2 * POLL)
         return
     run.since.pop("token", None)
-    problems = []
+    problems: list[str] = []
     for address, closed in check.managers_unreachable(addresses(facts, run.want) if token else []).items():
         problem = closed or _join_through(run, address, token)
         if not problem:

@@ -6,7 +6,7 @@ The table of all steps of `swarm.member`: what carries each out, its bound, and 
 
 import time
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Union
 
 from omega.swarm.api import MANAGER, WORKER
 from omega.swarm.member import bootstrap, join, outcome, repair, roles, waiting
@@ -61,7 +61,7 @@ def _moved(facts, _step):
     return _changed("address", facts.local.address, facts.address)
 
 
-STEPS = {
+STEPS: dict[str, Union[Act, Wait]] = {
     # A swarm for the cluster.
     "bootstrap": Act(
         bootstrap.bootstrap,

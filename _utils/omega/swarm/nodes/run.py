@@ -215,9 +215,9 @@ class Reconciler:
                 self._note("removed", f"{shown(removal.node)} ({removal.node.id}): {removal.why}")
         for name in found.forget:
             if test or self._delete(NODES + name):
+                if not test:
+                    self.store.forget_demoted(name)
                 self._note("forgotten in Consul", name)
-            if not test:
-                self.store.forget_demoted(name)
         for name, node_id in found.mark.items():
             key = UNLISTED + name
             if test or self.store.client.put_cas(key, {"node_id": node_id}, self._indices.get(key, 0)):

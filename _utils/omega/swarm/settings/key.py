@@ -41,7 +41,7 @@ class Keyring:
             return "absent"
         if kept != key:
             return "outdated"
-        return "readable by others" if files.mode_of(self.path) & 0o077 else ""
+        return "readable by others" if (files.mode_of(self.path) or 0) & 0o077 else ""
 
     def keep(self, key):
         """

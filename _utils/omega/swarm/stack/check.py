@@ -184,7 +184,7 @@ def _ports(noted, services):
     after = [item["Spec"] for item in services if item["ID"] not in gone]
     after += [item.body for item in noted if item.kind == "services" and item.verb != "remove"]
     mine = {item.body.get("Name") for item in noted if item.kind == "services"}
-    held, found = {}, []
+    found, held = [], dict[tuple, list]()
     for spec in after:
         for port in (spec.get("EndpointSpec") or {}).get("Ports") or []:
             number, protocol = port.get("PublishedPort"), port.get("Protocol") or "tcp"

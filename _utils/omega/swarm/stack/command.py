@@ -40,7 +40,8 @@ class Command:
     ):
         if resolve_image not in RESOLVE:
             raise SwarmError("refused", f"resolve_image {resolve_image!r}: must be one of {', '.join(RESOLVE)}")
-        self.name, self.binary, self.home, self.files = name, docker, home, None
+        self.name, self.binary, self.home = name, docker, home
+        self.files: Files  # set by `lay_out`
         self.env = {str(key): _text(value) for key, value in (env or {}).items()}
         self._options = ["--resolve-image", resolve_image]
         self._options += ["--prune"] if prune else []

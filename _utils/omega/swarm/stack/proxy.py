@@ -38,6 +38,7 @@ class Noted:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: "_Server"
 
     def address_string(self):
         return "cli"

@@ -129,7 +129,7 @@ class _Service:
 
     def places(self):
         """{slot, or NodeID of what runs on each node: its tasks}; of a job those of its last start."""
-        found = {}
+        found: dict = {}
         start = _index((self._attrs.get("JobStatus") or {}).get("JobIteration"))
         for task in self._tasks:
             if self.is_job and _index(task.get("JobIteration")) != start:

@@ -90,4 +90,4 @@ def _sign(release, key_file):
         run(*gpg, "--armor", "--detach-sign", "--output", str(release / "Release.gpg"), str(release / "Release"))
         pathlib.Path(key_file).write_text(run(*gpg, "--armor", "--export"))
         subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], env={**os.environ}, check=False)
-    return re.search(r"^fpr:+([0-9A-F]{40}):", listed, re.MULTILINE)[1]
+    return re.findall(r"^fpr:+([0-9A-F]{40}):", listed, re.MULTILINE)[0]

@@ -1,8 +1,7 @@
 """What rpiomega knows about kinds of boards, as data: one JSON file each, the first whose `match` fits counts.
 
 `match` has regular expressions for ``model`` (device tree), ``armbian`` (BOARD=), ``os`` (os-release ID) and
-``machine``; all that are given must fit. `rootfs` names the tools that may grow the root file system, in order;
-`firstboot` is how a blank card is prepared, per release; `power` whether the firmware reports under-voltage.
+``machine``; all that are given must fit. `rootfs` names the tools that may grow the root file system, in order.
 """
 
 from __future__ import annotations
@@ -12,16 +11,18 @@ import pkgutil
 import platform
 import re
 
+from rpiomega.node.board import Board
+
 # Special before general.
 ORDER = ("raspberrypi", "armbian", "ubuntu", "debian")
 
 
 def profiles() -> list[dict]:
     """Return all profiles in the order they are tried."""
-    return [json.loads(pkgutil.get_data(__name__, f"{name}.json")) for name in ORDER]
+    return [json.loads(pkgutil.get_data(__name__, f"{name}.json") or "") for name in ORDER]
 
 
-def find(board) -> dict:
+def find(board: Board) -> dict:
     """Return the profile of a board; the last one fits everything."""
     armbian = re.search(r"^BOARD=\"?([^\"\n]+)", board.read("/etc/armbian-release") or "", re.MULTILINE)
     facts = {

@@ -8,6 +8,7 @@ import re
 import sys
 
 from rpiomega.node import boot_files, kernel_line
+from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
 from rpiomega.node.steps.cmdline import Cmdline
 
@@ -19,7 +20,7 @@ THROTTLED = (
 TEMPERATURE = "/sys/class/thermal/thermal_zone0/temp"
 
 
-def read(board, args: dict) -> dict:
+def read(board: Board, args: dict) -> dict:
     """Return ``cmdline`` (see `_cmdline`), ``memory_cgroup`` (effective), ``flags_missing``, ``bits``...
 
     ``problem`` is [cause, cure] where a boot file is damaged or cannot be found, else None.
@@ -48,7 +49,7 @@ def read(board, args: dict) -> dict:
     }
 
 
-def _cmdline(board) -> dict:
+def _cmdline(board: Board) -> dict:
     """Return of the file the firmware reads: ``path``, ``root`` (the line that counts names one), ``lines`` (that are
     not empty) and ``ignored`` (those without effect, comments left out); empty where there is no such file."""
     try:
@@ -68,18 +69,18 @@ def _cmdline(board) -> dict:
     }
 
 
-def _architecture(board) -> str:
+def _architecture(board: Board) -> str:
     if not board.has("dpkg"):
         return ""
     return board.shell.run(["dpkg", "--print-architecture"], timeout=10).output.strip()
 
 
-def _memory(board, key: str = "MemTotal") -> int:
+def _memory(board: Board, key: str = "MemTotal") -> int:
     found = re.search(rf"^{key}:\s+(\d+) kB", board.read("/proc/meminfo") or "", re.MULTILINE)
     return int(found.group(1)) // 1024 if found else 0
 
 
-def power(board, args: dict) -> dict:
+def power(board: Board, args: dict) -> dict:
     """Return the firmware's throttling bits (None where there is no such firmware) and the temperature in degrees."""
     found: dict = {"throttled": None, "celsius": None}
     if board.has("vcgencmd"):

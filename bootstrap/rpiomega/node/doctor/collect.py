@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from rpiomega.node.board import Board
 from rpiomega.node.doctor import boot, engine, identity, kernel, leftovers, reach, storage
 from rpiomega.node.step import StepError
 
@@ -22,17 +24,17 @@ READERS = {
 }
 
 
-def facts(board, args: dict) -> dict:
+def facts(board: Board, args: dict) -> dict:
     """Return name -> what each reader found; a reader that fails gives ``{"error": "..."}``."""
     with ThreadPoolExecutor(max_workers=len(READERS)) as pool:
         found = {name: pool.submit(_one, reader, board, args) for name, reader in READERS.items()}
-        result = {name: future.result() for name, future in found.items()}
+        result: dict[str, dict | float] = {name: future.result() for name, future in found.items()}
     # Last, right before it is sent: the workstation compares it with its own clock as it arrives.
     result["now"] = time.time()
     return result
 
 
-def _one(reader, board, args: dict) -> dict:
+def _one(reader: Callable, board: Board, args: dict) -> dict:
     began = time.monotonic()
     try:
         found = reader(board, args)

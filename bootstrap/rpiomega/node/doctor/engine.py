@@ -6,6 +6,7 @@ import json
 
 from omega.core import engine_fit
 from rpiomega.node import api
+from rpiomega.node.board import Board
 
 DAEMON = "/etc/docker/daemon.json"
 KEPT = (
@@ -20,7 +21,7 @@ KEPT = (
 )
 
 
-def read(board, args: dict) -> dict:
+def read(board: Board, args: dict) -> dict:
     """Return whether Docker is there, what /info says of it and of the swarm, and what daemon.json says."""
     found: dict = {"installed": board.has("dockerd"), "daemon": _daemon(board), "info": {}, "swarm": {}}
     if not board.exists(api.DOCKER):
@@ -41,7 +42,7 @@ def read(board, args: dict) -> dict:
     return found
 
 
-def _daemon(board) -> dict:
+def _daemon(board: Board) -> dict:
     """Return daemon.json, or ``{"error": ...}`` if it is not JSON: then Docker does not start."""
     text = board.read(DAEMON)
     try:

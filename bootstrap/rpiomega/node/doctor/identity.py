@@ -9,10 +9,12 @@ import json
 import os
 import re
 
+from rpiomega.node.board import Board
+
 KEYS = "/etc/ssh/ssh_host_*_key.pub"
 
 
-def read(board, args: dict) -> dict:
+def read(board: Board, args: dict) -> dict:
     """Return host name (running and written), machine-id, host key fingerprints, addresses, Salt's id and master."""
     return {
         "hostname": os.uname().nodename if board.live else (board.read("/etc/hostname") or "").strip(),
@@ -24,7 +26,7 @@ def read(board, args: dict) -> dict:
     }
 
 
-def host_keys(board) -> dict[str, str]:
+def host_keys(board: Board) -> dict[str, str]:
     """Return key type -> SHA256 fingerprint, as `ssh-keygen -l` prints it."""
     found = {}
     for path in sorted(glob.glob(board.path(KEYS))):
@@ -37,7 +39,7 @@ def host_keys(board) -> dict[str, str]:
     return found
 
 
-def addresses(board) -> list[dict]:
+def addresses(board: Board) -> list[dict]:
     """Return the board's IPv4 addresses of scope global: ``{"device", "address", "prefix", "dynamic"}``."""
     if not board.has("ip"):
         return []
@@ -59,12 +61,12 @@ def addresses(board) -> list[dict]:
     ]
 
 
-def _salt(board) -> dict:
+def _salt(board: Board) -> dict:
     """Return what the minion's configuration says: ``id``, ``master``, ``file_client``, each with its ``KEY_file``.
 
     Read as lines and not by Salt, which takes an old board longer than an examination may: ``key: value``, and lists.
     """
-    found = {}
+    found: dict[str, str | bool] = {}
     paths = ["/etc/salt/minion", *sorted(_below(board, "/etc/salt/minion.d"))]
     for path in paths:
         for key, value in settings(board.read(path) or "").items():
@@ -95,7 +97,7 @@ def settings(text: str) -> dict[str, str]:
     return found
 
 
-def _below(board, folder: str) -> list[str]:
+def _below(board: Board, folder: str) -> list[str]:
     path = board.path(folder)
     names = os.listdir(path) if os.path.isdir(path) else []
     return [f"{folder}/{name}" for name in names if name.endswith(".conf")]

@@ -6,11 +6,12 @@ import os
 import platform
 import re
 
+from rpiomega.node.board import Board
 from rpiomega.node.shell import Result
 from rpiomega.node.step import StepError
 
 
-def read(board, args: dict) -> dict:
+def read(board: Board, args: dict) -> dict:
     """Return ``vxlan``, ``iptables`` (version, backend, nat), ``legacy_rules``, ``ipvs`` and ``firewall``."""
     return {
         "vxlan": _vxlan(board),
@@ -23,21 +24,21 @@ def read(board, args: dict) -> dict:
     }
 
 
-def _in_namespace(board, *argv: str) -> Result:
+def _in_namespace(board: Board, *argv: str) -> Result:
     try:
         return board.shell.run(["unshare", "-n", *argv], timeout=8)
     except StepError as error:
         return Result(127, error.cause)
 
 
-def _vxlan(board) -> dict:
+def _vxlan(board: Board) -> dict:
     if not board.has("unshare") or not board.has("ip"):
         return {"works": None, "said": "no unshare or ip command"}
     tried = _in_namespace(board, "ip", "link", "add", "rpodoctor", "type", "vxlan", "id", "4242", "dstport", "4789")
     return {"works": tried.code == 0, "said": tried.last if tried.code else ""}
 
 
-def _iptables(board) -> dict:
+def _iptables(board: Board) -> dict:
     if not board.has("iptables"):
         return {"version": "", "backend": "", "nat": None, "said": "no iptables command"}
     version = board.shell.run(["iptables", "--version"], timeout=5).output.strip()
@@ -47,7 +48,7 @@ def _iptables(board) -> dict:
     return {"version": version, "backend": backend, "nat": tried.code == 0, "said": tried.last if tried.code else ""}
 
 
-def _legacy_rules(board) -> int:
+def _legacy_rules(board: Board) -> int:
     """Return how many chains' worth of rules stand in the old tables, which iptables-nft does not show."""
     names = board.read("/proc/net/ip_tables_names") or ""
     if not names.split() or not board.has("iptables-legacy-save"):
@@ -56,7 +57,7 @@ def _legacy_rules(board) -> int:
     return len(re.findall(r"^-A ", output, re.MULTILINE))
 
 
-def _ipvs(board) -> bool | None:
+def _ipvs(board: Board) -> bool | None:
     """Return whether a service's virtual IP can work; None where neither kernel nor module tree says."""
     if board.exists("/proc/net/ip_vs"):
         return True
@@ -65,7 +66,7 @@ def _ipvs(board) -> bool | None:
     return board.shell.run(["modprobe", "-n", "-q", "ip_vs"], timeout=5).code == 0
 
 
-def _firewalls(board) -> list[str]:
+def _firewalls(board: Board) -> list[str]:
     """Return the firewalls that manage rules of their own now."""
     if not board.has("systemctl"):
         return []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from rpiomega.node.board import Board
+
 # Path -> what it is. Each stands for software that owns ports, iptables rules or containers.
 PATHS = {
     "/usr/local/bin/k3s": "k3s",
@@ -16,7 +18,7 @@ PATHS = {
 PACKAGES = ("docker.io", "docker-ce", "podman-docker", "docker-ce-rootless-extras", "consul", "salt-minion", "nftables")
 
 
-def read(board, args: dict) -> dict:
+def read(board: Board, args: dict) -> dict:
     """Return ``software``, ``packages`` (installed ones of interest), ``pip_salt`` and ``services``."""
     software = [what for path, what in PATHS.items() if board.exists(path)]
     services = {}
@@ -34,7 +36,7 @@ def read(board, args: dict) -> dict:
     }
 
 
-def _packages(board) -> list[str]:
+def _packages(board: Board) -> list[str]:
     status = board.read("/var/lib/dpkg/status") or ""
     found = []
     for name in PACKAGES:

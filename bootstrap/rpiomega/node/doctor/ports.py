@@ -60,7 +60,7 @@ class Listeners:
             if error.errno == errno.EADDRINUSE:
                 self.busy[protocol, port] = holder(protocol, port)
             else:
-                self.problems[protocol, port] = error.strerror
+                self.problems[protocol, port] = str(error.strerror)
             return
         channel.setblocking(False)
         self._sockets[channel] = protocol

@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 from omega.core import apt_sources as reader
 from omega.core import dropin
 from rpiomega.node import files
+from rpiomega.node.board import Board
 
 BOUND = 5.0
 # Seconds from 1900 (NTP, RFC 5905) to 1970 (Unix).
 NTP_EPOCH = 2208988800
 
 
-def clock(board, args: dict) -> dict:
+def clock(board: Board, args: dict) -> dict:
     """Return ``synchronised``, ``service`` (may it, is it on), and the first time server that answers, or why none."""
     state = _properties(board, "show")
     found: dict = {
@@ -45,7 +46,7 @@ def clock(board, args: dict) -> dict:
     return found
 
 
-def servers(board) -> list[str]:
+def servers(board: Board) -> list[str]:
     """Return the time servers the board is configured for, in order of preference."""
     found = []
     # Asked while the service is off, timedatectl waits for it in vain.
@@ -82,14 +83,14 @@ def ask_time(server: str) -> tuple[float | None, str]:
     return (sent + received) / 2 - (seconds - NTP_EPOCH + fraction / 2**32), ""
 
 
-def _properties(board, verb: str) -> dict[str, str]:
+def _properties(board: Board, verb: str) -> dict[str, str]:
     if not board.has("timedatectl"):
         return {}
     output = board.shell.run(["timedatectl", verb], timeout=8).output
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
-def sources(board, args: dict) -> dict:
+def sources(board: Board, args: dict) -> dict:
     """Return ``dns`` (host -> address or why not), ``apt`` (URL -> "" or why not), ``proxy`` and ``nameservers``.
 
     Arguments: `apt_proxy` of the site, which counts before the board's own.
@@ -109,7 +110,7 @@ def sources(board, args: dict) -> dict:
         }
 
 
-def apt_sources(board) -> list[str]:
+def apt_sources(board: Board) -> list[str]:
     """Return the address of the release file of each enabled package source."""
     try:
         files = reader.read(board.root)
@@ -132,7 +133,7 @@ def _release(uri: str, suite: str) -> str:
     return f"{base}/{suite}InRelease" if suite.endswith("/") else f"{base}/dists/{suite}/InRelease"
 
 
-def _proxy(board) -> str:
+def _proxy(board: Board) -> str:
     if not board.has("apt-config"):
         return ""
     output = board.shell.run(["apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy"], timeout=5).output
@@ -141,7 +142,7 @@ def _proxy(board) -> str:
 
 def _resolve(host: str) -> str:
     try:
-        return socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)[0][4][0]
+        return str(socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
         return f"error: {error.strerror}"
 

@@ -6,6 +6,8 @@ import os
 import tempfile
 import time
 
+from rpiomega.node.board import Board
+
 FOLDERS = ("/", "/etc", "/var", "/var/lib/docker", "/var/lib/containerd", "/boot", "/boot/firmware")
 # Options of a mount that refuses writes without being `ro`: ext4 after an error (fs/ext4/super.c, since Linux 6.15).
 REFUSING = {"emergency_ro", "shutdown"}
@@ -14,7 +16,7 @@ WRITES = 24
 BOUND = 3.0
 
 
-def read(board, args: dict) -> dict:
+def read(board: Board, args: dict) -> dict:
     """Return per file system free and total MB and free inodes in percent, and whether it is read-only.
 
     `args`: `folders`, more paths to look at, as the engine's data root. A folder that is mounted read-only on its own
@@ -43,7 +45,7 @@ def read(board, args: dict) -> dict:
 
 def _options(path: str) -> set[str]:
     """Return the options of the mount that has a path; none where the kernel does not tell."""
-    path, found = os.path.realpath(path), ("", set())
+    path, found = os.path.realpath(path), ("", set[str]())
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as stream:
             table = [line.split() for line in stream]
@@ -56,7 +58,7 @@ def _options(path: str) -> set[str]:
     return found[1]
 
 
-def latency(board, args: dict) -> dict:
+def latency(board: Board, args: dict) -> dict:
     """Write 4 KiB and fsync, at most 24 times and 3 s; return the median and the worst in milliseconds.
 
     /var/tmp is on the card also where /tmp is in memory. The file has no name: nothing is left behind.

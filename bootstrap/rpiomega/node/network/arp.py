@@ -65,7 +65,9 @@ def look(interface: str, own: bytes, wanted: list[str], sender_ip: str = NOBODY,
     return found
 
 
-def _listen(wire, own: bytes, wanted: list[str], found: dict[str, str], until: float, early: bool) -> None:
+def _listen(
+    wire: socket.socket, own: bytes, wanted: list[str], found: dict[str, str], until: float, early: bool
+) -> None:
     while True:
         left = until - time.monotonic()
         if left <= 0 or (early and len(found) == len(wanted)):

@@ -6,6 +6,7 @@ import os
 import re
 
 from rpiomega.node import files
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 from rpiomega.node.step import Diff
 
@@ -29,7 +30,7 @@ def redact(text: str) -> str:
 class Concealed(File):
     """A file with a key among its lines: its diff shows everything but that."""
 
-    def diff(self, board) -> Diff:
+    def diff(self, board: Board) -> Diff:
         """Return how the board's file differs, keys blanked."""
         old = files.read(board.path(self.path))
         if self.text is None or old == self.text:
@@ -43,7 +44,7 @@ class Concealed(File):
         return diff
 
 
-def kept(board, path: str, folder: str = "") -> list[File]:
+def kept(board: Board, path: str, folder: str = "") -> list[File]:
     """Return the copy that keeps what a file holds now, in a file beside it (or in `folder`); nothing if there is one.
 
     A copy is never replaced: the second one is called NAME.before-rpiomega.2, and so on.

@@ -9,6 +9,7 @@ import json
 import os
 import re
 
+from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
 
 SYSFS = "/sys/class/net"
@@ -34,7 +35,7 @@ def names() -> list[str]:
     return sorted(name for name in os.listdir(SYSFS) if os.path.isdir(f"{SYSFS}/{name}"))
 
 
-def facts(board, interface: str) -> dict:
+def facts(board: Board, interface: str) -> dict:
     """Return what the kernel knows: ``kind`` (of a virtual device), ``devtype``, ``arphrd``, ``master``, ``ports``."""
     shown = board.shell.run(["ip", "-d", "-j", "link", "show", "dev", interface], timeout=15)
     link = (json.loads(shown.output) if not shown.code and shown.output.strip() else [{}])[0]
@@ -67,7 +68,7 @@ def unsupported(interface: str, found: dict) -> str:
     return ""
 
 
-def refuse(board, interface: str) -> None:
+def refuse(board: Board, interface: str) -> None:
     """Raise StepError naming the device's type, and its master, unless it is a plain Ethernet or Wi-Fi interface."""
     why = unsupported(interface, facts(board, interface))
     if why:

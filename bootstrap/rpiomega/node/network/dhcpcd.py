@@ -57,7 +57,7 @@ def takeover(text: str, wanted: Wanted) -> str:
     Lines that would stay beside ours are commented out. Raise StepError naming the line that ours do not go with.
     """
     own = f"interface {wanted.interface}"
-    lines, servers = text.splitlines(), []
+    lines, servers = text.splitlines(), list[str]()
     _, _, block = _block(wanted.interface)
     ours = {number for found in block.finditer(text)
             for number in range(text.count("\n", 0, found.start()), text.count("\n", 0, found.end()))}  # fmt: skip
@@ -120,7 +120,7 @@ class Dhcpcd(Stack):
         block = _block(self.interface)[2]
         edited = block.sub("", text) != block.sub("", old)
         first = kept(self.board, CONF) if old and (edited or "# rpiomega: begin" not in old) else []
-        return [*first, File(CONF, text), *(supplicant.files(self.board, wanted) if wanted.wifi else [])]
+        return [*first, File(CONF, text), *supplicant.files(self.board, wanted)]
 
     def activate(self, wanted: Wanted) -> list[list[str]]:
         start = supplicant.commands(self.interface) if wanted.wifi else []

@@ -24,7 +24,7 @@ BOUND = 90
 SETTLE = 20
 
 
-def main(mode, folder):
+def main(mode: str, folder: str) -> int:
     """Run one of the modes; return the exit code."""
     with open(os.path.join(folder, "lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -55,7 +55,7 @@ def main(mode, folder):
     return 0
 
 
-def restore(pending):
+def restore(pending: dict) -> None:
     """Write every file back as it was; what was not there is removed."""
     for item in pending["files"]:
         path = item["path"]
@@ -67,7 +67,7 @@ def restore(pending):
     os.sync()
 
 
-def write(path, text, mode, uid=0, gid=0):
+def write(path: str, text: str, mode: int, uid: int = 0, gid: int = 0) -> None:
     """Replace a file whole; of a symbolic link the file it leads to."""
     path = os.path.realpath(path)
     temporary = os.path.join(os.path.dirname(path), "." + os.path.basename(path) + ".rpiomega")
@@ -81,7 +81,7 @@ def write(path, text, mode, uid=0, gid=0):
     os.replace(temporary, path)
 
 
-def run(commands, stop):
+def run(commands: list, stop: float) -> str:
     """Run commands one after the other; return the first failure as one line, empty if there is none.
 
     As in systemd's units, the failure of a command with a `-` before its name does not count.
@@ -105,7 +105,7 @@ def run(commands, stop):
     return failure
 
 
-def has_address(pending):
+def has_address(pending: dict) -> bool:
     """Wait for an address of the interface that is not the one given up; return whether there is one."""
     for _ in range(SETTLE):
         shown = subprocess.run(
@@ -119,7 +119,7 @@ def has_address(pending):
     return False
 
 
-def radio(interface, nmcli="nmcli", bound=SETTLE):
+def radio(interface: str, nmcli: str = "nmcli", bound: int = SETTLE) -> int:
     """Wait until NetworkManager can use a wireless interface; return 0, or print the reason and return 1."""
     device = ["-g", "GENERAL.STATE", "device", "show", interface]
     for left in range(bound, 0, -1):
@@ -140,7 +140,7 @@ def radio(interface, nmcli="nmcli", bound=SETTLE):
     return 1
 
 
-def disarm():
+def disarm() -> None:
     """Remove the unit that runs this program at boot; should power fail before, it finds nothing pending."""
     for path in (WANTS, UNIT):
         if os.path.lexists(path):

@@ -7,11 +7,13 @@ import glob
 import os
 import re
 
+from rpiomega.node.board import Board
+
 PATH = "/etc/network/interfaces"
 _RUN_PARTS = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def lines(board, path: str = PATH, seen: frozenset = frozenset()) -> list[tuple[str, list[str]]]:
+def lines(board: Board, path: str = PATH, seen: frozenset = frozenset()) -> list[tuple[str, list[str]]]:
     """Return (path, words) of every logical line, those of sourced files in their place."""
     found: list[tuple[str, list[str]]] = []
     if path in seen:
@@ -29,7 +31,7 @@ def lines(board, path: str = PATH, seen: frozenset = frozenset()) -> list[tuple[
     return found
 
 
-def _sourced(board, folder: str, words: list[str]) -> list[str]:
+def _sourced(board: Board, folder: str, words: list[str]) -> list[str]:
     found = []
     for pattern in words[1:]:
         real = board.path(os.path.normpath(os.path.join(folder, pattern)))
@@ -42,7 +44,7 @@ def _sourced(board, folder: str, words: list[str]) -> list[str]:
     return found
 
 
-def stanza(board, interface: str) -> tuple[str, bool]:
+def stanza(board: Board, interface: str) -> tuple[str, bool]:
     """Return the file that gives an interface an IPv4 address (empty if none does), and whether at boot."""
     path, boot = "", False
     for where, words in lines(board):

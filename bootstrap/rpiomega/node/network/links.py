@@ -8,6 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from rpiomega.node.board import Board
 from rpiomega.node.network import device
 from rpiomega.node.step import StepError
 
@@ -29,7 +30,7 @@ class Address:
         return f"{self.address}/{self.prefix}" + (" (DHCP)" if self.dynamic else "")
 
 
-def addresses(board, interface: str) -> list[Address]:
+def addresses(board: Board, interface: str) -> list[Address]:
     """Return the global IPv4 addresses of an interface."""
     result = board.shell.must(["ip", "-j", "-4", "addr", "show", "dev", interface], "is iproute2 installed?")
     found = json.loads(result.output or "[]")
@@ -41,7 +42,7 @@ def addresses(board, interface: str) -> list[Address]:
     ]
 
 
-def default_routes(board) -> list[tuple[str, str]]:
+def default_routes(board: Board) -> list[tuple[str, str]]:
     """Return (gateway, interface) of every default route, the preferred one first."""
     found = []
     for line in (board.read("/proc/net/route") or "").splitlines()[1:]:
@@ -53,7 +54,7 @@ def default_routes(board) -> list[tuple[str, str]]:
     return [(gateway, name) for _, gateway, name in sorted(found)]
 
 
-def choose(board, named: str, target: str) -> str:
+def choose(board: Board, named: str, target: str) -> str:
     """Return the interface to configure: the one named, or that has the target, or that leads to the world.
 
     Raise StepError if it does not exist, or if several could be meant.

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections import Counter
 
+from rpiomega.node.board import Board
 from rpiomega.node.network.concealed import redact
 from rpiomega.node.network.stack import Wanted, family
 from rpiomega.node.step import StepError
@@ -25,7 +26,7 @@ _ADDRESSING = {
 _NM_LEASE = re.compile(r"(dhcp-|ignore-auto-|route-metric$)")
 
 
-def definitions(board) -> dict[str, str]:
+def definitions(board: Board) -> dict[str, str]:
     """Return path -> text of the files that netplan reads, in the order it reads them (by name, bytewise)."""
     found: dict[str, str] = {}
     for folder in FOLDERS:

@@ -12,8 +12,9 @@ import copy
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
-from rpiomega.node.network.stack import MARK, Wanted, family, gives_way
+from rpiomega.node.network.stack import MARK, Wanted, Wifi, family, gives_way
 from rpiomega.node.network.wifi import derived
 from rpiomega.node.step import StepError
 
@@ -34,7 +35,7 @@ class Result:
     gone: set[str] = field(default_factory=set)
 
 
-def _yaml():
+def _yaml() -> Any:
     try:
         import yaml  # netplan.io depends on python3-yaml
     except ImportError:
@@ -42,7 +43,7 @@ def _yaml():
     return yaml
 
 
-def load(text: str, path: str):
+def load(text: str, path: str) -> Any:
     """Return the first YAML document of a file as a node, None if it is empty; raise StepError if it is no YAML.
 
     netplan reads the first document only.
@@ -55,7 +56,7 @@ def load(text: str, path: str):
         raise StepError(f"{path} line {line} is not YAML: {getattr(error, 'problem', error)}", "correct it") from None
 
 
-def value(node, *keys: str):
+def value(node: Any, *keys: str) -> Any:
     """Return the node below a path of keys, None if there is none."""
     for key in keys:
         found = [item for name, item in getattr(node, "value", ()) if name.value == key] if _mapping(node) else []
@@ -65,11 +66,11 @@ def value(node, *keys: str):
     return node
 
 
-def _mapping(node) -> bool:
+def _mapping(node: Any) -> bool:
     return getattr(node, "id", "") == "mapping"
 
 
-def _refuse_twice(node, path: str, way: list[str]) -> None:
+def _refuse_twice(node: Any, path: str, way: list[str]) -> None:
     """Raise StepError for a key that is there twice on the way to a definition, or inside of it.
 
     netplan joins the two; here the second one alone would be seen.
@@ -87,27 +88,27 @@ def _refuse_twice(node, path: str, way: list[str]) -> None:
         _refuse_twice(item, path, [])
 
 
-def _items(node) -> list:
+def _items(node: Any) -> list:
     return node.value if getattr(node, "id", "") == "sequence" else []
 
 
-def _drop(node, key: str) -> None:
+def _drop(node: Any, key: str) -> None:
     node.value = [(name, item) for name, item in node.value if name.value != key]
 
 
-def _keep(node, key: str, items: list) -> None:
+def _keep(node: Any, key: str, items: list) -> None:
     """Set the list `key` of a mapping to `items`; an empty list goes with its key."""
     value(node, key).value = items
     if not items:
         _drop(node, key)
 
 
-def _text(node) -> str:
+def _text(node: Any) -> str:
     """Return a scalar's text; of an address with options, the address."""
     return node.value[0][0].value if _mapping(node) and node.value else str(node.value)
 
 
-def _entry(route) -> dict[str, str]:
+def _entry(route: Any) -> dict[str, str]:
     return {name.value: item.value for name, item in route.value} if _mapping(route) else {}
 
 
@@ -181,7 +182,7 @@ def takeover(texts: dict[str, str], kind: str, name: str, wanted: Wanted, own: s
     for path, node in definition.nodes.items():
         result.gone |= _clear(node, path, wanted, gateways)
     if wanted.wifi:
-        _same_network(definition, wanted)
+        _same_network(definition, wanted.wifi)
     for path, node in definition.nodes.items():
         _refuse_mentions(node, path, result.gone)
         new = _yaml().serialize(definition.roots[path], Dumper=_yaml().SafeDumper, width=1000, allow_unicode=True)
@@ -218,7 +219,7 @@ def _refuse_no_client(definition: Definition) -> None:
                 raise StepError(cause, _CURE)
 
 
-def _clear(node, path: str, wanted: Wanted, gateways: set[str], every: bool = False) -> set[str]:
+def _clear(node: Any, path: str, wanted: Wanted, gateways: set[str], every: bool = False) -> set[str]:
     """Take out of a definition what would be joined to ours; return the values that went."""
     gone = set()
     addresses = value(node, "addresses")
@@ -244,7 +245,7 @@ def _clear(node, path: str, wanted: Wanted, gateways: set[str], every: bool = Fa
     return gone
 
 
-def _refuse_mentions(node, path: str, gone: set[str]) -> None:
+def _refuse_mentions(node: Any, path: str, gone: set[str]) -> None:
     """Raise StepError if what stays names an address that goes (`from:` of a rule, for one)."""
     hosts = {item.partition("/")[0] for item in gone if "/" in item}
     for keys in ("routes", "routing-policy"):
@@ -255,9 +256,8 @@ def _refuse_mentions(node, path: str, gone: set[str]) -> None:
                     raise StepError(cause, "change it there, or take the rule out")
 
 
-def _same_network(definition: Definition, wanted: Wanted) -> None:
+def _same_network(definition: Definition, wifi: Wifi) -> None:
     """Put the key into the owner's own definition of the access point: a second one would be an error."""
-    wifi = wanted.wifi
     for path, node in definition.nodes.items():
         point = value(node, "access-points", wifi.ssid)
         if point is None:
@@ -278,11 +278,11 @@ def _same_network(definition: Definition, wanted: Wanted) -> None:
         return
 
 
-def _scalar(text: str):
+def _scalar(text: str) -> Any:
     return _yaml().ScalarNode("tag:yaml.org,2002:str", text, style='"')
 
 
-def _own(definition: Definition, wanted: Wanted, defaults: list, before) -> str:
+def _own(definition: Definition, wanted: Wanted, defaults: list, before: Any) -> str:
     """Return our file: only what has to differ; everything else is merged from the owner's files."""
     kind, name = definition.kind, definition.name
     carried = _options(definition, defaults, before)
@@ -310,7 +310,7 @@ def _own(definition: Definition, wanted: Wanted, defaults: list, before) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _options(definition: Definition, defaults: list, before) -> dict:
+def _options(definition: Definition, defaults: list, before: Any) -> dict:
     """Return the options of the default route: the owner's, else the lease's metric, else those ours has already."""
     if defaults:
         found = {key: item for _, entry in defaults for key, item in entry.items() if key in _CARRIED}

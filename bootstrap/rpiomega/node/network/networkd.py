@@ -9,6 +9,7 @@ import glob
 import os
 import re
 
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 from rpiomega.node.network import ini, network_file, supplicant, wifi
 from rpiomega.node.network.concealed import kept
@@ -21,7 +22,7 @@ FOLDERS = (FOLDER, "/run/systemd/network", "/usr/local/lib/systemd/network", "/u
 PREFIXES = ("10-", "05-", "00-", "0-", "-")
 
 
-def status(board, interface: str) -> tuple[str, str]:
+def status(board: Board, interface: str) -> tuple[str, str]:
     """Return networkd's state of an interface (``configured``, ``unmanaged``...) and the file it took it from."""
     if not board.has("networkctl"):
         return "", ""
@@ -31,7 +32,7 @@ def status(board, interface: str) -> tuple[str, str]:
     return (state.group(1) if state else ""), (file.group(1) if file else "")
 
 
-def resolver(board, dns: tuple[str, ...]) -> list[File]:
+def resolver(board: Board, dns: tuple[str, ...]) -> list[File]:
     """Return /etc/resolv.conf where nobody writes it: a plain file, and no systemd-resolved.
 
     Only IPv4 name servers are replaced; what else the owner has there stays.
@@ -49,7 +50,7 @@ def resolver(board, dns: tuple[str, ...]) -> list[File]:
     return [*([] if MARK in old else kept(board, path)), File(path, text)]
 
 
-def drop_ins(board, name: str) -> dict[str, str]:
+def drop_ins(board: Board, name: str) -> dict[str, str]:
     """Return path -> text of the drop-ins of a `.network` file, in the order in which they are read.
 
     Of drop-ins with one name the first folder's counts; an empty one, or a link to /dev/null, is none.
@@ -61,7 +62,7 @@ def drop_ins(board, name: str) -> dict[str, str]:
     return {f"{found[conf]}/{conf}": board.read(f"{found[conf]}/{conf}") or "" for conf in sorted(found)}
 
 
-def names(board) -> list[str]:
+def names(board: Board) -> list[str]:
     """Return the names of all `.network` files, sorted as networkd reads them."""
     return sorted({os.path.basename(path) for folder in FOLDERS
                    for path in glob.glob(f"{glob.escape(board.path(folder))}/*.network")})  # fmt: skip
@@ -121,9 +122,7 @@ class Networkd(Stack):
         text = network_file.takeover(*self._base(name), wanted)
         found = [File(f"{FOLDER}/{old}", None) for old in self._present() if old != name]
         found.append(File(f"{FOLDER}/{name}", text, mode=0o644))
-        if wanted.wifi:
-            found += supplicant.files(self.board, wanted)
-        return found + resolver(self.board, wanted.dns)
+        return found + supplicant.files(self.board, wanted) + resolver(self.board, wanted.dns)
 
     def activate(self, wanted: Wanted) -> list[list[str]]:
         start = supplicant.commands(self.interface) if wanted.wifi else []

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 
+from rpiomega.node.board import Board
 from rpiomega.node.network import ini, keyfile, links
 from rpiomega.node.network.concealed import redact
 from rpiomega.node.step import StepError
@@ -24,7 +25,7 @@ CONF = ("/etc/NetworkManager/NetworkManager.conf",) + tuple(
 _IGNORED = re.compile(r"^\.|~$")
 
 
-def profiles(board) -> dict[str, list[ini.Section]]:
+def profiles(board: Board) -> dict[str, list[ini.Section]]:
     """Return path -> sections of all keyfiles."""
     found = {}
     for folder in FOLDERS:
@@ -45,7 +46,7 @@ def refuse_equal(found: dict[str, list[ini.Section]], interface: str, uuid: str)
     """Raise StepError if another profile for the interface has the highest priority too."""
     for path, profile in found.items():
         has = {key: value for section in profile if section.name == "connection" for key, value, _ in section.items}
-        fits = keyfile.TYPES.get(has.get("type")) == ("wifi" if links.wireless(interface) else "ethernet")
+        fits = keyfile.TYPES.get(has.get("type", "")) == ("wifi" if links.wireless(interface) else "ethernet")
         fits = fits and has.get("interface-name", "") in ("", interface) and has.get("uuid") != uuid
         if not fits or has.get("autoconnect-priority") != "999" or not ini.true(has.get("autoconnect", "true")):
             continue
@@ -54,7 +55,7 @@ def refuse_equal(found: dict[str, list[ini.Section]], interface: str, uuid: str)
         raise StepError(cause, f"nmcli connection modify '{name}' connection.autoconnect-priority 0")
 
 
-def refuse_unmanaged(board, interface: str) -> None:
+def refuse_unmanaged(board: Board, interface: str) -> None:
     """Raise StepError if NetworkManager leaves the interface, or our folder, alone from its next start on."""
     shown = board.shell.run(["NetworkManager", "--print-config"], timeout=15) if board.has("NetworkManager") else None
     if shown is None or shown.code:
@@ -81,7 +82,7 @@ def _mac(interface: str) -> str:
         return ""
 
 
-def _where(board, value: str) -> str:
+def _where(board: Board, value: str) -> str:
     for pattern in reversed(CONF):
         for real in sorted(glob.glob(board.path(pattern)), reverse=True):
             path = f"{os.path.dirname(pattern)}/{os.path.basename(real)}"
@@ -113,7 +114,7 @@ def _hit(word: str, interface: str, mac: str, wireless: bool) -> bool:
     return word in ("*", interface) or word.lower() == mac
 
 
-def refuse_invalid(board, text: str, path: str) -> None:
+def refuse_invalid(board: Board, text: str, path: str) -> None:
     """Raise StepError if NetworkManager's own parser refuses a profile (nmcli reads one from 1.40 on).
 
     Not logged: the profile may hold a key.

@@ -8,10 +8,13 @@ import os
 import pkgutil
 import secrets
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rpiomega.node import files
+from rpiomega.node.board import Board
 from rpiomega.node.network import guard, links
+from rpiomega.node.network.stack import Stack, Wanted
 
 FOLDER, PYTHON = guard.FOLDER, guard.PYTHON
 TIMER = "rpiomega-network-rollback"
@@ -36,18 +39,18 @@ WantedBy=multi-user.target
 """
 
 
-def pending(board) -> dict | None:
+def pending(board: Board) -> dict | None:
     """Return what waits for its confirmation, None if nothing does."""
     text = board.read(f"{FOLDER}/pending.json")
     return json.loads(text) if text else None
 
 
-def outcome(board) -> dict:
+def outcome(board: Board) -> dict:
     """Return how the last rollback came about: `token`, `why`, `failure`, `when`; empty if there was none."""
     return json.loads(board.read(f"{FOLDER}/outcome.json") or "{}")
 
 
-def arm(board, stack, wanted, changed: list[files.File], bound: int) -> str:
+def arm(board: Board, stack: Stack, wanted: Wanted, changed: list[files.File], bound: int) -> str:
     """Keep what is there now, and start the timer that brings it back after `bound` seconds; return a token."""
     token = secrets.token_hex(8)
     data = {
@@ -63,7 +66,7 @@ def arm(board, stack, wanted, changed: list[files.File], bound: int) -> str:
         "boot": stack.boot(),
     }
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
-    files.write(f"{FOLDER}/guard.py", pkgutil.get_data(guard.__name__, "guard.py"), mode=0o600)
+    files.write(f"{FOLDER}/guard.py", pkgutil.get_data(guard.__name__, "guard.py") or b"", mode=0o600)
     _stop_timer(board)
     after = ["systemd-run", "--quiet", "--collect", f"--unit={TIMER}", f"--on-active={bound}"]
     after += ["--timer-property=AccuracySec=1s", PYTHON, f"{FOLDER}/guard.py", "rollback"]
@@ -78,7 +81,7 @@ def arm(board, stack, wanted, changed: list[files.File], bound: int) -> str:
     return token
 
 
-def _snapshot(board, path: str) -> dict:
+def _snapshot(board: Board, path: str) -> dict:
     text = board.read(path)
     item = {"path": path, "text": text, "mode": 0, "uid": 0, "gid": 0}
     if text is not None:
@@ -93,14 +96,14 @@ def go_command() -> str:
     return f"systemd-run {options} {PYTHON} {FOLDER}/guard.py activate"
 
 
-def back(board) -> None:
+def back(board: Board) -> None:
     """Go back now; what was never made effective is only taken off the card."""
     argv = [PYTHON, f"{FOLDER}/guard.py", "rollback"]
     board.shell.must(argv, "see this node's log", timeout=180, finish=True)
     _stop_timer(board)
 
 
-def disarm(board) -> None:
+def disarm(board: Board) -> None:
     """Take the way back away. The lock must be held, or nothing be pending."""
     if os.path.exists(f"{FOLDER}/pending.json"):
         os.unlink(f"{FOLDER}/pending.json")
@@ -108,12 +111,12 @@ def disarm(board) -> None:
     _stop_timer(board)
 
 
-def _stop_timer(board) -> None:
+def _stop_timer(board: Board) -> None:
     board.shell.run(["systemctl", "stop", "--quiet", f"{TIMER}.timer"], timeout=20)
 
 
 @contextmanager
-def held():
+def held() -> Iterator[None]:
     """Keep the guard from acting meanwhile; waits while it acts."""
     os.makedirs(FOLDER, mode=0o700, exist_ok=True)
     with open(f"{FOLDER}/lock", "a", encoding="ascii") as lock:

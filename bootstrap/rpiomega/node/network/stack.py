@@ -6,6 +6,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 from rpiomega.node.job_steps import Wifi
 
@@ -54,7 +55,7 @@ class Wanted:
     @property
     def network(self) -> ipaddress.IPv4Network:
         """Return the network the address is in."""
-        return ipaddress.ip_interface(self.cidr).network
+        return ipaddress.IPv4Interface(self.cidr).network
 
 
 class Stack:
@@ -62,7 +63,7 @@ class Stack:
 
     name = ""
 
-    def __init__(self, board, interface: str):
+    def __init__(self, board: Board, interface: str):
         self.board = board
         self.interface = interface
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 from rpiomega.node.network.concealed import Concealed, kept
 from rpiomega.node.network.stack import MARK, Wanted, Wifi
@@ -27,8 +28,10 @@ def path(interface: str) -> str:
     return f"{FOLDER}/wpa_supplicant-{interface}.conf"
 
 
-def files(board, wanted: Wanted) -> list[File]:
-    """Return wpa_supplicant's file as it should be, and the copy of what the owner had."""
+def files(board: Board, wanted: Wanted) -> list[File]:
+    """Return wpa_supplicant's file as it should be, and the copy of what the owner had; nothing without a `wifi`."""
+    if not wanted.wifi:
+        return []
     own = path(wanted.interface)
     source = own if board.exists(own) or not board.exists(HOOK) else SHARED
     old = board.read(source) or ""
@@ -99,8 +102,7 @@ def _country(text: str, wifi: Wifi) -> str:
         return text
     rest = re.sub(r"^country=.*\n", "", text, flags=re.M)
     # Before the first network: global settings end there.
-    at = re.search(r"^[ \t]*network=\{", rest, re.M).start()
-    return f"{rest[:at]}country={wifi.country}\n{rest[at:]}"
+    return re.sub(r"^(?=[ \t]*network=\{)", f"country={wifi.country}\n", rest, count=1, flags=re.M)
 
 
 def commands(interface: str) -> list[list[str]]:

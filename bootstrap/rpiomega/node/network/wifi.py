@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from rpiomega.node.board import Board
 from rpiomega.node.files import File
 from rpiomega.node.network import guard
 from rpiomega.node.network.stack import MARK, Wanted, Wifi
@@ -21,7 +22,7 @@ def country(wifi: Wifi | None) -> list[File]:
     return [File("/etc/modprobe.d/rpiomega-wifi.conf", f"{MARK}\noptions cfg80211 ieee80211_regdom={wifi.country}\n")]
 
 
-def country_commands(board, wanted: Wanted) -> list[list[str]]:
+def country_commands(board: Board, wanted: Wanted) -> list[list[str]]:
     """Return what sets the radio's country and switches it on now, where there are the tools.
 
     Raspberry Pi OS images since 2024-10-31 contain a state of NetworkManager with ``WirelessEnabled=false``: neither

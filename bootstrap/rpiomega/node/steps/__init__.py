@@ -1,5 +1,6 @@
 """All steps by name; a job names them in the order it wants them."""
 
+from rpiomega.node.step import Step
 from rpiomega.node.steps.clock import Clock
 from rpiomega.node.steps.cluster import ClusterStatus
 from rpiomega.node.steps.cmdline import Cmdline
@@ -22,7 +23,7 @@ from rpiomega.node.steps.standing import Standing
 from rpiomega.node.steps.swap import Swap
 from rpiomega.node.steps.timezone import Timezone
 
-STEPS = {
+STEPS: dict[str, type[Step]] = {
     step.name: step
     for step in (Hostname, Cmdline, Clock, Sources, Inventory, Salt, Formula, Master, Minion, Keys, Finger, Accept)
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from rpiomega.node import job_steps
+from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
 TOLERANCE = 5.0
@@ -20,7 +22,7 @@ class Clock(Step):
     name = job_steps.Clock.step
     args: job_steps.Clock
 
-    def __init__(self, board, args):
+    def __init__(self, board: Board, args: Any) -> None:
         super().__init__(board, args)
         # The workstation's time is this plus our monotonic clock, however long the steps before took.
         self.reference = self.args.now - board.shared.get("began", time.monotonic())

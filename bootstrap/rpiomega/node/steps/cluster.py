@@ -6,7 +6,7 @@ import base64
 import glob
 import json
 import os
-import re
+from typing import Any
 
 from rpiomega.node import api, job_steps
 from rpiomega.node.doctor import storage
@@ -85,7 +85,7 @@ def _b2(command: str) -> str:
     """Return the version of the B2 command, read from its environment: to run it takes a small board seconds."""
     folder = os.path.dirname(os.path.dirname(os.path.realpath(command)))
     for path in glob.glob(f"{glob.escape(folder)}/lib/python3*/site-packages/b2-*.dist-info"):
-        return re.search(r"b2-(.+)\.dist-info$", path).group(1)
+        return os.path.basename(path)[len("b2-") : -len(".dist-info")]
     return ""
 
 
@@ -104,20 +104,20 @@ def _node(node: dict) -> dict:
     }
 
 
-def _record(entries) -> dict:
+def _record(entries: Any) -> dict:
     try:
         return json.loads(base64.b64decode(entries[0]["Value"]))
     except (TypeError, IndexError, KeyError, ValueError):
         return {}
 
 
-def _published(entries) -> dict:
+def _published(entries: Any) -> dict:
     """Return {name: {"node_id", "previous"}} of what the nodes say of themselves; a key with anything else is empty."""
     found = {}
     for entry in entries or []:
         said = _record([entry])
         said = said if isinstance(said, dict) else {}
-        previous = said.get("previous") if isinstance(said.get("previous"), list) else []
+        previous: list = said["previous"] if isinstance(said.get("previous"), list) else []
         found[entry["Key"].rpartition("/")[2]] = {
             "node_id": said["node_id"] if isinstance(said.get("node_id"), str) else "",
             "previous": [node_id for node_id in previous if isinstance(node_id, str)],

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 
+from omega.core import releases
 from rpiomega.node import apt, files, job_steps, service
 from rpiomega.node.files import File
 from rpiomega.node.formula_tree import BARE, TREE, commit
@@ -15,6 +16,7 @@ from rpiomega.node.steps.inventory import FILES, SUMS, known_sums, missing_files
 
 SITE = "/srv/rpiomega/pillar/site.sls"
 HASHES = "/var/cache/salt/master/roots/hash"
+LOG = "see this node's log"
 
 
 class Formula(Step):
@@ -29,10 +31,11 @@ class Formula(Step):
             diff.add(f"place {FILES}/{name}")
         if not self.args.remote and commit(self.board, self.args.branch) != self.args.commit:
             diff.add(f"{BARE}: {self.args.branch} -> {self.args.commit[:12]}")
-        if not self.board.exists(f"{TREE}/.git"):
+        head = self._head()
+        if not head:
             diff.add(f"check {self._origin()} out to {TREE}")
-        elif self._head() != self._wanted():
-            diff.add(f"{TREE}: {self._head()[:12]} -> {self._wanted()[:12]}")
+        elif head != self._wanted(head):
+            diff.add(f"{TREE}: {head[:12]} -> {self._wanted(head)[:12]}")
         return diff
 
     def apply(self) -> None:
@@ -40,10 +43,10 @@ class Formula(Step):
         os.makedirs(os.path.dirname(BARE), exist_ok=True)
         if not self.args.remote:
             self._feed()
-        if not self.board.exists(f"{TREE}/.git"):
-            self._clone()
-        elif self._head() != self._wanted():
-            self._forward()
+        head = self._head()
+        if not head or head != self._wanted(head):
+            self._refuse_loss(head)
+            self._switch()
             # A hash asked for during the checkout may be that of the old file with the new one's time stamp: minions
             # would keep the old file for good (salt/fileserver/roots.py, file_hash).
             shutil.rmtree(HASHES, ignore_errors=True)
@@ -56,42 +59,36 @@ class Formula(Step):
     def _origin(self) -> str:
         return self.args.remote or BARE
 
-    def _wanted(self) -> str:
-        """Return the commit the checkout should be at; a remote's is followed by Salt, not by the bootstrap."""
-        return self._head() if self.args.remote else self.args.commit
+    def _wanted(self, head: str) -> str:
+        """Return the commit for a tree that is at `head`; Salt follows a remote, and not the bootstrap."""
+        return head if self.args.remote else self.args.commit
 
     def _head(self) -> str:
-        if not self.board.has("git"):
-            return ""
-        return self.board.shell.run(["git", "-C", TREE, "rev-parse", "--verify", "--quiet", "HEAD"]).output.strip()
+        """Return the commit of the tree; empty if it is missing or no checkout."""
+        return self._commit(TREE, "HEAD") if self.board.has("git") else ""
+
+    def _commit(self, folder: str, name: str) -> str:
+        result = self.board.shell.run(["git", "-C", folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"])
+        return "" if result.code else result.output.strip()
 
     def _feed(self) -> None:
         if commit(self.board, self.args.branch) == self.args.commit:
             return
         if not self.args.bundle:
             raise StepError("the formula did not arrive", "run the bootstrap again")
-        cure = "see this node's log"
-        self.board.shell.must(["git", "init", "--quiet", "--bare", BARE], cure)
+        self.board.shell.must(["git", "init", "--quiet", "--bare", BARE], LOG)
         branch = f"refs/heads/{self.args.branch}"
         fetch = ["git", "--git-dir", BARE, "fetch", "--quiet", self.args.bundle, f"+{branch}:{branch}"]
         self.board.shell.must(fetch, "run the bootstrap again", timeout=300)
-        self.board.shell.must(["git", "--git-dir", BARE, "symbolic-ref", "HEAD", branch], cure)
+        self.board.shell.must(["git", "--git-dir", BARE, "symbolic-ref", "HEAD", branch], LOG)
         os.unlink(self.args.bundle)
 
-    def _clone(self) -> None:
-        part = f"{TREE}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        clone = ["git", "clone", "--quiet", "--branch", self.args.branch, self._origin(), part]
-        cure = "check `remote` and `branch` in section formula of the site file"
-        self.board.shell.must(clone, cure, timeout=600, env={"GIT_TERMINAL_PROMPT": "0"})
-        if os.path.isdir(TREE) and os.listdir(TREE):
-            raise StepError(f"{TREE} is there and is no git checkout", f"move {TREE} away")
-        shutil.rmtree(TREE, ignore_errors=True)
-        os.sync()
-        os.rename(part, TREE)
-
-    def _forward(self) -> None:
-        """Bring the checkout to the bare repository's commit, unless that would lose somebody's work."""
+    def _refuse_loss(self, head: str) -> None:
+        """Raise StepError if a switch would lose somebody's work; of a tree that is no checkout, anything."""
+        if not head:
+            if os.path.isdir(TREE) and not os.path.islink(TREE) and os.listdir(TREE):
+                raise StepError(f"{TREE} is there and is no git checkout", f"move {TREE} away")
+            return
         git = ["git", "-C", TREE]
         if self.board.shell.run([*git, "status", "--porcelain", "--untracked-files=no"]).output.strip():
             raise StepError(
@@ -102,30 +99,38 @@ class Formula(Step):
             raise StepError(
                 f"{TREE} holds {only_here} commits found nowhere else", "push them somewhere, then reset it"
             )
-        self.board.shell.must([*git, "fetch", "--quiet", "origin"], "see this node's log", timeout=300)
         # A running master keeps what it has imported from _pillar and _utils.
         service.owe_restart(self.board, "salt-master.service")
-        if os.path.islink(TREE):
-            self._switch()
-            return
-        target = f"origin/{self.args.branch}"
-        self.board.shell.must([*git, "checkout", "--quiet", "-B", self.args.branch, target], "see this node's log")
 
     def _switch(self) -> None:
-        """Put a link to a new worktree in the place of the old one, as state `formula.followed` does from then on."""
-        path = f"{TREE}.releases/{self._wanted()[:12]}"
-        if os.path.realpath(TREE) == path:
-            path += ".again"
-        cure = "see this node's log"
+        """Put a link to a new worktree in the place of the tree, as state `formula.followed` does from then on."""
+        home, branch = releases.folder(TREE), self.args.branch
+        store = releases.store(home)
+        if not self._head():
+            shutil.rmtree(store, ignore_errors=True)  # half-made or damaged, and no revision in use depends on it
+        os.makedirs(home, exist_ok=True)
+        self.board.shell.must(["git", "init", "--quiet", "--bare", store], LOG)
+        self._git("config", "remote.origin.url", self._origin())
+        self._git("config", "remote.origin.fetch", releases.REFSPEC)
+        cure = "check `remote` and `branch` in section formula of the site file"
+        self._git("fetch", "--quiet", "--tags", "--force", "origin", cure=cure)
+        names = (f"refs/remotes/origin/{branch}", f"refs/tags/{branch}")
+        wanted = self.args.commit or next(filter(None, (self._commit(store, name) for name in names)), "")
+        if not wanted:
+            raise StepError(f"{self._origin()} has no branch or tag {branch}", cure)
+        path = releases.place(TREE, home, wanted)
         shutil.rmtree(path, ignore_errors=True)
-        self.board.shell.must(["git", "-C", TREE, "worktree", "prune"], cure)
-        add = ["git", "-C", TREE, "worktree", "add", "--quiet", "--detach", path, self._wanted()]
-        self.board.shell.must(add, cure, timeout=300)
-        os.sync()
-        if os.path.lexists(f"{TREE}.next"):
-            os.unlink(f"{TREE}.next")
-        os.symlink(os.path.relpath(path, os.path.dirname(TREE)), f"{TREE}.next")
-        os.replace(f"{TREE}.next", TREE)
+        self._git("worktree", "prune")
+        self._git("worktree", "add", "--quiet", "--detach", path, wanted)
+        self._git("update-ref", releases.REF, wanted)
+        self._git("config", releases.CONFIG, branch)
+        kept = releases.switch(TREE, path)
+        if kept:
+            self.notes.append(f"the formula's first checkout is kept as {kept}")
+
+    def _git(self, *arguments: str, cure: str = LOG) -> None:
+        command = ["git", "-C", releases.store(releases.folder(TREE)), *arguments]
+        self.board.shell.must(command, cure, timeout=600, env={"GIT_TERMINAL_PROMPT": "0"})
 
     def _site(self) -> File:
         # Salt's packages run the master as user salt.
@@ -151,7 +156,7 @@ class SiteFile(Formula):
     """The site's own file alone; the rest of the formula stays as it is."""
 
     name = job_steps.SiteFile.step
-    args: job_steps.SiteFile
+    args: job_steps.SiteFile  # type: ignore[assignment]  # of the arguments, only `site` is used here
 
     def check(self) -> Diff:
         return self._site().diff(self.board)

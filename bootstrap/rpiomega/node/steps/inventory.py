@@ -6,6 +6,7 @@ import json
 import os
 
 from rpiomega.node import formula_tree, job_steps, salt_onedir, salt_pip, saltkeys
+from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
 FILES = "/srv/rpiomega/files"
@@ -13,7 +14,7 @@ FILES = "/srv/rpiomega/files"
 SUMS = "/var/lib/rpiomega/files.json"
 
 
-def missing_files(board, wanted: list[job_steps.ServedFile]) -> list[str]:
+def missing_files(board: Board, wanted: list[job_steps.ServedFile]) -> list[str]:
     """Return the names of `wanted` that the board does not hold in that version."""
     known, missing = known_sums(board), []
     for item in wanted:
@@ -23,7 +24,7 @@ def missing_files(board, wanted: list[job_steps.ServedFile]) -> list[str]:
     return missing
 
 
-def known_sums(board) -> dict:
+def known_sums(board: Board) -> dict:
     """Return name -> `sum_entry` of the files above, as they were placed."""
     try:
         return json.loads(board.read(SUMS) or "{}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from rpiomega.node import job_steps, saltkeys
+from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
 PUBLISH_PORT = 4505
@@ -19,7 +21,7 @@ class Keys(Step):
     def check(self) -> Diff:
         fingers = self.args.fingers
 
-        def all_there():
+        def all_there() -> tuple[bool, list]:
             self.data["seen"] = {name: saltkeys.seen_by_master(self.board, name) for name in fingers}
             missing = [name for name, finger in fingers.items() if finger and finger not in self._of(name)]
             return not missing, missing
@@ -69,7 +71,7 @@ class Answering(Step):
     def check(self) -> Diff:
         minions = self.args.minions
 
-        def all_answer():
+        def all_answer() -> tuple[bool, list]:
             # Asking a minion that is not connected would only cost Salt's time-outs.
             self.data["silent"] = [name for name in minions if name not in connected(self.board, minions)]
             if not self.data["silent"]:
@@ -101,14 +103,14 @@ class Synced(Step):
         return Diff()
 
 
-def connected(board, minions: dict[str, str]) -> list[str]:
+def connected(board: Board, minions: dict[str, str]) -> list[str]:
     """Return the names of the minions whose addresses are connected to this master."""
     command = ["ss", "-Htn", "state", "established", f"( sport = :{PUBLISH_PORT} )"]
     peers = board.shell.run(command).output.replace("[::ffff:", "").replace("]", "")
     return [name for name, address in minions.items() if f" {address}:" in peers]
 
 
-def ask(board, names, function: str, timeout: int) -> dict:
+def ask(board: Board, names: Iterable[str], function: str, timeout: int) -> dict:
     """Return minion -> what a function of Salt returned there; without those that gave nothing."""
     if not names:
         return {}

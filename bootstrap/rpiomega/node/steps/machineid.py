@@ -12,6 +12,7 @@ import tempfile
 import uuid
 
 from rpiomega.node import files, job_steps
+from rpiomega.node.board import Board
 from rpiomega.node.doctor import engine, identity
 from rpiomega.node.step import Diff, Step, StepError
 
@@ -33,7 +34,7 @@ class Identity(Step):
         return Diff()
 
 
-def in_swarm(board) -> bool:
+def in_swarm(board: Board) -> bool:
     """Return whether Docker says it is in a swarm; while it does not answer, what it has written counts."""
     found = engine.read(board, {})
     if found["info"]:
@@ -107,7 +108,7 @@ class MachineId(Step):
         for path in old - {f"{folder}/{os.path.basename(path)}" for path in new}:
             os.unlink(path)
         self.data["public_keys"] = [
-            " ".join(files.read(path).split()[:2]) for path in sorted(glob.glob(self.board.path(identity.KEYS)))
+            " ".join((files.read(path) or "").split()[:2]) for path in sorted(glob.glob(self.board.path(identity.KEYS)))
         ]
         if self.board.live:
             # Reload: this very connection stays open.

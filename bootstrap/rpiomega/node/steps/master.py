@@ -87,7 +87,7 @@ class Master(Step):
             apply_all(self.board, self._files())
         service.ensure(self.board, UNIT)
 
-        def key():
+        def key() -> tuple[str, str]:
             return saltkeys.fingerprint(self.board.read(saltkeys.MASTER_PUB)), "no key yet"
 
         self.board.wait("the master to make its key", key, KEY_BOUND, f"see `journalctl -u {UNIT}` on the master")

@@ -63,7 +63,7 @@ class Minion(Step):
             os.unlink(saltkeys.CACHED_MASTER)
         service.ensure(self.board, UNIT)
 
-        def key():
+        def key() -> tuple[str, str]:
             return saltkeys.fingerprint(self.board.read(saltkeys.MINION_PUB)), "no key yet"
 
         self.board.wait("the minion to make its key", key, KEY_BOUND, f"see `journalctl -u {UNIT}` on the board")

@@ -14,6 +14,7 @@ import time
 
 from omega.core.polling import until_clear
 from rpiomega.node import job_steps
+from rpiomega.node.board import Board
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.network import arp, device, ifupdown, links, rollback
 from rpiomega.node.network.dhcpcd import Dhcpcd
@@ -32,7 +33,7 @@ RANGE = (20, 900)
 LEASE_GONE = 8.0
 
 
-def owner(board, interface: str) -> Stack:
+def owner(board: Board, interface: str) -> Stack:
     """Return what configures an interface now; raise StepError if nothing known does, or two do."""
     found = [stack for stack in (kind(board, interface) for kind in STACKS) if stack.owns()]
     other, boot = ifupdown.stanza(board, interface)
@@ -50,7 +51,7 @@ def owner(board, interface: str) -> Stack:
     raise StepError(cause, cure)
 
 
-def cloud_file(board) -> str:
+def cloud_file(board: Board) -> str:
     """Return the path of our file for cloud-init: it has to sort after each other one that has a network section."""
     present = [os.path.basename(path) for path in glob.glob(f"{glob.escape(board.path(CLOUD))}/*.cfg")]
     others = [name for name in present if name not in CLOUD_NAMES]
@@ -96,12 +97,9 @@ class Network(Step):
 
     name = job_steps.Network.step
     args: job_steps.Network
-
-    def __init__(self, board, args):
-        super().__init__(board, args)
-        self.stack: Stack | None = None
-        self.wanted: Wanted | None = None
-        self.armed = 0.0
+    stack: Stack  # both are set by `check`
+    wanted: Wanted
+    armed = 0.0
 
     def check(self) -> Diff:
         self._prepare()

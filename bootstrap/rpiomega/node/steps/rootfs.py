@@ -46,8 +46,8 @@ def advice(found: Disk) -> str:
         if found.file_system and short <= SLACK and found.room <= SLACK:
             return ""
         hand = BY_HAND.get(found.kind, "see the manual of its tools").format(**vars(found))
-        unused = f" ({_mb(short + found.room)} MB unused)" if found.file_system else ""
-        return f"{at} is not grown by rpiomega{unused}: {hand}"
+        left = f" ({_mb(short + found.room)} MB unused)" if found.file_system else ""
+        return f"{at} is not grown by rpiomega{left}: {hand}"
     return ""
 
 
@@ -96,7 +96,8 @@ class Rootfs(Step):
             if self._scheduled():
                 return
             self.board.log(f"{ARMBIAN} is not enabled: growing with growpart")
-        self._grow(found)
+        if found:
+            self._grow(found)
 
     def verify(self) -> None:
         # raspi-config and Armbian do it, or the last part of it, with the next boot.
@@ -159,7 +160,7 @@ class Rootfs(Step):
     def _grow(self, found: Disk) -> None:
         if found.number and found.room > SLACK:
             self._grow_partition(found)
-        now = self._disk()
+        now = self._disk() or found
         command = {
             "xfs": ["xfs_growfs", self._mount()],
             "btrfs": ["btrfs", "filesystem", "resize", "max", self._mount()],
@@ -181,7 +182,7 @@ class Rootfs(Step):
         # Code 1 is "NOCHANGE": another tool was quicker.
         if result.code > 1 or (result.code == 1 and "NOCHANGE" not in result.output):
             raise StepError(f"`{' '.join(command)}` failed: {result.last}", f"see `sudo sfdisk -l {found.disk}`")
-        if self._disk().room > SLACK:
+        if (self._disk() or found).room > SLACK:
             # The table on the card has grown, the kernel has still the old one.
             cure = "reboot the board, then again"
             self.board.shell.must(["partx", "--update", "--nr", str(found.number), found.disk], cure)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rpiomega.node import job_steps, salt_onedir, salt_pip, service
+from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step
 from rpiomega.node.steps.master import UNIT as MASTER
 from rpiomega.node.steps.minion import UNIT as MINION
@@ -17,10 +20,13 @@ class Salt(Step):
     name = job_steps.Salt.step
     args: job_steps.Salt
 
-    def __init__(self, board, args):
+    def __init__(self, board: Board, args: Any) -> None:
         super().__init__(board, args)
         if self.args.kind == "onedir":
-            self.kind = salt_onedir.Onedir(board, self.args.version, self.args.master, self.args.repository)
+            assert self.args.repository  # comes with onedir
+            self.kind: salt_onedir.Onedir | salt_pip.Pip = salt_onedir.Onedir(
+                board, self.args.version, self.args.master, self.args.repository
+            )
         else:
             self.kind = salt_pip.Pip(board, self.args)
 
@@ -36,5 +42,5 @@ class Salt(Step):
             service.owe_restart(self.board, unit)
         self.kind.apply()
         self.notes += getattr(self.kind, "notes", [])
-        if getattr(self.kind, "packed", None):
-            self.data["packed"] = self.kind.packed
+        if packed := getattr(self.kind, "packed", None):
+            self.data["packed"] = packed
