@@ -73,7 +73,7 @@ def member(site, name, engine=None, **bounds):
 
 
 def made(run):
-    result, comment = loop.apply(run)
+    result, comment = loop.apply(run) if isinstance(run, member_run.Run) else run.run()
     assert result is True, comment
 
 
