@@ -166,8 +166,11 @@ def test_a_lease_beside_the_static_address_names_the_client():
         found = links.dhcp_clients("eth7")
         error = network.beside("eth7", [links.Address("192.168.1.57", 24, True)])
         client.stdin.close()
-    assert found == [f"dhclient (PID {client.pid})"]
-    assert f"eth7 has 192.168.1.57/24 (DHCP) beside the static address, from dhclient (PID {client.pid})" in str(error)
+    # Clients in the virtual Pis of another suite are processes of this machine, too.
+    assert f"dhclient (PID {client.pid})" in found
+    said = str(error)
+    assert "eth7 has 192.168.1.57/24 (DHCP) beside the static address, from " in said
+    assert f"dhclient (PID {client.pid})" in said
 
 
 # A NetworkManager that is asked for its state, and a radio that comes up after the second question.
