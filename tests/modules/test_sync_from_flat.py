@@ -24,6 +24,7 @@ def call(tmp_path):
         folders = {"root_dir": str(tmp_path), "cachedir": str(tmp_path / "cache"), "pki_dir": str(tmp_path / "pki")}
         config = {**folders, "id": "pi", "file_client": "local", "file_roots": {"base": [str(root)]}}
         config["extension_modules"] = str(tmp_path / "extmods")
+        config["fileserver_list_cache_time"] = 0  # the second root comes within the 20 s of the first one's list
         (tmp_path / "minion").write_text(yaml.safe_dump(config))
         salt_call = pathlib.Path(sys.executable).with_name("salt-call")
         command = [salt_call, "-c", tmp_path, "--out=json", "--log-level=quiet", function]
