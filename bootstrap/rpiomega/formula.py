@@ -34,7 +34,7 @@ def find(start: Path) -> Formula:
     cure = "run the bootstrap from a git checkout of the formula, or set formula.remote in the site file"
     try:
         root = Path(_git(start, "rev-parse", "--show-toplevel"))
-        commit = _git(root, "rev-parse", "HEAD")
+        commit = head(root)
         dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
         shallow = _git(root, "rev-parse", "--is-shallow-repository") == "true"
         if shallow:
@@ -45,6 +45,11 @@ def find(start: Path) -> Formula:
     if not (root / "salt" / "top.sls").is_file():
         raise NodeError(f"{root} has no salt/top.sls", cure, "formula")
     return Formula(root, commit, dirty, shallow)
+
+
+def head(root: Path) -> str:
+    """Return the commit that is checked out at `root`; of a shallow clone `Formula.commit` is another one."""
+    return _git(root, "rev-parse", "HEAD")
 
 
 def _aside(root: Path, folder: Path) -> Path:
@@ -63,7 +68,7 @@ def _without_past(root: Path, bare: Path) -> str:
     """
     when = _git(root, "show", "-s", "--format=%ct +0000", "HEAD")
     tree = _git(root, "rev-parse", "HEAD^{tree}")
-    message = f"Formula as of {_git(root, 'rev-parse', 'HEAD')}"
+    message = f"Formula as of {head(root)}"
     who = {"NAME": "rpiomega", "EMAIL": "rpiomega@localhost", "DATE": when}
     names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who.items()}
     return _git(bare, "commit-tree", tree, "-m", message, environment=names)

@@ -11,8 +11,13 @@ from rpiomega.errors import NodeError
 
 def text() -> str:
     """Return the version, in a checkout with its commit: ``0.2.0 (commit 8ac603312f0e, with changes)``."""
+    package = Path(__file__).resolve().parent
     try:
-        here = formula.find(Path(__file__).parent)
+        here = formula.find(package)
+        commit = formula.head(here.root)
     except (NodeError, OSError):
         return rpiomega.__version__
-    return f"{rpiomega.__version__} (commit {here.commit[:12]}{', with changes' if here.dirty else ''})"
+    # An installed package can be in the virtual environment of a checkout that has another commit.
+    if here.root.resolve() / "bootstrap" / "rpiomega" != package:
+        return rpiomega.__version__
+    return f"{rpiomega.__version__} (commit {commit[:12]}{', with changes' if here.dirty else ''})"
