@@ -213,7 +213,7 @@ def key_create(name, capabilities, secret_file, bucket_id=None, name_prefix=None
 
 
 def key_delete(key_id):
-    """Delete an application key: whoever uses it is locked out at once.
+    """Delete an application key. B2 refuses it at once.
 
     :param key_id: as `keys` shows it
     :raises CommandExecutionError: as `account`; no such key; it is the key this node uses itself

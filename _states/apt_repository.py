@@ -127,7 +127,7 @@ def _refresh():
 def _refused(output, uri):
     """Return why apt refuses or does not reach this source, with the next step; "" if only others fail, or none."""
     lines = [line for line in output.splitlines() if line.startswith(("E: ", "W: ")) and _names(line, uri)]
-    # If apt cannot read the list of sources, nothing works any more, whoever made the entry.
+    # If apt cannot read the list of sources, no call of apt works, also if another program made the entry.
     if not lines and "list of sources could not be read" not in output:
         return ""
     known = apt_rules.explain("\n".join(lines)) or apt_rules.explain(output)

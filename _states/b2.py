@@ -309,7 +309,7 @@ def _cannot_keep(subject, stale, wanted, secret_file):
 
 @core_files.told
 def application_key_absent(name, secret_file=None):
-    """Have no application key of this name: whoever uses one is locked out.
+    """Have no application key of this name. B2 refuses deleted keys at once.
 
     :param name: name of the key; every key of that name goes
     :param secret_file: the file with its secret goes, too

@@ -24,7 +24,7 @@ from rpiomega.ssh import Pool, Remote, shell
 
 INCOMING = "/srv/rpiomega/incoming"
 SALT_INCOMING = "/opt/rpiomega/incoming"
-# A board may build Salt before it can be told the master's key.
+# A board may build Salt before it can get the master's key.
 MASTER_BOUND = 5400.0
 RESTARTING = {"salt", "formula", "master"}  # steps of the master whose change ends in its restart
 KEYS_BOUND = 60.0
@@ -138,7 +138,7 @@ class Bootstrap:
         return done
 
     def _address(self, remote: Remote, row: Row, node: Node) -> Remote:
-        """Bring the node to its static address, before Salt is told any; return the connection there."""
+        """Bring the node to its static address, before Salt gets an address; return the connection there."""
         job = move.step(self.site, node, self.site_file.parent)
         remote, said = move.settle(remote, row.event, job, self.options.dry_run)
         if said:

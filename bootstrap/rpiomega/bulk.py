@@ -173,7 +173,7 @@ class Bulk:
             row.close()
 
     def _tell(self, event: dict) -> None:
-        """Give an event to whoever asked for events; log lines of commands are for the log alone."""
+        """Pass an event to the caller's handler; log lines of commands are for the log alone."""
         if self.on_event and event["event"] != "log":
             self._out(self.on_event, {"time": round(time.time(), 3), **event})
 

@@ -36,7 +36,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Probe:
-    """What is at an address, whoever it is: the fingerprint of its host key (empty: nothing answers), and what it is.
+    """What is at an address: the fingerprint of its host key (empty: nothing answers), and what it is.
 
     `error`: why it did not let us in.
     """

@@ -1,6 +1,6 @@
 {% from 'rpiomega/map.jinja' import omega, roles with context %}
 
-{#- Which node has an account is told by the master's ext_pillar. A run without it (salt-ssh) leaves account, buckets and
+{#- The master's ext_pillar says which node has an account. A run without it (salt-ssh) leaves account, buckets and
     keys as they are. -#}
 {% set told = 'rpiomega_secrets' in pillar %}
 {% set given = omega.b2.enabled and pillar.get('rpiomega_secrets', {}).get('b2') %}

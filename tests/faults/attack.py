@@ -4,7 +4,7 @@
 
 Every attempt writes one JSON line to OUTPUT: {"attempt": name, "gave": everything that came back,
 "broken": why the attempt did not work at all}. What was obtained is judged elsewhere, by value; this program knows no
-secret. The job IDs are those of others' applies. Nothing is destroyed that an apply does not mend.
+secret. The job IDs are those of others' applies. Nothing is destroyed that an apply does not repair.
 """
 
 import asyncio

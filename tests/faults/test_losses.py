@@ -145,7 +145,7 @@ def test_f28_a_node_belongs_to_another_swarm(fault, cluster):
 
 
 def test_f31_a_managers_address_changes(fault, cluster):
-    """The board has another address than the site and the swarm know; mending it is in tests/modules (readdress)."""
+    """The board has another address than the site and the swarm know; repairing it is in tests/modules (readdress)."""
     node = cluster.managers[-1]
     address = cluster.address(node)
     other = cluster.lab.address(199)

@@ -1,4 +1,4 @@
-"""`rpiomega doctor` on virtual Pis that are broken in as many ways as it knows, then mended."""
+"""`rpiomega doctor` on virtual Pis that are broken in as many ways as it knows, then repaired."""
 
 import subprocess
 import sys

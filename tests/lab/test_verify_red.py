@@ -1,4 +1,4 @@
-"""Each check of `rpiomega verify` fails on a node where its promise is broken, and holds again when that is mended.
+"""Each check of `rpiomega verify` fails on a node that lacks what it checks, and passes again once that is repaired.
 
 How they are broken is in `verify_breaks.py`.
 """
@@ -91,7 +91,7 @@ def test_every_check_is_broken_by_something_here():
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_the_check_sees_what_is_broken_and_what_is_mended(looker, wait, name):
+def test_the_check_sees_what_is_broken_and_what_is_repaired(looker, wait, name):
     broken = BREAKS[name]
     at = broken.at if isinstance(broken.at, tuple) else (broken.at,)
     site_file = looker.altered(broken.site) if broken.site else looker.lab.site_file
@@ -111,7 +111,7 @@ def test_the_check_sees_what_is_broken_and_what_is_mended(looker, wait, name):
             assert one.cure
     finally:
         for node in at:
-            looker.run(node, broken.mend)
+            looker.run(node, broken.repair)
 
     holds = {"ok", "skipped"} if broken.site else {"skipped" if broken.without else "ok"}
 

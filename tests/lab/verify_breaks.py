@@ -1,4 +1,4 @@
-"""How to break every promise that `rpiomega verify` checks, and to mend it again.
+"""How to break everything that `rpiomega verify` checks, and to repair it again.
 
 The nodes are broken as people and power cuts break them: a stopped service, a file gone or too open, a node out of the
 swarm. Where the node cannot be broken without losing it, the site file asks for what the node has not.
@@ -34,15 +34,15 @@ BOARD, NO_BOARD = f"{FAKE} systemd-detect-virt", f"{REAL} systemd-detect-virt"
 
 @dataclass
 class Break:
-    """A way to break promises: `checks` are those that must fail on node `seen`.
+    """A way to break a node: `checks` are those that must fail on node `seen`.
 
-    `how` and `mend` are run as root on node `at`; `site` is laid over the site file that the checks read. Without one
-    they hold after `mend`, except where the lab is `without` the thing: there they are skipped.
+    `how` and `repair` are run as root on node `at`; `site` is laid over the site file that the checks read. Without one
+    they hold after `repair`, except where the lab is `without` the thing: there they are skipped.
     """
 
     checks: list[str]
     how: str = "true"
-    mend: str = "true"
+    repair: str = "true"
     at: int | tuple = LAST
     seen: int = LAST
     site: dict = field(default_factory=dict)
@@ -51,12 +51,12 @@ class Break:
 
 def gone(path, after="true"):
     """A file that is no longer there; `after` lets its program know, each time."""
-    return {"how": f"mv {path} {KEPT}/gone && {after}", "mend": f"mv {KEPT}/gone {path} && {after}"}
+    return {"how": f"mv {path} {KEPT}/gone && {after}", "repair": f"mv {KEPT}/gone {path} && {after}"}
 
 
 def edited(path, command):
     """A file that somebody edited: `command` makes its new content of the old one."""
-    return {"how": f"cp -p {path} {KEPT}/old && {command} < {KEPT}/old > {path}", "mend": f"cp -p {KEPT}/old {path}"}
+    return {"how": f"cp -p {path} {KEPT}/old && {command} < {KEPT}/old > {path}", "repair": f"cp -p {KEPT}/old {path}"}
 
 
 BREAKS = {

@@ -1,4 +1,4 @@
-"""A dead node's farewell to Consul and to the master's secrets, on three real servers."""
+"""Removal of a dead node from Consul and from the master's secrets, on three real servers."""
 
 import inspect
 import time

@@ -1,4 +1,4 @@
-"""What scan makes of packets and network cards; a whole scan is in tests/lab/test_scan.py."""
+"""What scan makes of packets and network cards; a whole scan is in tests/lab/test_scan_boards.py."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""`rpiomega verify`: what its report says, and that the table of promises in the docs is the one of the checks."""
+"""`rpiomega verify`: what its report says, and that the table in the docs is the one of the checks."""
 
 import json
 import pathlib
@@ -90,11 +90,11 @@ def test_the_report_says_what_is_broken_why_and_what_to_do(found):
         report.text(out, found)
     lines = said.get().splitlines()
     assert lines == [
-        "a: FAILED: 1 promises kept, 1 broken, 0 not for this node",
+        "a: FAILED: 1 checks passed, 1 failed, 0 not for this node",
         "  failed: docker: docker runs",
         "    cause: docker is not running",
         "    cure:  sudo salt a state.apply docker",
-        "b: ok: 1 promises kept, 0 broken, 1 not for this node",
+        "b: ok: 1 checks passed, 0 failed, 1 not for this node",
         "c: FAILED: c does not answer",
         "  cure: check its power",
     ]
@@ -108,7 +108,7 @@ def test_json_calls_a_silent_or_broken_node_not_ok(found):
     assert Found([check("skipped")]).ok is False
 
 
-def test_the_docs_have_the_table_of_all_promises():
+def test_the_docs_have_the_table_of_all_checks():
     listed = CliRunner().invoke(cli.main, ["verify", "--list"])
     assert listed.exit_code == 0, listed.output
     table = listed.output.strip()

@@ -184,7 +184,7 @@ def update_token(client, accessor, description, policies=None):
     if token is None:
         raise ConsulError("not_found", f"No token {accessor}.")
     body = {**token, "Description": description}
-    del body["SecretID"]  # it is not to change, and need not be told
+    del body["SecretID"]  # an update without it keeps the secret
     body.update({} if policies is None else {"Policies": [{"Name": name} for name in policies]})
     client.request("put", _token_path(accessor), data=body, what=f"writing token {accessor}")
 

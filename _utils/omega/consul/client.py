@@ -4,7 +4,7 @@ Client for Consul's HTTP API: py-consul with bounded time-outs, a token on every
 What py-consul 1.8 leaves open, and what is done about it here:
 
 - its time-out is 30 s per call; a frozen agent would hold a Salt job that long. Each call here ends within
-  `timeout` seconds (3 by default), and a time-out is told apart: agent frozen, or no leader in the cluster
+  `timeout` seconds (3 by default), and its error says why: agent frozen, or no leader in the cluster
   (an agent without a leader holds a request for 7 s before it answers 500; measured on 1.8.7).
 - `txn` sends no token (before 1.6 nor do sessions): such calls go through `Client.request`, a thin call on its
   HTTP layer.

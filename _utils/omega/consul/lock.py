@@ -187,7 +187,7 @@ class Lock:
             self._thread.start()
 
     def _worth_waiting(self, error):
-        """Why the key is not ours yet, in words; raise what waiting does not mend."""
+        """Why the key is not ours yet, in words; raise an error that waiting does not cure."""
         gone = error.kind == "lost" or (error.kind == "conflict" and "invalid session" in str(error))
         if gone:
             self.session = self.fence = None
@@ -253,7 +253,7 @@ def hold(client, key, node, ttl=15, renew=5, lock_delay=None, wait=60.0, checks=
     Hold the lock `key` while the block runs; yields its `Lock`.
 
     :param client: omega.consul.client.Client
-    :param node: this node's name, told to those who wait
+    :param node: this node's name, shown to those who wait
     :param ttl: seconds of the session, at least 10 (Consul's minimum); more if the client's time-out asks for it, so
         that renew + time-out stays below ttl - time-out
     :param renew: seconds between renewals

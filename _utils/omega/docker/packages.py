@@ -126,7 +126,7 @@ def plan(packages, conflicting, wanted, state, allow_downgrade=False, own_holds=
             made.install[name] = newer
     _refuse_downgrade(made, engine, state, allow_downgrade)
     before, keep = set(state["held"]), set(packages) if wanted else set()
-    # Held once more where one is installed: apt may lift the hold of what it is told to change.
+    # Held once more where one is installed: apt may lift the hold of a package that it changes.
     made.hold = sorted(keep - before | (keep & set(made.install)))
     made.unhold = sorted((set(own_holds) & before) - keep - set(made.remove))
     for name, target in made.install.items():

@@ -7,7 +7,7 @@ import os
 from omega.core import engine_fit, files, mask
 from omega.docker import choice, config, data, engine, flags, logs, store
 
-# What the site wanted last time ("ours"), and what the engine has still to do ("owed": restart or reload).
+# What the site wanted last time ("ours"), and what is pending ("owed": restart or reload).
 RECORD = "/var/lib/rpiomega/docker.json"
 # What a copy of the owner's file is called that the site's settings have taken something out of.
 KEPT = ".before-rpiomega"
@@ -126,14 +126,14 @@ class Settings:
 
     @property
     def owed(self):
-        """What the engine has still to do for these settings: "restart", "reload", or an empty text."""
+        """What is pending for these settings: "restart", "reload", or an empty text."""
         changes = config.difference(self.found, self.wanted)
         if self.images or config.needs_restart(changes) or self.known.get("owed") == "restart":
             return "restart"
         return "reload" if changes else self.known.get("owed", "")
 
     def write(self):
-        """Put the settings in place, remembering what the engine owes until it has done it.
+        """Put the settings in place, and record the pending restart or reload until the engine has done it.
 
         Where data moves, `restart` does that once it is there: after a power cut no engine starts on half of it.
         """

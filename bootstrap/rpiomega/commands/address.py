@@ -20,7 +20,7 @@ from rpiomega.reboot import reboot as reboot_board
 def address(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, reboot) -> None:
     """Give all boards (or those named) their host name and static address; `bootstrap` does this too.
 
-    A board that cannot be reached at its new address goes back to its old one by itself. Exit codes: 0 done,
+    A board that cannot be reached at its new address goes back to its old one. Exit codes: 0 done,
     1 a node failed, 2 bad input, 130 interrupted.
     """
     site, pool, bulk = ready(site_file, nodes, ssh_config, log_dir, jobs)

@@ -21,9 +21,9 @@ from rpiomega.verify.checks import Found
 @click.option("--install", is_flag=True, help="With --salt: bring the test tools to the master if it has none.")
 @click.option("--verbose", "-v", is_flag=True, help="Also list what holds.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON on standard output.")
-@click.option("--list", "as_list", is_flag=True, help="Only print the table of all promises.")
+@click.option("--list", "as_list", is_flag=True, help="Only print the table of all checks.")
 def verify(site_file, nodes, ssh_config, log_dir, jobs, wait, only, salt, install, verbose, as_json, as_list):
-    """Check on every node (or those named) what bootstrap and states promise. Changes nothing.
+    """Check on every node (or those named) what bootstrap and states set up. Changes nothing.
 
     Exit codes: 0 everything holds, 1 something does not, 2 bad input, 130 interrupted.
     """

@@ -24,7 +24,7 @@ def check(site: Site, facts: dict[str, dict]) -> Iterator[Finding]:
         facts,
         "host-key",
         lambda found: found["identity"]["host_keys"],
-        "whoever has one card can pose as the other node",
+        "a person with one of the cards can pose as the other node",
     )
     yield from _clocks(facts)
     yield from _swarms(facts)

@@ -59,7 +59,7 @@ def apply(lab: Lab) -> None:
 
 
 def verify(lab: Lab) -> None:
-    """Check every promise on every node."""
+    """Run every check of `rpiomega verify` on every node."""
     _rpiomega(lab, "verify", 600)
 
 

@@ -1,4 +1,4 @@
-"""apt: what is missing gets installed; what stands in the way gets a name."""
+"""apt: installs packages that are missing, and names what prevents it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the formula lies on the master."""
+"""Where the formula is on the master."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from rpiomega.site import slips
+from rpiomega.site import mistakes
 from rpiomega.site.errors import Problem
 
 TOP = "rpiomega"
@@ -69,7 +69,7 @@ class Document:
                 self.problems.append(Problem((), "the file is empty", f"it needs the top-level key `{TOP}`"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             self.data = None
-            place, cause, cure = slips.explain(text, error)
+            place, cause, cure = mistakes.explain(text, error)
             self.problems.append(Problem((), f"not YAML: {cause}", cure, place))
 
     def _walk(self, node: yaml.Node, path: tuple, parents: set[int]) -> None:

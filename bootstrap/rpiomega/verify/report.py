@@ -24,7 +24,7 @@ def text(out: Console, found: dict[str, Found], verbose: bool = False) -> None:
             line(f"  cure: {node.error.cure}")
             continue
         counts = Counter(check.result for check in node.checks)
-        numbers = f"{counts['ok']} promises kept, {counts['failed']} broken, {counts['skipped']} not for this node"
+        numbers = f"{counts['ok']} checks passed, {counts['failed']} failed, {counts['skipped']} not for this node"
         line(f"{'ok' if node.ok else 'FAILED'}: {numbers}", "green" if node.ok else "red")
         for check in node.failed:
             line(f"  failed: {check.state}: {check.promise}")
@@ -50,8 +50,8 @@ def as_json(found: dict[str, Found]) -> str:
 
 
 def table(checks: list[Check]) -> str:
-    """Return all checks as a table in Markdown: state, promise, the test that looks, what to do if it does not hold."""
-    rows = ["| state | promise | check | when it is broken |", "|---|---|---|---|"]
+    """Return all checks as a table in Markdown: state, what is checked, the test, what to do if it fails."""
+    rows = ["| state | what is checked | test | when it fails |", "|---|---|---|---|"]
     for check in checks:
         cure = check.cure.replace("{node}", "NODE")
         rows.append(f"| `{check.state}` | {check.promise} | `test_{check.state}.py` `{check.check}` | {cure} |")

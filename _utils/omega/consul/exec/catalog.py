@@ -326,7 +326,7 @@ def status_peers(client):
 
 def event_fire(client, name=None, payload=None, dc=None, node=None, service=None, tag=None):
     """
-    Fire a user event. Events are spread by gossip: quickly, but without a promise.
+    Fire a user event. Gossip spreads it: quickly, but without a guarantee.
 
     :param name: of the event
     :param payload: text that goes with it (readable by every node)

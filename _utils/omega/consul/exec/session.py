@@ -120,7 +120,7 @@ def lock(client, key=None, name=None, ttl=60, lock_delay=15, wait=0, session=Non
     (``consul.txn``). Code that holds a lock while it runs uses ``omega.consul.lock.hold``, which renews by itself.
 
     :param key: the lock
-    :param name: of the holder, told to those who wait; default: the minion's ID
+    :param name: of the holder, shown to those who wait; default: the minion's ID
     :param ttl: seconds, 10 to 86400
     :param lock_delay: seconds (0 to 60) the key stays closed if the session ends without a release
     :param wait: seconds to wait for another holder

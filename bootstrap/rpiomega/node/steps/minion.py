@@ -104,7 +104,7 @@ class Minion(Step):
             "# Written by rpiomega's bootstrap.\n"
             f"id: '{self.args.id}'\n"  # YAML takes a name such as 010 or no for something else
             f"master: {self.args.master}\n"
-            # Refuse whoever answers at that address without this key.
+            # Refuse a master at that address that has another key.
             f"master_finger: '{self._finger() or UNKNOWN}'\n"
             # A card used before may say otherwise in /etc/salt/minion.
             "master_type: str\nmaster_port: 4506\npublish_port: 4505\nfile_client: remote\n"

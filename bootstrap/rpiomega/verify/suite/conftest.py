@@ -3,7 +3,7 @@
     pytest tests/verify --site pillar/site.sls --hosts=ssh://pi@192.168.1.10,ssh://pi@192.168.1.11 --sudo
     pytest tests/verify --site /srv/rpiomega/pillar/site.sls --hosts='salt://*'      # on the master: docs/verify.md
 
-A file holds the checks of one state (`test_docker.py`: `docker`). A check's name, read as a sentence, is the promise;
+A file has the checks of one state (`test_docker.py`: `docker`). A check's name says, as a sentence, what it checks;
 its marker `cure` (of the function or the file) says what to do when it does not hold. `--report FILE` takes one JSON
 line per check and node; `rpiomega verify` makes its report of them.
 """
@@ -36,7 +36,7 @@ def pytest_configure(config):
 
 
 def described(item):
-    """Return a check as the report knows it: state, check, promise, cure."""
+    """Return a check as the report knows it: state, name, name as a sentence (`promise`), cure."""
     state = item.path.stem.removeprefix("test_")
     marker = item.get_closest_marker("cure")
     cure = marker.args[0] if marker else NOT_A_STATE.get(state, APPLY.replace("{state}", state))

@@ -1,4 +1,4 @@
-"""What the bootstrap promises of every board."""
+"""What the bootstrap sets up on every board."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the hand slipped on when a text is no YAML: the parser says in its own words what it met, often a line later."""
+"""Which mistake in a text keeps it from being YAML: the parser often names a later line, in terms of its own."""
 
 from __future__ import annotations
 
