@@ -75,7 +75,7 @@ def bucket(name):
     return {key: value for key, value in found[0].items() if key != "name"} if found else None
 
 
-def bucket_create(name, type="allPrivate", lifecycle_rules=None, encryption=None, info=None, file_lock=None):  # noqa: A002
+def bucket_create(name, type="allPrivate", lifecycle_rules=None, encryption=None, info=None, file_lock=None):
     """Create a bucket.
 
     :param name: 6 to 63 letters, digits and hyphens; unique over all accounts of B2
@@ -99,7 +99,7 @@ def bucket_create(name, type="allPrivate", lifecycle_rules=None, encryption=None
     return {key: value for key, value in made.items() if key != "name"}
 
 
-def bucket_update(name, revision=None, type=None, lifecycle_rules=None, encryption=None, info=None, file_lock=None):  # noqa: A002
+def bucket_update(name, revision=None, type=None, lifecycle_rules=None, encryption=None, info=None, file_lock=None):
     """Change settings of a bucket; those not given stay.
 
     :param name: the bucket

@@ -19,12 +19,12 @@ import sys
 # Its own minion's copies stand on a master's path (salt.config.insert_system_path): older ones, until that syncs.
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_utils"))
 
-from salt.exceptions import SaltRenderError  # noqa: E402
+from salt.exceptions import SaltRenderError
 
-from omega.core import modules  # noqa: E402
-from omega.secrets import store as secrets_store  # noqa: E402
-from omega.site import check, file  # noqa: E402
-from omega.site import nodes as site_nodes  # noqa: E402
+from omega.core import modules
+from omega.secrets import store as secrets_store
+from omega.site import check, file
+from omega.site import nodes as site_nodes
 
 
 def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=""):

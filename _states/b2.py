@@ -120,7 +120,7 @@ def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
     return {**ret, "comment": f"took the B2 account from {' and '.join(ret['changes'])}"}
 
 
-def bucket_present(name, type="allPrivate", lifecycle_rules=None, encryption="SSE-B2", info=None, file_lock=None):  # noqa: A002
+def bucket_present(name, type="allPrivate", lifecycle_rules=None, encryption="SSE-B2", info=None, file_lock=None):
     """Have a bucket with these settings.
 
     :param name: 6 to 63 letters, digits and hyphens; unique over all accounts of B2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import results  # noqa: E402 - beside this file
+import results  # beside this file
 
 PAGE = results.ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- begin of the table: python -m tests.faults.report -->", "<!-- end of the table -->"

@@ -19,7 +19,7 @@ def serve(hang=False, known=(), says="no space left on device"):
     over = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             answers = {"/_ping": "OK", **dict(known)} if self.command == "GET" else {}
             answer = next((answers[end] for end in answers if self.path.endswith(end)), None)
             if hang and answer is None:
@@ -32,7 +32,7 @@ def serve(hang=False, known=(), says="no space left on device"):
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_GET
 
         def address_string(self):
             return "local"

@@ -206,7 +206,7 @@ def test_connection_that_is_never_accepted_is_left_within_the_bound():
 
 def test_an_agent_at_an_ipv6_address_is_asked_there():
     class Agent(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(f'"{self.path} of {self.headers["Host"]}"'.encode())

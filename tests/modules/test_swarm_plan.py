@@ -10,14 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "_utils"))
 
-from omega.swarm.api import Local, Node  # noqa: E402
-from omega.swarm.member import plan, repair_plan  # noqa: E402
-from omega.swarm.member.facts import Facts  # noqa: E402
-from omega.swarm.member.plan import decide, entry_of  # noqa: E402
-from omega.swarm.member.predict import changes, predict  # noqa: E402
-from omega.swarm.member.run import Bounds  # noqa: E402
-from omega.swarm.member.steps import STEPS, Wait  # noqa: E402
-from omega.swarm.record import Published, Record  # noqa: E402
+from omega.swarm.api import Local, Node
+from omega.swarm.member import plan, repair_plan
+from omega.swarm.member.facts import Facts
+from omega.swarm.member.plan import decide, entry_of
+from omega.swarm.member.predict import changes, predict
+from omega.swarm.member.run import Bounds
+from omega.swarm.member.steps import STEPS, Wait
+from omega.swarm.record import Published, Record
 
 ADDRESSES = {"pi1": "192.0.2.1", "pi2": "192.0.2.2", "pi3": "192.0.2.3", "pi4": "192.0.2.4"}
 MANAGERS = ("pi1", "pi2", "pi3")

@@ -22,7 +22,7 @@ def read(path):
     try:
         with open(path, encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o777
-            content = yaml.load(file, yaml.BaseLoader)  # noqa: S506 - all is text: an ID may look like a number
+            content = yaml.load(file, yaml.BaseLoader)  # all is text: an ID may look like a number
     except FileNotFoundError:
         raise KeyFileError(f"there is no file {path}: write the two lines `key_id: ...` and `key: ...` to it") from None
     except OSError as error:

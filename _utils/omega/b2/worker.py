@@ -171,11 +171,11 @@ def _options(sdk, options):
     return made
 
 
-def _create_bucket(sdk, api, name, type, **options):  # noqa: A002 - B2's own word
+def _create_bucket(sdk, api, name, type, **options):  # B2's own word
     return _bucket_dict(api.create_bucket(name, type, **_options(sdk, options)))
 
 
-def _update_bucket(sdk, api, name, revision=None, type=None, **options):  # noqa: A002
+def _update_bucket(sdk, api, name, revision=None, type=None, **options):
     bucket = _find(sdk, api, name)
     changes = _options(sdk, options)
     # B2 wants at least one setting, and an empty list of rules does not count for all its servers.

@@ -75,7 +75,7 @@ def _keys(data: bytes) -> list[tuple[str, bytes]]:
     for tag, body in _packets(_binary(data)):
         _check(tag, body)
         if tag == PRIMARY_KEY:
-            digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body)  # noqa: S324
+            digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body)
             keys.append((digest.hexdigest().upper(), []))
         elif not keys:
             raise KeyFileError("it does not begin with a public key")

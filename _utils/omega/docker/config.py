@@ -159,6 +159,6 @@ def _older(dockerd, flags, path, handle):
 def _run(command, **options):
     try:
         # No PATH to search, no environment that changes what is read.
-        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, **options)  # noqa: S603
+        return subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, **options)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigError(f"{command[0]} cannot judge the settings: {error}") from error

@@ -9,6 +9,6 @@ if sys.version_info < (3, 9):  # noqa: UP036
     print(json.dumps(event))
     sys.exit(1)
 
-from rpiomega.node.job import main  # noqa: E402
+from rpiomega.node.job import main
 
 sys.exit(main())

@@ -171,7 +171,7 @@ def connect(targets: list[dict]) -> list[dict]:
 def _one(target: dict) -> dict:
     try:
         found = _tcp(target) if target["protocol"] == "tcp" else _udp(target)
-    except (TimeoutError, socket.timeout):  # noqa: UP041 - two classes before Python 3.10
+    except (TimeoutError, socket.timeout):  # two classes before Python 3.10
         found = {"result": "silent"}
     except ConnectionRefusedError:
         found = {"result": "refused"}
@@ -196,7 +196,7 @@ def _udp(target: dict) -> dict:
                 channel.send(nonce)
                 if channel.recv(256) == nonce:
                     return {"result": "open", "sport": sport}
-            except (TimeoutError, socket.timeout):  # noqa: UP041
+            except (TimeoutError, socket.timeout):
                 continue
             except OSError as error:
                 return {"result": "refused" if error.errno == errno.ECONNREFUSED else error.strerror, "sport": sport}
