@@ -26,9 +26,9 @@ def read(path):
     except FileNotFoundError:
         raise KeyFileError(f"there is no file {path}: write the two lines `key_id: ...` and `key: ...` to it") from None
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be read ({error.strerror})") from None
+        raise KeyFileError(f"{path} cannot be read ({error.strerror}): see `ls -l {path}`") from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise KeyFileError(f"{path} is not YAML with key_id and key") from None
+        raise KeyFileError(f"{path} is not YAML: write two lines, `key_id: ...` and `key: ...`") from None
     if mode & 0o077:
         raise KeyFileError(f"{path} is open to others (mode {mode:04o}): `chmod 600` it, and replace the key")
     found = content if isinstance(content, dict) else {}

@@ -25,7 +25,9 @@ def address(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, reboot) 
     """
     site, pool, bulk = ready(site_file, nodes, ssh_config, log_dir, jobs)
     if not site.network.manage:
-        raise click.UsageError(f"{site_file}: network.manage is false; addresses are left alone")
+        raise click.UsageError(
+            f"{site_file}: network.manage is false, so no address is set; take that line out to have them set"
+        )
 
     def one(row: Row) -> None:
         node = site.nodes[row.name]

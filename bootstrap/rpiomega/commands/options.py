@@ -80,7 +80,9 @@ def ready(
     try:
         bulk = Bulk(dict.fromkeys(names), folder, jobs, report.console())
     except OSError as error:
-        raise click.UsageError(f"logs cannot be written to {folder}: {error.strerror}") from None
+        raise click.UsageError(
+            f"logs cannot be written to {folder}: {error.strerror}; name another folder with --log-dir"
+        ) from None
     return site, Pool(settings, lambda text: click.echo(f"warning: {text}", err=True)), bulk
 
 

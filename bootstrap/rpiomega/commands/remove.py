@@ -24,14 +24,16 @@ from rpiomega.site.values import Name
 def remove(site_file, nodes, ssh_config, log_dir, jobs, wait, dry_run, yes, force_dead, replace) -> None:
     """Take NODE out of swarm, Consul and Salt, in order, once its line is gone from the site file.
 
-    A node that answers leaves by itself, drained and demoted first. Refused where swarm or Consul would lose the
+    A node that answers is drained and demoted first, then it leaves. Refused where swarm or Consul would lose the
     quorum. Run it again if it was interrupted. Exit codes: 0 done, 1 refused or failed, 2 bad input.
     """
     if len(nodes) != 1:
-        raise click.UsageError("name one node")
+        raise click.UsageError(f"one node is removed at a time, {len(nodes)} are named: rpiomega remove NODE")
     name, site = nodes[0], read_site(site_file)
     if not re.fullmatch(Name.__metadata__[0].func.pattern, name):
-        raise click.UsageError(f"{name}: no name of a node")
+        raise click.UsageError(
+            f"{name} cannot be a node: a name has small letters, digits and hyphens; `rpiomega status` shows the nodes"
+        )
     line = in_site(site, site_file, name)
     if line and not replace:
         cause = f"{name} is still in the site file: delete its entry at {line}, then run this again"
