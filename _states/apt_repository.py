@@ -16,7 +16,7 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "apt_repository: this system has no apt")
 
 
-@core_files.told
+@core_files.disk_errors_returned
 def present(name, uri, suite, components, key_url, fingerprint, refresh=True, also=()):
     """Have a deb822 source signed by exactly one key, and no other source of the same packages.
 
@@ -71,7 +71,7 @@ def present(name, uri, suite, components, key_url, fingerprint, refresh=True, al
     return {**ret, "comment": "; ".join([f"{name} configured{_others(output)}", *change.remarks])}
 
 
-@core_files.told
+@core_files.disk_errors_returned
 def absent(name, refresh=True):
     """Have neither the source nor the key of a repository; entries that others have made stay.
 

@@ -43,7 +43,7 @@ def _before_the_command(ret, changes):
     return None
 
 
-@core_files.told
+@core_files.disk_errors_returned
 def authorized(name, env_file="/etc/rpiomega/b2.env"):
     """Have the node's B2 account at hand for a user's ``b2`` command, and in a file for root's services.
 
@@ -89,7 +89,7 @@ def _remembered(user):
     return __salt__["b2.remembered"](user)
 
 
-@core_files.told
+@core_files.disk_errors_returned
 def deauthorized(name, env_file="/etc/rpiomega/b2.env"):
     """Take away what `authorized` gave. An account file of another key, made by the user, stays.
 
@@ -227,7 +227,7 @@ def bucket_absent(name, purge=False):
     return {**ret, "comment": f"bucket {name} deleted{f' with {deleted} file versions' if purge else ''}"}
 
 
-@core_files.told
+@core_files.disk_errors_returned
 def application_key_present(
     name, capabilities, secret_file, bucket=None, name_prefix=None, all_buckets=False, replace=False
 ):
@@ -307,7 +307,7 @@ def _cannot_keep(subject, stale, wanted, secret_file):
     return f"{subject}: {ids} {cause}, and B2 changes no key; say `replace: true` to make a new one and revoke {ids}"
 
 
-@core_files.told
+@core_files.disk_errors_returned
 def application_key_absent(name, secret_file=None):
     """Have no application key of this name. B2 refuses deleted keys at once.
 

@@ -15,7 +15,7 @@ from omega.core import pillar as salt_pillar
 from omega.site import nodes as site_nodes
 
 
-@files.told
+@files.disk_errors_returned
 def cluster_tokens(name, marker, config_dir, timeout=120, container="rpiomega-consul"):
     """Have a policy and a token for every node of the site, and one policy for who has none. Only on the master.
 

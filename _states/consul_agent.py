@@ -84,7 +84,7 @@ def _servers_have(wanted):
     return bool(servers) and all(release[:2] >= wanted[:2] for release in servers)
 
 
-@core_files.told
+@core_files.disk_errors_returned
 def configured(name, image, marker, raft_multiplier=5):
     """Have the agent's configuration folder as the site and this node's secrets say.
 

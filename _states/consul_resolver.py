@@ -8,7 +8,7 @@ DROP_IN = f"# Managed by Salt, salt/consul/resolver.sls.\n[Resolve]\nDNS=127.0.0
 SERVICE = "systemd-resolved"
 
 
-@files.told
+@files.disk_errors_returned
 def forwarded(name):
     """Have systemd-resolved ask the Consul agent for ``*.consul``.
 
@@ -26,7 +26,7 @@ def forwarded(name):
     return _have(ret, DROP_IN)
 
 
-@files.told
+@files.disk_errors_returned
 def absent(name):
     """Have no such drop-in.
 

@@ -24,7 +24,7 @@ def __virtual__():
     return os.path.isdir("/etc/apt") or (False, "docker_engine: this system has no apt")
 
 
-@files.told
+@files.disk_errors_returned
 def installed(name, packages, conflicting, version="", allow_downgrade=False, runtime=()):
     """Have Docker's packages of one source, and none of the other's.
 
@@ -86,7 +86,7 @@ def installed(name, packages, conflicting, version="", allow_downgrade=False, ru
     return {**ret, "comment": "Docker's packages are as the site wants them"}
 
 
-@files.told
+@files.disk_errors_returned
 def configured(
     name,
     settings=None,
@@ -129,14 +129,17 @@ def configured(
         due = wanted.check()
     except (config.ConfigError, data.DataError) as error:
         return {**ret, "result": False, "comment": str(error)}
-    ret["changes"] = {**wanted.changes, **({"engine": wanted.owed} if wanted.owed and wanted.service.active() else {})}
+    ret["changes"] = {
+        **wanted.changes,
+        **({"engine": wanted.pending} if wanted.pending and wanted.service.active() else {}),
+    }
     ret["comment"] += wanted.remark
     if not due:
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "comment": "the settings would change"} if ret["changes"] else ret
     try:
-        if wanted.owed == "restart" and (wanted.service.active() or wanted.copies):
+        if wanted.pending == "restart" and (wanted.service.active() or wanted.copies):
             problem = _stopping(lambda: wanted.write() and wanted.restart(), base_url)
         else:
             problem = wanted.reload(base_url) if wanted.write() else None

@@ -16,7 +16,7 @@ PIP_SECONDS = 900
 VENV_STEP = "install the packages python3 and python3-venv, and see that the disk is not full"
 
 
-@files.told
+@files.disk_errors_returned
 def installed(name, requirement, links=None, python="/usr/bin/python3"):
     """Have a tool installed in its own virtual environment.
 

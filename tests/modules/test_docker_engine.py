@@ -372,7 +372,7 @@ def test_a_file_that_cannot_be_written_leaves_the_engine_and_the_record_as_they_
     assert answer["result"] is False
     assert f"{path} cannot be written: " in answer["comment"]
     assert daemon.dockerd.pid == process
-    assert json.loads((tmp_path / "record").read_text() or "{}").get("owed", "") == ""
+    assert json.loads((tmp_path / "record").read_text() or "{}").get("pending", "") == ""
 
 
 # -- what a swarm excludes -----------------------------------------------------------------------------------
@@ -510,7 +510,7 @@ def test_a_restart_that_was_interrupted_is_made_up_for(configured, daemon, tmp_p
         with pytest.raises(KeyboardInterrupt):
             configured(settings=wanted)
     assert on_file(daemon)["log-driver"] == "local"
-    assert json.loads((tmp_path / "record").read_text())["owed"] == "restart"
+    assert json.loads((tmp_path / "record").read_text())["pending"] == "restart"
     again = configured(settings=wanted)
     assert again["result"] is True, again
     assert again["changes"] == {"engine": "restart"}

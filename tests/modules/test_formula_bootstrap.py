@@ -38,7 +38,7 @@ def bootstrap(srv, person, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "TREE", str(srv / "formula"))
     monkeypatch.setattr(step, "SITE", str(srv / "pillar/site.sls"))
     monkeypatch.setattr(step, "HASHES", str(tmp_path / "hash"))
-    monkeypatch.setattr(service, "OWED", str(tmp_path / "owed-{}"))
+    monkeypatch.setattr(service, "PENDING", str(tmp_path / "pending-{}"))
     monkeypatch.setattr(step.apt, "install", lambda board, packages: None)
 
     def run(**arguments):

@@ -108,7 +108,7 @@ def test_a_second_node_of_a_name_is_drained_and_removed_once_it_is_off(formed):
 
 
 def test_a_node_that_the_site_does_not_know_is_drained(formed):
-    do(formed["pi1"], looked(formed, ("pi1", "pi2"))["stranger"].cure, DRAIN)
+    do(formed["pi1"], looked(formed, ("pi1", "pi2"))["unknown-node"].cure, DRAIN)
     assert [node["name"] for node in listed(formed) if node["availability"] == "drain"] == ["pi3"]
 
 

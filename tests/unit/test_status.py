@@ -178,7 +178,7 @@ def test_a_node_nobody_ordered_is_reported(site, facts):
     for name in ("m", "a", "b"):
         facts[name]["nodes"].append({**facts[name]["nodes"][3], "id": "id-x", "name": "x"})
     _, found = look(site, facts)
-    assert "id-x" in found["x", "stranger"].cure
+    assert "id-x" in found["x", "unknown-node"].cure
 
 
 @pytest.mark.parametrize("state", ["active", "pending"])
@@ -228,7 +228,7 @@ def test_only_a_node_that_consul_knows_is_removed_by_its_name(site, facts, publi
         entry = {**facts["m"]["nodes"][3], "id": "id-x", "name": "x", "state": state}
         fact["nodes"] = [node for node in fact["nodes"] if node["id"] != "id-x"] + [entry]
     _, found = look(site, facts)
-    cure = found["x", "stranger"].cure
+    cure = found["x", "unknown-node"].cure
     assert ("rpiomega remove x" in cure, "docker node rm id-x" in cure) == (removes, not removes)
     assert ("drain" in cure) is (state == "ready" and not removes)
 

@@ -86,7 +86,7 @@ def sync_folder(path: str) -> None:
         os.close(handle)
 
 
-def told(state: Callable[..., dict]) -> Callable[..., dict]:
+def disk_errors_returned(state: Callable[..., dict]) -> Callable[..., dict]:
     """Decorate a state function: on a card that is full, read-only or worn it fails in one line, not in a traceback."""
 
     @functools.wraps(state)

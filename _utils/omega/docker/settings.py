@@ -7,13 +7,13 @@ import os
 from omega.core import engine_fit, files, mask
 from omega.docker import choice, config, data, engine, flags, logs, store
 
-# What the site wanted last time ("ours"), and what is pending ("owed": restart or reload).
+# What the site wanted last time ("ours"), and what the engine still needs ("pending": restart or reload).
 RECORD = "/var/lib/rpiomega/docker.json"
 # What a copy of the owner's file is called that the site's settings have taken something out of.
 KEPT = ".before-rpiomega"
-TOLD_BOUND = 15
-# Under what name /info tells of a setting that a reload takes over.
-_TOLD = {
+SEEN_BOUND = 15
+# Where /info shows a setting that a reload takes over.
+_SHOWN = {
     "labels": lambda info: info.get("Labels") or [],
     "registry-mirrors": lambda info: [url.rstrip("/") for url in info["RegistryConfig"]["Mirrors"] or []],
 }
@@ -82,7 +82,7 @@ class Settings:
             self.moves = data.plan(self.old_root, new_root, self.move_data)
         self._plan_images(new_root)
         unfinished = data.incomplete(self.old_root) and not self.moves
-        return bool(self.changes or self.owed or self.known.get("ours") != self.ours or unfinished)
+        return bool(self.changes or self.pending or self.known.get("ours") != self.ours or unfinished)
 
     def _plan_images(self, new_root):
         features = self.wanted.get("features")
@@ -125,25 +125,29 @@ class Settings:
         return "; ".join(f"log-opts: {clause}" for clause in logs.invalid(driver, options))
 
     @property
-    def owed(self):
+    def pending(self):
         """What is pending for these settings: "restart", "reload", or an empty text."""
         changes = config.difference(self.found, self.wanted)
-        if self.images or config.needs_restart(changes) or self.known.get("owed") == "restart":
+        if self.images or config.needs_restart(changes) or self._known_pending() == "restart":
             return "restart"
-        return "reload" if changes else self.known.get("owed", "")
+        return "reload" if changes else self._known_pending()
+
+    def _known_pending(self):
+        # Up to 0.1 the record called it "owed".
+        return self.known.get("pending", self.known.get("owed", ""))
 
     def write(self):
         """Put the settings in place, and record the pending restart or reload until the engine has done it.
 
         Where data moves, `restart` does that once it is there: after a power cut no engine starts on half of it.
         """
-        owed = self.owed if self.copies or self.service.active() else ""
-        self._remember(owed)
+        pending = self.pending if self.copies or self.service.active() else ""
+        self._remember(pending)
         problem = None if self.copies else self._place()
         if problem:
             files.write(self.record, json.dumps(self.known) + "\n", 0o600)
             raise config.ConfigError(problem)
-        return owed
+        return pending
 
     def _place(self):
         """Write drop-in and daemon.json; return what went wrong, or None."""
@@ -234,14 +238,14 @@ class Settings:
 
         def seen():
             info = engine.info(base_url)
-            for key, told in _TOLD.items():
+            for key, shown_in in _SHOWN.items():
                 want = [str(value).rstrip("/") for value in self.wanted.get(key, [])]
-                if key in self.changes and sorted(told(info)) != sorted(want):
-                    shown, asked = mask.masked(told(info)), mask.masked(want)
+                if key in self.changes and sorted(shown_in(info)) != sorted(want):
+                    shown, asked = mask.masked(shown_in(info)), mask.masked(want)
                     return f"{key} is {shown} after a reload, not {asked}; see `journalctl -u docker`"
             return None
 
-        return engine.wait(seen, TOLD_BOUND)
+        return engine.wait(seen, SEEN_BOUND)
 
     def _put(self, text):
         if text is None:
@@ -250,5 +254,5 @@ class Settings:
             # A link stays one: the owner keeps the file elsewhere.
             files.write(os.path.realpath(self.path), text, files.mode_of(self.path) or 0o644)
 
-    def _remember(self, owed):
-        files.write(self.record, json.dumps({**self.known, "ours": self.ours, "owed": owed}) + "\n", 0o600)
+    def _remember(self, pending):
+        files.write(self.record, json.dumps({**self.known, "ours": self.ours, "pending": pending}) + "\n", 0o600)

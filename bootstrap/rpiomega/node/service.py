@@ -14,7 +14,7 @@ MARK = "# Written by rpiomega.\n"
 # What a unit starts, by the kind of Salt's installation.
 PROGRAMS = {"pip": "/opt/rpiomega/salt/bin/{}", "onedir": "/usr/bin/{}"}
 # A marker per unit: kept on the card, so that a restart still pending after a kill or power cut is not forgotten.
-OWED = "/var/lib/rpiomega/restart-{}"
+PENDING = "/var/lib/rpiomega/restart-{}"
 
 
 def check(board: Board, unit: str) -> Diff:
@@ -29,27 +29,27 @@ def check(board: Board, unit: str) -> Diff:
         diff.add(f"enable {unit}")
     if not active:
         diff.add(f"start {unit}")
-    elif board.exists(OWED.format(unit)):
+    elif board.exists(PENDING.format(unit)):
         diff.add(f"restart {unit}")
     return diff
 
 
-def owe_restart(board: Board, unit: str) -> None:
+def restart_later(board: Board, unit: str) -> None:
     """Remember, before anything a unit runs or reads is changed, that it must be restarted afterwards."""
-    files.write(board.path(OWED.format(unit)), "")
+    files.write(board.path(PENDING.format(unit)), "")
 
 
 def ensure(board: Board, unit: str) -> None:
     """Enable a unit, start or restart it. Raise StepError with the journal's last word."""
-    owed = board.path(OWED.format(unit))
+    pending = board.path(PENDING.format(unit))
     board.shell.must(["systemctl", "daemon-reload"], "see this node's log")
     board.shell.must(["systemctl", "enable", "--quiet", unit], "see this node's log")
-    result = board.shell.run(["systemctl", "restart" if os.path.exists(owed) else "start", unit], timeout=180)
+    result = board.shell.run(["systemctl", "restart" if os.path.exists(pending) else "start", unit], timeout=180)
     if result.code:
         journal = board.shell.run(["journalctl", "-u", unit, "-n", "15", "--no-pager", "-o", "cat"])
         raise StepError(f"{unit} does not start: {journal.last}", f"see `journalctl -u {unit}` on the board")
-    if os.path.exists(owed):
-        os.unlink(owed)
+    if os.path.exists(pending):
+        os.unlink(pending)
 
 
 def foreign(board: Board, unit: str, program: str) -> None:

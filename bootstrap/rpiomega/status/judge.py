@@ -13,7 +13,13 @@ APPLY = "on the master: sudo salt '{name}' state.apply"
 
 def judge(picture: Picture) -> list[Finding]:
     """Return the findings, the worst first."""
-    found = [*_reach(picture), *_one_swarm(picture), *_quorums(picture), *_strangers(picture), *_unfinished(picture)]
+    found = [
+        *_reach(picture),
+        *_one_swarm(picture),
+        *_quorums(picture),
+        *_unknown_nodes(picture),
+        *_unfinished(picture),
+    ]
     for name in picture.facts:
         found += [*_services(picture, name), *_swarm_role(picture, name), *_consul_member(picture, name)]
         found += _card(picture, name)
@@ -82,7 +88,7 @@ def _quorums(picture: Picture) -> Iterator[Finding]:
             )
 
 
-def _strangers(picture: Picture) -> Iterator[Finding]:
+def _unknown_nodes(picture: Picture) -> Iterator[Finding]:
     for node in picture.swarm_nodes:
         if node["name"] == node["id"] and node["state"] != "ready":
             continue
@@ -97,7 +103,7 @@ def _strangers(picture: Picture) -> Iterator[Finding]:
         elif node["name"] not in picture.site.nodes:
             yield Finding(
                 node["name"],
-                "stranger",
+                "unknown-node",
                 "warning",
                 f"the swarm has a node {node['name']} ({node['id']}, {node['state']}) that the site file lacks",
                 "it may run services and reads what they read",

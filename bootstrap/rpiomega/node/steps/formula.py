@@ -100,7 +100,7 @@ class Formula(Step):
                 f"{TREE} holds {only_here} commits found nowhere else", "push them somewhere, then reset it"
             )
         # A running master keeps what it has imported from _pillar and _utils.
-        service.owe_restart(self.board, "salt-master.service")
+        service.restart_later(self.board, "salt-master.service")
 
     def _switch(self) -> None:
         """Put a link to a new worktree in the place of the tree, as state `formula.followed` does from then on."""

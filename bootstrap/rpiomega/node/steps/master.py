@@ -83,7 +83,7 @@ class Master(Step):
     def apply(self) -> None:
         self._secrets()
         if any(file.diff(self.board) for file in self._files()):
-            service.owe_restart(self.board, UNIT)
+            service.restart_later(self.board, UNIT)
             apply_all(self.board, self._files())
         service.ensure(self.board, UNIT)
 

@@ -54,7 +54,7 @@ class Minion(Step):
     def apply(self) -> None:
         leftovers = self._leftovers()
         if any(file.diff(self.board) for file in self._files()) or self._other_master() or leftovers:
-            service.owe_restart(self.board, UNIT)
+            service.restart_later(self.board, UNIT)
             apply_all(self.board, self._files())
         for path in leftovers:
             kept = dropin_salt.retire(self.board, path)

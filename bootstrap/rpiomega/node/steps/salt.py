@@ -39,7 +39,7 @@ class Salt(Step):
     def apply(self) -> None:
         # Running services hold the old code.
         for unit in (MINION, MASTER) if self.args.master else (MINION,):
-            service.owe_restart(self.board, unit)
+            service.restart_later(self.board, unit)
         self.kind.apply()
         self.notes += getattr(self.kind, "notes", [])
         if packed := getattr(self.kind, "packed", None):
