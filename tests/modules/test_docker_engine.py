@@ -519,7 +519,7 @@ def test_a_restart_that_was_interrupted_is_made_up_for(configured, daemon, tmp_p
 
 
 def test_an_engine_that_does_not_tell_its_settings_after_a_reload_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(docker_settings, "TOLD_BOUND", 0)
+    monkeypatch.setattr(docker_settings, "SEEN_BOUND", 0)
     wanted = docker_settings.Settings(str(tmp_path / "a.json"), {}, None, record=str(tmp_path / "record"))
     with ailing_engine.serve() as url:
         told = wanted._untold(url)
