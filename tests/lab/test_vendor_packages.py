@@ -130,7 +130,7 @@ def test_a_version_is_installed_and_held_and_moves_with_the_site(whole):
     refused = whole.apply()["docker.install"]
     assert refused["result"] is False
     assert newer in refused["comment"]
-    whole.site(allow_downgrade=None)
+    whole.site(version=newer, allow_downgrade=None)
 
 
 def test_a_pinned_engine_moves_to_a_release_that_needs_a_newer_containerd(whole):
