@@ -7,10 +7,11 @@ import pytest
 
 from rpiomega import move
 from rpiomega.errors import NodeError, Stopped
+from rpiomega.node import job_steps
 from rpiomega.reboot import identity, wait_back
 
 HERE = "127.0.0.1"
-MOVE = {"step": "network", "args": {"address": "192.0.2.7"}}
+MOVE = job_steps.Network(address="192.0.2.7", prefix=24, gateway="192.0.2.1")
 PENDING = {"pending": "0123", "interface": "lo"}
 ERROR = NodeError("no route", "check")
 
