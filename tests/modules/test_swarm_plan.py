@@ -132,6 +132,11 @@ CASES = {
     # engine states
     "locked": (at("pi2", local=Local("locked")), "refuse", "docker swarm unlock"),
     "error": (at("pi2", local=Local("error", error="bad cert"), record=READY), "refuse", "bad cert"),
+    "error without a cause: the engine starts its node again": (
+        at("pi2", local=Local("error", "id-pi2", "C1", joined=True, certified="worker"), record=READY),
+        "settle",
+        "starts its part of the swarm again",
+    ),
     "error of a join that no manager has accepted": (
         at("pi2", local=UNACCEPTED, record=READY, token_cluster="C1"),
         "abandon",

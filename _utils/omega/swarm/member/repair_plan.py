@@ -54,6 +54,10 @@ def broken(facts):
     local = facts.local
     if local.unaccepted:
         return Step("abandon", f"give up a join that has failed ({local.error or 'the engine does not say why'})")
+    if not local.error:
+        # Its node has ended without an error, as that of a worker that becomes a manager may; the engine starts it
+        # again within 30 s (moby: daemon/cluster/noderunner.go, enableReconnectWatcher).
+        return Step("settle", "the engine starts its part of the swarm again")
     if by_clock(local.error) and local.expires and not facts.restarted:
         return Step(
             "restart",
