@@ -108,7 +108,7 @@ def test_settings_join_what_is_there_and_a_restart_comes_only_with_what_needs_on
     third = configured(settings=same)
     assert third["result"] is True, third
     assert on_file(daemon) == {"shutdown-timeout": 20, **same}
-    assert info(daemon)["RegistryConfig"]["Mirrors"] == []
+    assert not info(daemon)["RegistryConfig"]["Mirrors"]  # null since 26
 
 
 def test_where_images_are_is_taken_over_by_a_restart_and_other_features_by_a_reload(configured, daemon):
