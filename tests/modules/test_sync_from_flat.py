@@ -41,12 +41,12 @@ def test_an_update_leaves_no_flat_file_and_no_stale_import(call, tmp_path):
         (old / name).write_text(text)
     call(old, "saltutil.sync_all")
     assert call(old, "swarm.info") == "flat"
-    before = call(ROOT, "rpiomega_modules.digest")
+    before = call(ROOT / "salt", "rpiomega_modules.digest")
     assert "is not available" in before, "the digest says that this node is not up to date: it has none"
 
-    call(ROOT, "saltutil.sync_all")
+    call(ROOT / "salt", "saltutil.sync_all")
     assert not list(extmods.rglob("omega_*.py"))
     assert (extmods / "utils/omega/swarm/record.py").is_file()
-    assert call(ROOT, "rpiomega_modules.digest")
-    answer = str(call(ROOT, "swarm.info"))
+    assert call(ROOT / "salt", "rpiomega_modules.digest")
+    answer = str(call(ROOT / "salt", "swarm.info"))
     assert "flat" not in answer and "omega_files" not in answer and "is not available" not in answer, answer
