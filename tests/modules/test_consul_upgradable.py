@@ -8,7 +8,6 @@ import tiny_image
 from consul_site import ConsulSite, until
 from dockerds import missing
 
-from omega.consul import client as consul_client
 from omega.docker import containers as docker_containers
 
 docker = pytest.importorskip("docker")
@@ -139,10 +138,5 @@ def test_a_client_that_was_off_during_the_steps_between_follows_its_servers(plac
         assert asked("pi2", newer)["result"] is False
         assert asked("pi1", wanted)["result"] is False
         site["pi1"].stop(kill=True)
-        until(lambda: not _servers(client), "the client misses its server")
-        assert asked("pi2", wanted)["result"] is False
-
-
-def _servers(client):
-    members = client.request("get", "/v1/agent/members")[1]
-    return [one for one in members if one["Tags"]["role"] == "consul" and one["Status"] == consul_client.MEMBER_ALIVE]
+        # Without a server the client's agent may forget the token, and then says as little of the servers.
+        until(lambda: not asked("pi2", wanted)["result"], "the client misses its server")
