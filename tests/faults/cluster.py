@@ -154,6 +154,11 @@ class Cluster(Nodes):
         found = {node: self.run(node, command, 20, check=False).out for node in self.on()}
         return {node: text for node, text in found.items() if text}
 
+    def image(self) -> str:
+        """The steady service's image, which every node has."""
+        wanted = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
+        return self.run(self.leading(), f"docker service inspect -f '{wanted}' {SERVICE}").out
+
     # -- what it says --------------------------------------------------------------------------------------
 
     def look(self, nodes: list[str] | None = None) -> dict[str, dict]:

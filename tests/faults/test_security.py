@@ -164,12 +164,10 @@ def test_f39_an_unknown_node_with_the_workers_token_gets_no_work(fault, cluster)
 
 def serve(cluster, name):
     """Run a global service with a secret of that name."""
-    wanted = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
     manager = cluster.leading()
-    image = cluster.run(manager, f"docker service inspect -f '{wanted}' {SERVICE}").out
     cluster.run(manager, f"head -c 12 /dev/urandom | docker secret create {name} -")
     create = f"docker service create --quiet --detach --name {name} --mode global --no-resolve-image --secret {name}"
-    cluster.run(manager, f"{create} --stop-grace-period 1s {image} sleep 1000000")
+    cluster.run(manager, f"{create} --stop-grace-period 1s {cluster.image()} sleep 1000000")
 
 
 def forget(cluster, name):

@@ -2,7 +2,6 @@
 
 import json
 
-from cluster import SERVICE
 from nodes import FOLDER
 
 STACK = "faults"  # the name that `Cluster.single` gives a state
@@ -20,12 +19,6 @@ def deploy(fault, cluster, manager, services, configs=None, timeout=30):
     return cluster.single(manager, "swarm.stack", *options)
 
 
-def image(cluster):
-    """The image that every node has."""
-    wanted = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
-    return cluster.run(cluster.leading(), f"docker service inspect -f '{wanted}' {SERVICE}").out
-
-
 def services(cluster):
     """Names of the stack's services."""
     found = cluster.docker(cluster.leading(), "GET", "/services")
@@ -34,7 +27,7 @@ def services(cluster):
 
 def test_g05_a_global_service_that_fails_on_every_node(fault, cluster):
     manager = cluster.leading()
-    service = {"image": image(cluster), "command": ["sh", "-c", "exit 3"], "deploy": {"mode": "global"}}
+    service = {"image": cluster.image(), "command": ["sh", "-c", "exit 3"], "deploy": {"mode": "global"}}
     fault.begins("a stack with a global service that ends at once on every node")
     failed = deploy(fault, cluster, manager, {"crash": service})
     assert failed["result"] is False, failed
@@ -51,7 +44,7 @@ def test_g05_a_global_service_whose_port_one_node_has_taken(fault, cluster):
     fault.undo_later("the listener", lambda: job.signal("TERM"))
     cluster.wait("the listener", 20, lambda: "up" in job.read())
     ports = [{"target": 80, "published": PORT, "mode": "host"}]
-    service = {"image": image(cluster), "command": ["sleep", "1000000"], "ports": ports, "deploy": {"mode": "global"}}
+    service = {"image": cluster.image(), "command": ["sleep", "1000000"], "ports": ports, "deploy": {"mode": "global"}}
     fault.begins(f"a stack with a global service whose port a program of {node} has")
     failed = deploy(fault, cluster, manager, {"web": service})
     assert failed["result"] is False, failed
@@ -65,7 +58,7 @@ def test_g05_a_global_service_whose_port_one_node_has_taken(fault, cluster):
 
 def test_g10_bad_files_of_a_stack(fault, cluster):
     manager = cluster.leading()
-    good = {"image": image(cluster), "command": ["sleep", "1000000"]}
+    good = {"image": cluster.image(), "command": ["sleep", "1000000"]}
     fault.begins("compose files that are wrong, and one that the engine refuses half-way")
     wrong = {
         "an unknown option": ({**good, "nope": 1}, ("nope", "take `nope` out or correct it")),

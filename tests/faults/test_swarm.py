@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import leaks
-from cluster import SERVICE
 from leaks import UNLOCK
 from nodes import FOLDER, SALT_PYTHON
 
@@ -15,12 +14,10 @@ SPREAD = "faults-spread"
 def spread(fault, cluster, *constraints):
     """Run a service of four tasks that may move, where `constraints` allow; it ends with the fault."""
     manager = cluster.leading()
-    wanted = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
-    image = cluster.run(manager, f"docker service inspect -f '{wanted}' {SERVICE}").out
     fault.undo_later(SPREAD, lambda: cluster.run(cluster.leading(), f"docker service rm {SPREAD}"))
     where = "".join(f" --constraint '{constraint}'" for constraint in constraints)
     create = f"docker service create --quiet --detach --name {SPREAD} --replicas 4 --no-resolve-image"
-    cluster.run(manager, f"{create}{where} {image} sleep 1000000")
+    cluster.run(manager, f"{create}{where} {cluster.image()} sleep 1000000")
     cluster.wait("four tasks to run", 60, lambda: len(running(cluster)) == 4)
 
 
