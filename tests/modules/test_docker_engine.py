@@ -414,6 +414,17 @@ def test_the_sites_word_against_the_owners_live_restore_lets_the_engine_join(con
         client.close()
 
 
+def test_a_live_restore_that_the_engine_did_not_take_over_is_named(configured, daemon, monkeypatch):
+    (daemon.root / "daemon.json").write_text('{"live-restore": true}')
+    daemon.restart()
+    monkeypatch.setattr(docker_settings, "SEEN_BOUND", 0)
+    monkeypatch.setattr(Service, "reload", lambda self: None)
+    answer = configured(settings={"live-restore": False}, swarm=True)
+    assert answer["result"] is False, answer
+    assert "live-restore is ['True'] after a reload, not ['False']" in answer["comment"]
+    assert on_file(daemon) == {"live-restore": True}
+
+
 def test_a_flag_of_the_unit_is_named_as_one(configured, daemon, monkeypatch):
     monkeypatch.setattr(Service, "program", lambda self: ("/usr/sbin/dockerd", ["-H", "fd://", "--live-restore"]))
     answer = configured(settings={}, swarm=True)

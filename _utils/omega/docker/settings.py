@@ -16,6 +16,8 @@ SEEN_BOUND = 15
 _SHOWN = {
     "labels": lambda info: info.get("Labels") or [],
     "registry-mirrors": lambda info: [url.rstrip("/") for url in info["RegistryConfig"]["Mirrors"] or []],
+    # Until it is taken over, the engine joins no swarm.
+    "live-restore": lambda info: [str(info["LiveRestoreEnabled"])],
 }
 
 
@@ -239,7 +241,8 @@ class Settings:
         def seen():
             info = engine.info(base_url)
             for key, shown_in in _SHOWN.items():
-                want = [str(value).rstrip("/") for value in self.wanted.get(key, [])]
+                value = self.wanted.get(key, [])
+                want = [str(each).rstrip("/") for each in (value if isinstance(value, list) else [value])]
                 if key in self.changes and sorted(shown_in(info)) != sorted(want):
                     shown, asked = mask.masked(shown_in(info)), mask.masked(want)
                     return f"{key} is {shown} after a reload, not {asked}; see `journalctl -u docker`"
