@@ -16,7 +16,6 @@ import json
 import shutil
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import consul_server
@@ -27,6 +26,7 @@ from omega.consul import client as consul_client
 from omega.consul import restart as consul_restart
 from omega.consul import tokens as consul_tokens
 from omega.core import files as core_files
+from omega.core import polling
 from omega.secrets import store as secrets_store
 
 OPEN = "echo ready && exec sleep infinity"
@@ -244,17 +244,8 @@ class ConsulSite:
 
 
 def until(condition, what, bound=60.0):
-    """Wait until `condition()` is true and return that; AssertionError with the last thing seen."""
-    end, last = time.monotonic() + bound, None
-    while time.monotonic() < end:
-        try:
-            last = condition()
-            if last:
-                return last
-        except consul_client.ConsulError as error:
-            last = error
-        time.sleep(0.1)
-    raise AssertionError(f"not within {bound:g} s: {what}; last seen: {last}")
+    """Wait until `condition()` is true and return that; an error of Consul is waited out."""
+    return polling.until(condition, bound, what, passing=consul_client.ConsulError, pause=0.1)
 
 
 def refusal(call, bound=60.0):

@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,8 @@ from dockerds import Daemon, Dockerds
 
 from omega.consul import client as consul_client
 from omega.consul import policies
-from omega.swarm.api import Engine, SwarmError
+from omega.core import polling
+from omega.swarm.api import Engine
 from omega.swarm.member import loop
 from omega.swarm.member import run as member_run
 from omega.swarm.record import PREFIX, Store
@@ -31,18 +31,7 @@ _MAIN = "import sys; sys.path.insert(0, {utils!r}); {patch}; from salt.scripts i
 
 def until(condition, bound: float, what: str) -> None:
     """Wait until `condition()` is true; what fails in the middle of an election, or the like, is not so yet."""
-    bound, last = max(bound, LEAST), None
-    end = time.monotonic() + bound
-    while not last:
-        assert time.monotonic() < end, f"waited {bound:g} s for {what}; last seen: {last!r}"
-        try:
-            last = condition()
-        except SwarmError as error:
-            if not error.transient:
-                raise
-            print(f"{what}: {error}")
-        if not last:
-            time.sleep(0.1)
+    polling.until(condition, max(bound, LEAST), what, pause=0.1)
 
 
 class Run:

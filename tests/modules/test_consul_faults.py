@@ -10,6 +10,7 @@ from consul_server import ConsulCluster, ConsulServer
 from omega.consul import acl as consul_acl
 from omega.consul import lock as consul_lock
 from omega.consul.client import ConsulError
+from omega.core.polling import until
 
 pytestmark = pytest.mark.slow
 
@@ -59,14 +60,6 @@ def age_when_lost(lock, bound):
             return consul_lock._now() - lock._good
         time.sleep(0.02)
     raise AssertionError(f"not reported as lost within {bound} s")
-
-
-def until(condition, name, bound=60):
-    """Wait for a condition, with a bound."""
-    deadline = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {bound} s: {name}"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -128,11 +121,11 @@ def test_quorum_lost_is_said_and_stale_reads_still_work(cluster, load_modules):
     client = survivor.client()
     # Not the key of the calls: the agent may still pass on a write whose caller has given up.
     client.put("test/kept", b"1")
-    until(lambda: client.get("test/kept", stale=True), "the survivor has the key")
+    until(lambda: client.get("test/kept", stale=True), 60, "the survivor has the key")
     for server in cluster.servers:
         if server is not survivor:
             server.kill()
-    until(lambda: client.leader() is None, "the survivor knows that there is no leader")
+    until(lambda: client.leader() is None, 60, "the survivor knows that there is no leader")
     seen = outcomes(survivor)
     assert max(seconds for seconds, _ in seen.values()) < CALL_BOUND, seen
     # A call that times out asks for the leader, for a second: of all at once on a busy machine, some in vain.

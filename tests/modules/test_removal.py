@@ -1,7 +1,6 @@
 """Removal of a dead node from Consul and from the master's secrets, on three real servers."""
 
 import inspect
-import time
 import uuid
 
 import ailing_engine
@@ -12,6 +11,7 @@ from consul_server import ConsulCluster
 from omega.consul import acl, policies, servers
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError
+from omega.core.polling import until
 from omega.docker import engine as docker_engine
 from omega.removal import node
 
@@ -25,13 +25,6 @@ def cluster():
             acl.ensure_policy(client, policies.policy_name(server.name), 'node_prefix "" { policy = "read" }')
             acl.create_token(client, f"rpiomega node {server.name}", [policies.policy_name(server.name)])
         yield cluster
-
-
-def until(condition, bound, what):
-    end = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < end, f"waited {bound} s for {what}"
-        time.sleep(0.2)
 
 
 def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp_path):

@@ -7,7 +7,6 @@ is here a certificate that ends in an hour.
 import datetime
 import re
 import subprocess
-import time
 
 import pytest
 from consul_server import ConsulServer
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from dockerds import Dockerds, missing
 from swarm_site import Site, own_ca
 
+from omega.core.polling import until
 from omega.swarm.api import Engine
 from omega.swarm.record import RECORD
 
@@ -53,17 +53,10 @@ def authority(site, tmp_path_factory):
 
     engine = Engine(site.dockerds["pi1"].base_url)
     engine.update_swarm(own)
-    until(lambda: engine.cluster()["TLSInfo"]["TrustRoot"].strip() == cert.read_text().strip(), "the new authority")
-    until(lambda: certificate(site).issuer.rfc4514_string() == "CN=own", "a certificate of it")
+    until(lambda: engine.cluster()["TLSInfo"]["TrustRoot"].strip() == cert.read_text().strip(), 60, "the new authority")
+    until(lambda: certificate(site).issuer.rfc4514_string() == "CN=own", 60, "a certificate of it")
     loaded = x509.load_pem_x509_certificate(cert.read_bytes())
     return loaded, serialization.load_pem_private_key(key.read_bytes(), None)
-
-
-def until(condition, what, bound=60):
-    end = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < end, f"waited {bound} s for {what}"
-        time.sleep(0.1)
 
 
 def path_of(site):
@@ -91,7 +84,7 @@ def test_f34_the_only_manager_renews_its_certificate_at_a_clock_before_its_end(s
     pi1 = site.dockerds["pi1"]
     cluster_id = site.consul.client().get(RECORD).json()["cluster_id"]
     redate(site, authority, now() - 91 * DAY, now() - HOUR)
-    until(lambda: pi1.info()["LocalNodeState"] == "error", "the engine to say what it makes of it")
+    until(lambda: pi1.info()["LocalNodeState"] == "error", 60, "the engine to say what it makes of it")
     for allowed, words in ((False, "rejoin=True"), (True, "Certificate of the only manager")):
         result = site.apply("pi1", rejoin=allowed)["pi1"]
         assert (result["result"], result["changes"]) == (False, {})
@@ -108,15 +101,15 @@ def test_f34_the_only_manager_renews_its_certificate_at_a_clock_before_its_end(s
     assert re.search("not a swarm manager", forced.stderr), forced.stderr
 
     redate(site, authority, now() - 90 * DAY, now() + HOUR)
-    until(lambda: certificate(site).not_valid_after_utc > now() + DAY, "a certificate renewed")
+    until(lambda: certificate(site).not_valid_after_utc > now() + DAY, 60, "a certificate renewed")
     engine = Engine(pi1.base_url)
-    until(lambda: not engine.local().leaderless, "a leader")
+    until(lambda: not engine.local().leaderless, 60, "a leader")
     year = {"NodeCertExpiry": 365 * 24 * 3600 * 10**9}  # ns; `docker swarm update --cert-expiry 8760h`
     engine.update_swarm(lambda spec: {**spec, "CAConfig": {**spec["CAConfig"], **year}})
     redate(site, authority, now() - 90 * DAY, now() + HOUR)
-    until(lambda: certificate(site).not_valid_after_utc > now() + 364 * DAY, "a certificate for a year")
+    until(lambda: certificate(site).not_valid_after_utc > now() + 364 * DAY, 60, "a certificate for a year")
     pi1.restart()
-    until(lambda: not engine.local().leaderless, "a leader")
+    until(lambda: not engine.local().leaderless, 60, "a leader")
     assert engine.local().cluster_id == cluster_id
     assert [service["Spec"]["Name"] for service in engine.api.services()] == ["kept"]
     again = site.apply("pi1")["pi1"]

@@ -6,7 +6,6 @@ import datetime
 import re
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,6 +16,7 @@ from dockerds import Dockerds, missing
 from swarm_site import Site
 
 from omega.consul import client as consul_client
+from omega.core.polling import until
 from omega.swarm.api import Engine
 from omega.swarm.member import loop, roles
 from omega.swarm.member import run as member_run
@@ -95,13 +95,6 @@ def announced(kv, site, statuses):
     finally:
         over.set()
         thread.join()
-
-
-def until(condition, bound, what):
-    end = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < end, f"waited {bound} s for {what}"
-        time.sleep(0.1)
 
 
 def engine(site, name):
