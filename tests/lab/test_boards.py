@@ -95,3 +95,25 @@ def _cgroup_folders(container):
         roots = [line.split()[1] for line in mounts if line.split()[2] == "cgroup2"]
     folders = [folder for root in roots for folder, _, _ in os.walk(root)]
     return [folder for folder in folders if container in folder or folder.endswith("rpiomega-lab/gone")]
+
+
+def test_disks_of_nodes_that_were_removed_by_hand_go_with_the_lab(docker):
+    docker.volumes.create("rpiomega-gone-rpiomega-2-var-lib-docker")
+    docker.volumes.create("rpiomega-gone2-rpiomega-2-var-lib-docker")
+    try:
+        assert "volume rpiomega-gone-rpiomega-2-var-lib-docker" in lifecycle.down(docker, "gone")
+        assert lifecycle.leftovers(docker, "gone") == []
+        assert lifecycle.leftovers(docker, "gone2") == ["volume rpiomega-gone2-rpiomega-2-var-lib-docker"]
+    finally:
+        lifecycle.down(docker, "gone2")
+
+
+def test_a_new_board_does_not_find_the_disk_of_another_that_was_removed_by_hand(docker, boards):
+    lost = pi.find(docker, boards, "rpiomega-2")
+    disk = docker.volumes.get(f"{lost.name}-var-lib-docker")
+    lost.remove(force=True)
+    try:
+        pi._create(docker, boards, "rpiomega-2", lost.attrs["Config"]["Image"])
+        assert docker.volumes.get(disk.name).attrs["CreatedAt"] != disk.attrs["CreatedAt"]
+    finally:
+        lifecycle.up(docker, boards, print)

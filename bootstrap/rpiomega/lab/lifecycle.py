@@ -9,6 +9,7 @@ from pathlib import Path
 
 import docker
 import docker.errors
+from docker.models.volumes import Volume
 
 from rpiomega.lab import archives, cache, engine, folders, image, limits, network, pi, sitefile, state, vendor
 from rpiomega.lab.engine import LabError
@@ -121,6 +122,9 @@ def down(client: docker.DockerClient, name: str) -> list[str]:
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda container: pi.remove(client, container), found))
     removed = [container.name for container in found]
+    for volume in _volumes(client, name):  # of containers that were removed by hand
+        volume.remove(force=True)
+        removed.append(f"volume {volume.name}")
     with folders.alone(lambda line: None):
         cache.leave(client, f"rpiomega-{name}")
     if network.remove(client, f"rpiomega-{name}"):
@@ -148,10 +152,15 @@ def leftovers(client: docker.DockerClient, name: str) -> list[str]:
         for c in client.containers.list(all=True, ignore_removed=True)
         if c.name.startswith(f"{prefix}-")
     ]
-    found += [f"volume {v.name}" for v in client.volumes.list() if v.name.startswith(f"{prefix}-")]
+    found += [f"volume {volume.name}" for volume in _volumes(client, name)]
     found += [f"network {n.name}" for n in client.networks.list() if n.name == prefix]
     found += [f"cgroup {path}" for path in _cgroups(name)]
     return found + ([str(Lab(name).folder)] if Lab(name).folder.exists() else [])
+
+
+def _volumes(client: docker.DockerClient, name: str) -> list[Volume]:
+    """Return the disks of a lab's nodes: a lab's name holds no hyphen."""
+    return [volume for volume in client.volumes.list() if volume.name.startswith(f"rpiomega-{name}-")]
 
 
 def describe(lab: Lab, rows: list[dict]) -> str:

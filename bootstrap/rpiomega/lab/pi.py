@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import subprocess
 import tarfile
@@ -93,15 +94,20 @@ def remove(client: docker.DockerClient, container: Container) -> None:
     """Remove a node with its disks."""
     with engine.explained(f"cannot remove {container.name}"):
         container.remove(force=True, v=True)
-        for volume in _volumes(container.name):
-            try:
-                client.volumes.get(volume).remove(force=True)
-            except docker.errors.NotFound:
-                continue
+        _erase(client, container.name)
+
+
+def _erase(client: docker.DockerClient, name: str) -> None:
+    """Remove the volumes of a node's container."""
+    for volume in _volumes(name):
+        with contextlib.suppress(docker.errors.NotFound):
+            client.volumes.get(volume).remove(force=True)
 
 
 def _create(client, lab: Lab, node: str, image: str) -> Container:
     name, address = container_name(lab, node), lab.leased_address(node)
+    # Those of a container that was removed by hand hold the engine of another cluster; a new board has an empty card.
+    _erase(client, name)
     modern = docker.utils.version_gte(client.api.api_version, "1.44")
     endpoint = client.api.create_endpoint_config(
         ipv4_address=address, **({"mac_address": network.mac(address)} if modern else {})
