@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from omega.core import mask
 from omega.site import nodes as site_nodes
 
 NAME = "site.sls"
@@ -59,7 +60,7 @@ def _keys(node: yaml.MappingNode) -> None:
         if key.tag not in KEYS:
             raise _error(f'`{key.value}` is no text to YAML; put it in quotes: "{key.value}"', key)
         if key.value in seen:
-            raise _error(f"`{key.value}` is there twice (first in line {seen[key.value]})", key)
+            raise _error(f"`{mask.key(key.value)}` is there twice (first in line {seen[key.value]})", key)
         seen[key.value] = key.start_mark.line + 1
 
 

@@ -6,6 +6,7 @@ import re
 
 import yaml
 
+from omega.core import mask
 from rpiomega.site import mistakes
 from rpiomega.site.errors import Problem
 
@@ -104,7 +105,7 @@ class Document:
                 key_node.tag = _TEXT
             if name in seen:
                 # YAML would silently keep the last one: a node would be lost without a word.
-                cause = f"`{name}` is there twice (first in line {seen[name]})"
+                cause = f"`{mask.key(name)}` is there twice (first in line {seen[name]})"
                 self.problems.append(Problem(key, cause, "keep one of them", line))
             seen.setdefault(name, line)
             self.lines[key] = line
