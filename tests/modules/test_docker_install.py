@@ -216,6 +216,65 @@ def test_an_interrupted_dpkg_is_finished_before_states_of_salt_install(repositor
         assert real["dpkg.configured"]("x")["changes"] == {}
 
 
+@pytest.fixture
+def other_dpkg(repository, tmp_path):
+    """Another process that works with dpkg's database; `end` lets it finish its work."""
+    program = (
+        "import fcntl, os, sys\n"
+        "lock = open(sys.argv[1] + '/lock-frontend', 'w')\n"
+        "fcntl.lockf(lock, fcntl.LOCK_EX)\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+        "os.unlink(sys.argv[1] + '/updates/0001')\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "dpkg")]
+    interrupt(tmp_path)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        yield process
+        process.kill()
+
+
+def test_another_dpkg_at_work_is_no_interrupted_one(states, tmp_path, monkeypatch, other_dpkg):
+    really = apt.run
+    calls = []
+
+    def run(*command):
+        done = really(*command)
+        if not calls:
+            other_dpkg.communicate()
+        calls.append(command)
+        return done
+
+    monkeypatch.setattr(apt, "run", run)
+    with states() as real, states(test=True) as ahead:
+        predicted = ahead["dpkg.configured"]("x")
+        assert (predicted["result"], predicted["changes"]) == (True, {})
+        assert "another dpkg is at work" in predicted["comment"]
+        done = real["dpkg.configured"]("x")
+    assert (done["result"], done["changes"]) == (True, {}), done
+    assert calls
+
+
+def test_another_dpkg_that_does_not_end_is_named(states, monkeypatch, other_dpkg):
+    monkeypatch.setattr(apt, "LOCK_BOUND", 0)
+    with states() as real:
+        done = real["dpkg.configured"]("x")
+    assert (done["result"], done["changes"]) == (False, {})
+    assert f"process {other_dpkg.pid} holds the dpkg frontend lock" in done["comment"]
+    assert f"`ps -p {other_dpkg.pid}`" in done["comment"] and "\n" not in done["comment"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_a_card_that_does_not_let_dpkgs_folder_be_read(repository, states, tmp_path, test):
+    (tmp_path / "dpkg/updates").rmdir()
+    (tmp_path / "dpkg/updates").write_text("")  # as root everything can be read
+    with states(test=test) as loaded:
+        done = loaded["dpkg.configured"]("x")
+    assert (done["result"], done["changes"]) == (False, {})
+    assert "Not a directory" in done["comment"] and "dpkg/updates" in done["comment"]
+
+
 def test_an_interrupted_dpkg_is_finished_before_packages_change(repository, install, tmp_path):
     repository.offer(OLD)
     update()

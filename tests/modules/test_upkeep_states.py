@@ -7,6 +7,7 @@ of the tests' own.
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -252,3 +253,77 @@ def test_docker_and_salt_are_held_out_whoever_upgrades(updates, upgrades):
     held = re.findall(r'^Unattended-Upgrade::Package-Blacklist:: "(.*)";$', shown, re.MULTILINE)
     for name in ("docker.io", "docker-ce", "containerd.io", "runc", "salt-minion"):
         assert any(re.match(pattern, name) for pattern in held), (name, held)
+
+
+@pytest.fixture
+def can_reboot(tmp_path):
+    """Call can-reboot with this program as the docker command; None: there is none."""
+
+    def call(program, bound=20):
+        probe = tmp_path / "can-reboot"
+        text = (ROOT / "salt/upgrades/files/can-reboot").read_text()
+        assert "\nbound=60 " in text
+        probe.write_text(text.replace("\nbound=60 ", f"\nbound={bound} "))
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        for name in ("sh", "grep", "timeout", "cat", "sleep"):
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(shutil.which(name))
+        (folder / "docker").unlink(missing_ok=True)
+        if program is not None:
+            (folder / "docker").write_text(f"#!/bin/sh\n{program}\n")
+            (folder / "docker").chmod(0o755)
+        environment = {"PATH": str(folder)}
+        return subprocess.run(["sh", probe], env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    return call
+
+
+# What `docker info --format` prints, and its exit code, where the engine answers and where it does not.
+@pytest.mark.parametrize(
+    ("prints", "code", "said"),
+    [
+        ("active false", 0, ""),
+        ("inactive false", 0, ""),
+        ("locked false", 0, "is locked false"),
+        ("pending true", 0, "is pending true"),
+        ("error false", 0, "is error false"),
+        ("", 1, "is unknown"),
+        ("", 0, "is unknown"),
+        (" false", 0, "is unknown"),
+        (" false", 1, "is unknown"),
+        ("<no value> <no value>", 0, "is unknown"),
+        ("active true", 1, "is unknown"),
+    ],
+)
+def test_a_node_reboots_only_by_a_known_state_of_the_swarm(can_reboot, prints, code, said):
+    done = can_reboot(f"echo '{prints}'; exit {code}")
+    assert (done.returncode, said in done.stderr, bool(done.stderr)) == (int(bool(said)), True, bool(said))
+
+
+MANAGER = 'if [ "$1" = info ]; then echo active true; exit; fi; '
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ("echo 'a Ready Leader'; echo 'b Ready Reachable'", ""),
+        (
+            "echo 'a Ready Leader'; echo 'b Down Unreachable'; echo 'c Ready Unreachable'",
+            "missing: b Down Unreachable c",
+        ),
+        ("exit 1", "no leader"),
+        ("true", "missing"),
+    ],
+)
+def test_a_manager_reboots_only_beside_all_others(can_reboot, lists, said):
+    done = can_reboot(MANAGER + lists)
+    assert (done.returncode, said in done.stderr) == (int(bool(said)), True)
+    assert done.stderr.count("\n") == int(bool(said))
+
+
+@pytest.mark.parametrize("program", [None, "exec sleep 600", f"{MANAGER}exec sleep 600"])
+def test_a_docker_command_that_is_missing_or_hangs_ends_the_question(can_reboot, program):
+    done = can_reboot(program, bound=1)
+    assert done.returncode == 1
+    assert "no reboot: " in done.stderr

@@ -251,6 +251,38 @@ def box(tmp_path, gpg):
     return made
 
 
+@pytest.mark.parametrize("data", [b"# our key\n", b"700", b"?", b"not found\n", b"<html>", b'{"error": 404}'])
+def test_a_text_that_is_no_key_is_called_that(data):
+    with pytest.raises(openpgp.KeyFileError, match="it is no OpenPGP key"):
+        openpgp.primary_fingerprints(data)
+
+
+@pytest.mark.parametrize("filler", [b"\n", b"\r\n \t", b" ", b"\n=AAAA", b"A: b\n", b"A\n", b"=", b"\r"])
+@pytest.mark.parametrize("end", [b"", b"-----END " + ARMOR + b"-----\n"])
+def test_an_answer_of_a_megabyte_is_judged_at_once(filler, end):
+    answer = b"-----BEGIN " + ARMOR + b"-----\n\n" + filler * (10**6 // len(filler)) + b"\n" + end
+    code = "import sys; from omega.core import openpgp; openpgp.primary_fingerprints(sys.stdin.buffer.read())"
+    root = pathlib.Path(openpgp.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=answer, cwd=root, capture_output=True, check=False, timeout=30
+    )
+    assert b"KeyFileError" in done.stderr
+
+
+@pytest.mark.parametrize("headers", [b"Comment:\n", b"X-Made-By: a\nHash: SHA256\n", b"Version: 1 \t\n"])
+@pytest.mark.parametrize("line", [b"\n", b"\r\n", b"\r", b" \n"])
+def test_spellings_of_an_armor(headers, line):
+    dressed = KEY.replace(b"BLOCK-----\n", b"BLOCK-----\n" + headers, 1).replace(b"\n", line)
+    assert openpgp.pinned(dressed, FINGERPRINT) == openpgp.pinned(KEY, FINGERPRINT)
+
+
+def test_a_keyring_of_many_keys_is_named_in_a_short_line():
+    keys = b"".join(packet(6, bytes([4, 0, 0, 0, number, 22, 1])) for number in range(100))
+    with pytest.raises(openpgp.KeyFileError, match="and 95 more, pinned is ") as refused:
+        openpgp.pinned(keys, FINGERPRINT)
+    assert len(str(refused.value)) < 400
+
+
 @pytest.mark.parametrize("name", ["rsa3072", "ed25519"])
 def test_apt_accepts_what_is_written_as_binary_and_as_text(box, gpg, name):
     fingerprint = gpg.fingerprints[name]

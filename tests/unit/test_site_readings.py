@@ -99,6 +99,20 @@ REFUSED = [
     "  swarm: {stacks: {web: {compose: a.yml, env: {PORT: 8080}}}}\n",
     "  swarm: {cert_expiry: 90}\n",
     "  packages: &a {extra: *a}\n",
+    LABEL.format("="),
+    LABEL.format("<<"),
+    LABEL.format("!foo a"),
+    LABEL.format("2026-13-45"),
+    LABEL.format("2026-01-02T10:00:00+99:99"),
+    LABEL.format("1" * 5000),
+    LABEL.format('"\\ud83d\\ude00"'),
+    "  docker: {daemon: {a: !!binary aGk=}}\n",
+    "  docker: {daemon: {a: !!set {b}}}\n",
+    "  docker: {daemon: {a: !!omap [b: 1]}}\n",
+    "  docker: {daemon: {a: !!pairs [b: 1]}}\n",
+    "  docker: {daemon: {a: !!python/object:os.system x}}\n",
+    "  swarm: {stacks: {web: {compose: a.yml, env: {A: '{{ x }}'}}}}\n",
+    "  users: {admin: pi} # {{ x }}\n",
     b"  cluster2: caf\xe9\n",
     "\tusers: {}\n",
 ]
@@ -109,9 +123,23 @@ def test_both_refuse(tmp_path, lines):
     here, there = verdicts(tmp_path, lines)
     assert here and there
     assert "Traceback" not in here + there
+    assert len(here) < 400 and len(there) < 400
+
+
+LAST = f"site.sls:{len(HEAD.splitlines()) + 1}: "
+
+
+@pytest.mark.parametrize("lines", REFUSED[REFUSED.index(LABEL.format("=")) : -2])
+def test_both_name_the_line(tmp_path, lines):
+    for said in verdicts(tmp_path, lines):
+        assert LAST in said
 
 
 TAKEN = [
+    LABEL.format('"="'),
+    LABEL.format("!!str 010"),
+    LABEL.format("😀"),
+    "  # {{ x }}\n",
     "      host: fe80::1%eth0\n",
     "      host: '2001:db8::1'\n",
     "      host: pi1\n",

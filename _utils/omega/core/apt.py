@@ -48,16 +48,23 @@ def update() -> str:
 
 
 def repair() -> bool:
-    """Finish what an interrupted dpkg has left; return True if there was anything.
+    """Finish what an interrupted dpkg has left, once no other is at work; return True if there was anything.
 
-    :raises AptError: a package does not let itself be configured
+    :raises AptError: a package does not let itself be configured, or another dpkg does not end
+    :raises OSError: the card does not let dpkg's folder be read
     """
-    if not rules.interrupted():
-        return False
-    done = run(*rules.DPKG, "--configure", "-a")
-    if done.returncode:
-        raise AptError(f"dpkg was interrupted before, and cannot finish: {problem(done)}")
-    return True
+    done: list[Done] = []
+
+    def in_use() -> bool:
+        # While another dpkg is at work it looks as if it had been interrupted.
+        done[:] = [run(*rules.DPKG, "--configure", "-a")] if rules.interrupted() else []
+        return bool(done) and rules.refused_in_use(done[0].stderr)
+
+    if until_clear(in_use, LOCK_BOUND, pause=1):
+        raise AptError(f"{problem(done[0])} ({LOCK_BOUND} s have passed)")
+    if done and done[0].returncode:
+        raise AptError(f"dpkg was interrupted before, and cannot finish: {problem(done[0])}")
+    return bool(done)
 
 
 def problem(done: Done) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
 LOCKED = "Could not get lock"
+# As dpkg itself says it (lib/dpkg/file.c): another one is at work, or a frontend such as apt.
+_IN_USE = r"dpkg: error: (dpkg[\w ]*lock) was locked by (?:another|\S+) process with pid (\d+)"
 # A file of the owner's stays as it is: without a terminal dpkg cannot ask, and leaves the package unpacked.
 CONFFILES = ("--force-confdef", "--force-confold")
 DPKG = ("dpkg", *CONFFILES)
@@ -47,6 +50,7 @@ _CAUSES = [
         "another package manager holds {0} ({1})",
         "wait for it to end (`pgrep -a apt`, `pgrep -a dpkg`)",
     ),
+    (_IN_USE, "process {1} holds the {0}", "wait for it to end (`ps -p {1}`)"),
     (r"Could not get lock (\S+)", "{0} is locked", "wait for the other package manager (`pgrep -a apt`)"),
     (
         r"Conflicting values set for option ([\w-]+) regarding source (\S+) (\S+): (\S*) != (\S*)",
@@ -205,12 +209,35 @@ def errors(output: str) -> list[str]:
 
 
 def interrupted() -> bool:
-    """Tell whether dpkg was interrupted: apt then refuses all work until ``dpkg --configure -a`` (dpkg(1))."""
-    folder = os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg")
+    """Tell whether dpkg was interrupted: apt then refuses all work until ``dpkg --configure -a`` (dpkg(1)).
+
+    So it looks as well while another dpkg is at work: see `in_use`.
+
+    :raises OSError: the card does not let dpkg's folder be read
+    """
     try:
-        return any(name.isdigit() for name in os.listdir(f"{folder}/updates"))
-    except OSError:
+        return any(name.isdigit() for name in os.listdir(f"{_folder()}/updates"))
+    except FileNotFoundError:
         return False
+
+
+def in_use() -> bool:
+    """Return whether a process works with dpkg's database now: it has one of the locks (proc(5), "/proc/locks")."""
+    inodes = set()
+    for name in ("lock-frontend", "lock"):
+        with contextlib.suppress(FileNotFoundError):
+            inodes.add(str(os.stat(f"{_folder()}/{name}").st_ino))
+    with open("/proc/locks", encoding="ascii") as locks:
+        return any(line.split()[5].rpartition(":")[2] in inodes for line in locks if "->" not in line)
+
+
+def refused_in_use(output: str) -> bool:
+    """Return whether dpkg has refused to work because of another process that works with its database."""
+    return re.search(_IN_USE, output) is not None
+
+
+def _folder() -> str:
+    return os.environ.get("DPKG_ADMINDIR", "/var/lib/dpkg")
 
 
 def _one_line(text: str) -> str:

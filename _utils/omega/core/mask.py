@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 HIDDEN = "[hidden]"
@@ -12,6 +13,27 @@ _NAME = re.compile(r"(?i)pass(word|wd)?$|secret$|token$|basicauth|api[_-]?key$")
 # Of an address: `https://user:password@host`.
 _LOGIN = re.compile(r"(://[^\s/@:]*:)[^\s/]+(?=@)")
 _USER = re.compile(r"([^\s:]*:).+")
+# As `_LOGIN`, in any spelling: without a scheme, cut into wrong parts by a character of the password.
+_MAY_BE_LOGIN = re.compile(r"(?s)(?://|:).*[@\uff20]|%40")
+
+
+def may_have_login(text: str) -> bool:
+    """Return whether a text may be an address with a login: an error message then does not show it."""
+    return _MAY_BE_LOGIN.search(text) is not None
+
+
+def key(text: Any) -> str:
+    """Return a key of a file as an error message shows it: "..." if it may be an address with a login."""
+    return "..." if may_have_login(str(text)) else str(text)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield each text in what JSON has, besides the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(item)
 
 
 def masked(value: Any, name: str = "") -> Any:

@@ -55,7 +55,7 @@ def pinned(data: bytes, fingerprint: str) -> bytes:
     found = _keys(data)
     fingerprint = fingerprint.replace(" ", "").upper()
     if [key for key, _ in found] != [fingerprint]:
-        names = ", ".join(key for key, _ in found)
+        names = ", ".join(key for key, _ in found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
         raise KeyFileError(
             f"it holds {'key' if len(found) == 1 else 'the keys'} {names}, pinned is {fingerprint} alone"
         )
@@ -129,18 +129,22 @@ def _binary(data: bytes) -> bytes:
         if armor and before.decode("utf-8", "ignore").encode() == before:
             raise KeyFileError("there is something before its armor")
         return data
-    pattern = (
-        rb"\s*-----BEGIN " + ARMOR.encode() + rb"-----[ \t]*\r?\n"
-        rb"(?:[A-Za-z]+: [^\r\n]*\r?\n)*[ \t]*\r?\n"  # headers, up to the first empty line
-        rb"(?P<body>[A-Za-z0-9+/=\s]*?)"
-        rb"(?:\n=[A-Za-z0-9+/]{4}\s*)?\s*"  # a checksum, which proves nothing (RFC 9580, section 6.1)
-        rb"-----END " + ARMOR.encode() + rb"-----\s*"
+    # Line by line: the data is whatever a server has answered, and a pattern over all of it may take hours.
+    lines = [line.strip() for line in data.strip().splitlines()]
+    empty = lines.index(b"") if b"" in lines else 0  # headers go up to the first empty line
+    headers, body = lines[1:empty], [line for line in lines[empty + 1 : -1] if line]
+    if body and re.fullmatch(rb"=[A-Za-z0-9+/]{4}", body[-1]):
+        del body[-1]  # a checksum, which proves nothing (RFC 9580, section 6.1)
+    sound = (
+        (lines[0], lines[-1]) == tuple(f"-----{edge} {ARMOR}-----".encode() for edge in ("BEGIN", "END"))
+        and empty
+        and all(re.fullmatch(rb"[A-Za-z0-9-]+:( .*)?", header) for header in headers)
+        and all(re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", line) for line in body)
     )
-    found = re.fullmatch(pattern, data)
-    if not found:
+    if not sound:
         raise KeyFileError("its armor is not exactly one block of a public key")
     try:
-        return base64.b64decode(b"".join(found["body"].split()), validate=True)
+        return base64.b64decode(b"".join(body), validate=True)
     except binascii.Error as error:
         raise KeyFileError(f"its armor cannot be decoded: {error}") from None
 
@@ -149,9 +153,9 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (tag, body) of each packet; headers of both formats as in RFC 9580, section 4.2."""
     at = 0
     while at < len(data):
-        tag, start, size = _current(data, at) if data[at] & 0x40 else _legacy(data, at)
         if not data[at] & 0x80:
             raise KeyFileError("it is no OpenPGP key" if at == 0 else "bytes that are no packet follow the key")
+        tag, start, size = _current(data, at) if data[at] & 0x40 else _legacy(data, at)
         if start + size > len(data):
             raise KeyFileError("it ends in the middle of a packet")
         yield tag, data[start : start + size]

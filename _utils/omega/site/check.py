@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from omega.core import mask
 from omega.site import keys
 
 # Exact types: for Python `True` is a number.
@@ -42,8 +43,8 @@ def _check(value: Any, item: dict, path: str) -> Iterator[str]:
         yield from _section(value, item, path)
     elif item["type"] == "mapping":
         for name, inner in value.items():
-            yield from _scalar(name, {"type": "text", **item.get("names", {})}, f"{path}.{name}")
-            yield from _check(inner, item["each"], f"{path}.{name}")
+            yield from _scalar(name, {"type": "text", **item.get("names", {})}, f"{path}.{mask.key(name)}")
+            yield from _check(inner, item["each"], f"{path}.{mask.key(name)}")
     else:
         for number, inner in enumerate(value):
             yield from _check(inner, item["each"], f"{path}.{number}")
@@ -60,11 +61,13 @@ def _section(value: dict, item: dict, path: str) -> Iterator[str]:
         else:
             close = difflib.get_close_matches(str(name), known, n=1)
             meant = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
-            yield f"{path}.{name}: unknown key; {meant}"
+            yield f"{path}.{mask.key(name)}: unknown key; {meant}"
 
 
 def _scalar(value: Any, item: dict, path: str) -> Iterator[str]:
     if item["type"] == "anything":
+        if not all(_fits(text, item) for text in mask.texts_in(value)):
+            yield f"{path}: {_shown(value, item)} is not {item['is']}; {item['allowed']}"
         return
     allowed = item["type"].split(" or ") if item["type"] not in TYPES else [item["type"]]
     if not any(type(value) is TYPES[each] for each in allowed):
@@ -100,7 +103,7 @@ def _wrong(path: str, value: Any, wanted: str, item: dict) -> str:
 
 
 def _shown(value: Any, item: dict) -> str:
-    if item.get("hidden"):
-        return "what is written here"
     text = repr(value)
+    if item.get("hidden") or mask.may_have_login(text):
+        return "what is written here"
     return text if len(text) <= 40 else text[:37] + "..."

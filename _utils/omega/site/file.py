@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from omega.core import mask, plain_yaml
 from omega.site import nodes as site_nodes
 
 NAME = "site.sls"
@@ -21,6 +22,10 @@ NUMBERS = ("int", "float", "timestamp")
 
 def _load(text: str) -> Any:
     """Return the data of a YAML text; raise MarkedYAMLError for what `rpiomega check` refuses on the workstation."""
+    line = plain_yaml.jinja(text)
+    if line:
+        problem = "Jinja is written here, and the bootstrap reads the file too"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=yaml.Mark(NAME, 0, line - 1, 0, None, 0))
     loader = yaml.SafeLoader(text)
     node = loader.get_single_node()
     if node is None:
@@ -33,6 +38,9 @@ def _walk(node: yaml.Node, parents: tuple[yaml.Node, ...]) -> None:
     if any(node is parent for parent in parents):
         raise _error("an alias contains itself", node)
     parents = (*parents, node)
+    problem = plain_yaml.unusable(node)
+    if problem:
+        raise _error("; ".join(problem), node)
     if isinstance(node, yaml.MappingNode):
         _keys(node)
         for _, value in node.value:
@@ -45,9 +53,10 @@ def _walk(node: yaml.Node, parents: tuple[yaml.Node, ...]) -> None:
         try:
             read_as = str(yaml.SafeLoader("").construct_object(node))
         except ValueError:
-            read_as = "no date"
+            read_as = plain_yaml.UNREADABLE[node.tag.endswith("timestamp")]
         if read_as != node.value or node.tag.endswith("timestamp"):
-            raise _error(f'`{node.value}` without quotes is {read_as} to YAML; put it in quotes: "{node.value}"', node)
+            value = node.value if len(node.value) <= 40 else f"{node.value[:37]}..."
+            raise _error(f'`{value}` without quotes is {read_as} to YAML; put it in quotes: "{value}"', node)
 
 
 def _keys(node: yaml.MappingNode) -> None:
@@ -59,7 +68,7 @@ def _keys(node: yaml.MappingNode) -> None:
         if key.tag not in KEYS:
             raise _error(f'`{key.value}` is no text to YAML; put it in quotes: "{key.value}"', key)
         if key.value in seen:
-            raise _error(f"`{key.value}` is there twice (first in line {seen[key.value]})", key)
+            raise _error(f"`{mask.key(key.value)}` is there twice (first in line {seen[key.value]})", key)
         seen[key.value] = key.start_mark.line + 1
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import yaml
 
+from omega.core import mask, plain_yaml
 from rpiomega.site import mistakes
 from rpiomega.site.errors import Problem
 
 TOP = "rpiomega"
 _TEXT = "tag:yaml.org,2002:str"
 _KEYS = {_TEXT, "tag:yaml.org,2002:merge"}
-_JINJA = re.compile(r"\{\{|\{%|\{#")
 
 
 def reading(node: yaml.ScalarNode) -> object:
@@ -26,7 +24,7 @@ def reading(node: yaml.ScalarNode) -> object:
     try:
         value = yaml.SafeLoader("").construct_object(node)
     except ValueError:
-        return "no date"
+        return plain_yaml.UNREADABLE[kind == "timestamp"]
     return value if kind == "timestamp" or str(value) != node.value else None
 
 
@@ -53,11 +51,10 @@ class Document:
         return None
 
     def _parse(self, text: str) -> None:
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.lstrip().startswith("#") and _JINJA.search(line):
-                allowed = "it is plain YAML, because the bootstrap reads it too"
-                self.problems.append(Problem((), "Jinja in the site file", allowed, number))
-        if self.problems:
+        found = plain_yaml.jinja(text)
+        if found:
+            allowed = "it is plain YAML, because the bootstrap reads it too"
+            self.problems.append(Problem((), "Jinja in the site file", allowed, found))
             return
         try:
             loader = yaml.SafeLoader(text)
@@ -69,6 +66,9 @@ class Document:
                 self.problems.append(Problem((), "the file is empty", f"it needs the top-level key `{TOP}`"))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             self.data = None
+            if isinstance(error, ValueError) and self.odd:
+                self.problems += self.odd  # they have the line
+                return
             place, cause, cure = mistakes.explain(text, error)
             self.problems.append(Problem((), f"not YAML: {cause}", cure, place))
 
@@ -77,14 +77,19 @@ class Document:
         if id(node) in parents:  # an alias that contains itself
             raise yaml.MarkedYAMLError(problem="an alias contains itself", problem_mark=node.start_mark)
         parents = parents | {id(node)}
+        problem = plain_yaml.unusable(node)
+        if problem:
+            self.problems.append(Problem(path, *problem, node.start_mark.line + 1))
+            node.tag = _TEXT if isinstance(node, yaml.ScalarNode) else node.tag
         if isinstance(node, yaml.ScalarNode) and node.style is None:
             self.plain[path] = node.value
             value = reading(node)
             if value is not None:
-                cure = f'put it in quotes: "{node.value}"'
+                shown = node.value if len(node.value) <= 40 else f"{node.value[:37]}..."
+                cure = f'put it in quotes: "{shown}"'
                 cure = f"write {value}, or {cure}" if isinstance(value, int) else cure
                 line = node.start_mark.line + 1
-                self.odd.append(Problem(path, f"`{node.value}` without quotes is {value} to YAML", cure, line))
+                self.odd.append(Problem(path, f"`{shown}` without quotes is {value} to YAML", cure, line))
         elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._walk(item, (*path, index), parents)
@@ -104,7 +109,7 @@ class Document:
                 key_node.tag = _TEXT
             if name in seen:
                 # YAML would silently keep the last one: a node would be lost without a word.
-                cause = f"`{name}` is there twice (first in line {seen[name]})"
+                cause = f"`{mask.key(name)}` is there twice (first in line {seen[name]})"
                 self.problems.append(Problem(key, cause, "keep one of them", line))
             seen.setdefault(name, line)
             self.lines[key] = line

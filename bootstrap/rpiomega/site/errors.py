@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from omega.core import mask
 from omega.core.errors import Failure, line
 
 
@@ -20,7 +21,7 @@ class Problem:
     def text(self, path: Path) -> str:
         """Return the defect as one line: ``file:line: key.path: cause; what is allowed``."""
         where = f"{path}:{self.line}" if self.line else f"{path}"
-        dotted = ".".join(str(part) for part in self.key)
+        dotted = ".".join(mask.key(part) for part in self.key)
         return line(self.cause, self.allowed, f"{where}: {dotted}" if dotted else where)
 
 

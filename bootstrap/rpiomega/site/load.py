@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from omega.core import mask
 from rpiomega.site import checks
 from rpiomega.site.describe import describe
 from rpiomega.site.document import TOP, Document
@@ -128,7 +129,7 @@ def _translate(item: dict, plain: str | None) -> Problem:
         word, _, joined = str(key[-1]).partition(":")
         known = _keys_at(key[:-1])
         if joined and word in known:
-            return Problem(key, f"no space after `{word}:`", f"write `{word}: {joined}`")
+            return Problem(key, f"no space after `{word}:`", f"write `{word}: {mask.key(joined)}`")
         return Problem(key, "unknown key", _meant(str(key[-1]), known))
     if kind == "missing":
         return Problem(key, "missing", _expected(key))
@@ -137,7 +138,7 @@ def _translate(item: dict, plain: str | None) -> Problem:
         return Problem(key, cause, allowed)
     if kind == "literal_error":
         meant = _quoted(value, plain) if f"'{plain}'" in context["expected"] else ""  # off is False
-        return Problem(key, f"{value!r} is not known", f"allowed: {context['expected']}{meant}")
+        return Problem(key, f"{_shown(value)} is not known", f"allowed: {context['expected']}{meant}")
     if kind in ("dict_type", "model_type") and isinstance(value, list):
         named = "NAME: {address: ...}" if key == ("nodes",) else "KEY: VALUE"
         return Problem(key, "a list is written here", f"write `{named}` in each line, without a hyphen or brackets")
@@ -161,9 +162,9 @@ def _quoted(value: object, plain: str | None) -> str:
 
 
 def _shown(value: object, key: tuple = ()) -> str:
-    if _item_at(key).get("hidden"):
-        return "what is written here"
     text = repr(value)
+    if _item_at(key).get("hidden") or mask.may_have_login(text):
+        return "what is written here"
     return text if len(text) < 40 else text[:37] + "..."
 
 

@@ -6,6 +6,8 @@ import re
 
 import yaml
 
+from omega.core import mask
+
 _ODD_SPACE = re.compile(r"[\u00a0\u2000-\u200b\u202f\u3000\ufeff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NO_SPACE = re.compile(r"\s*(?:- )?([A-Za-z_][\w-]*):([^\s/].*)")
@@ -52,7 +54,7 @@ def _slip(words: str, before: bool) -> tuple[str, str] | None:
         return "a space that is not the plain one, as copied from a web page", "type the spaces of this line again"
     joined = _NO_SPACE.fullmatch(words)
     if joined:
-        return f"no space after `{joined[1]}:`", f"write `{joined[1]}: {joined[2]}`"
+        return f"no space after `{joined[1]}:`", f"write `{joined[1]}: {mask.key(joined[2])}`"
     bare = _NO_COLON.fullmatch(words.rstrip())
     if bare and before:
         return f"no colon after `{bare[1]}`", f"write `{bare[1]}:`"

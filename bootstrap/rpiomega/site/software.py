@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from rpiomega.site.values import (
     AccountFile,
     Branch,
     BucketName,
+    DaemonValue,
     DockerVersion,
     FileName,
     Fingerprint,
@@ -94,7 +95,7 @@ class Docker(Section):
     move_data: bool = Field(
         False, description="Whether data at the old place moves to a changed `data_root`; without it that is an error."
     )
-    daemon: dict[str, Any] = Field(
+    daemon: dict[str, DaemonValue] = Field(
         {},
         description="Joins what the owner has in /etc/docker/daemon.json; null leaves a key to that file. Where "
         "neither decides on logs, they are rotated: json-file, three files of 10 MB.",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rpiomega.site.values import Duration, SaltFile, Section, StackName, Url
+from rpiomega.site.values import Duration, NoPassword, SaltFile, Section, StackName, Url
 
 
 class ExternalCA(Section):
@@ -14,7 +14,7 @@ class ExternalCA(Section):
 
     url: Url = Field(description="Where it is; https only.")
     protocol: Literal["cfssl"] = Field("cfssl", description="What it speaks.")
-    options: dict[str, str] = Field({}, description="Options of its protocol.")
+    options: dict[str, NoPassword] = Field({}, description="Options of its protocol.")
     ca_cert: str = Field("", description="The CA certificate it signs with (PEM), where that is not the swarm's.")
 
 
@@ -47,7 +47,7 @@ class SwarmSpec(Section):
     ca_force_rotate: int | None = Field(
         None, ge=0, le=1_000_000, description="Counter: each higher number makes the swarm a new CA once."
     )
-    labels: dict[str, str] = Field({}, description="Labels of the swarm itself.")
+    labels: dict[str, NoPassword] = Field({}, description="Labels of the swarm itself.")
     labels_state: Literal["merge", "replace"] = Field(
         "merge", description="`merge`: other labels stay; `replace`: these are all."
     )
@@ -59,7 +59,9 @@ class Stack(Section):
     state: Literal["present", "absent"] = Field("present", description="Whether it runs; `absent` removes it.")
     compose: SaltFile = Field(description="The compose file: a file in the master's /srv/rpiomega/files.")
     overrides: list[SaltFile] = Field([], description="More such files, each laid over the ones before.")
-    env: dict[str, str] = Field({}, description="Values for `${NAME}` in the files; nothing secret, all nodes see it.")
+    env: dict[str, NoPassword] = Field(
+        {}, description="Values for `${NAME}` in the files; nothing secret, all nodes see it."
+    )
     prune: bool = Field(False, description="Whether services that the files do not name any more are removed.")
     resolve_image: Literal["always", "changed", "never"] = Field(
         "changed", description="When the registry is asked for an image's digest; `never` where there is none."

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from omega.core import mask
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, text is text (3008 is a number, "3008" a release)."""
@@ -42,9 +44,10 @@ class Shape:
         except ValueError:
             return False
 
-    def __call__(self, value: str) -> str:
-        if not self.fits(value):
-            shown = "what is written here" if self.hidden else f'"{value[:40]}"'
+    def __call__(self, value: Any) -> Any:
+        if not all(map(self.fits, mask.texts_in(value))):
+            hidden = self.hidden or mask.may_have_login(str(value))
+            shown = "what is written here" if hidden else f'"{value[:40]}"'
             raise ValueError(f"{shown} is not {self.what}|{self.allowed}")
         return value
 
@@ -90,11 +93,18 @@ DockerVersion = _text(
 TimeServer = _text(rf"{_HOST}|{_IPV6}", "a host name or address", "write one server a line, without a port", ipv6=True)
 TimeOfDay = _text(r"([01]\d|2[0-3]):[0-5]\d", "a time of day", 'write it in quotes, as "02:30"')
 Size = _text(r"|[1-9]\d*[KMG]", "a size", "write 64M or 1G")
-Image = _text(r"[a-z0-9][A-Za-z0-9._:/@-]*", "an image reference", "write repository:tag")
+Image = _text(
+    r"(?!.*//)[a-z0-9][A-Za-z0-9._:/-]*(@sha256:[0-9a-f]{64})?",
+    "an image reference",
+    "write repository:tag",
+    hidden=True,
+)
 Branch = _text(r"[A-Za-z0-9][\w./-]*", "a branch name", "write it as git does")
-# Every node reads the pillar. Over ssh a user alone is no secret; over http it may be a token.
+# Every node reads the pillar. Over ssh a user alone is no secret; over http it may be a token. After the colon of an
+# address comes its port; in git's short form of ssh (git-fetch(1), "GIT URLS") there is no user with a colon.
 Remote = _text(
-    r"(?!.*(?i:https?)://[^/]*@)(?!.*://[^/@]*:[^/]*@).*",
+    r"(?!-)(?!.*(?i:https?)://[^/]*@)(?!.*://[^/@\[\]]*:(?!\d*(?:/|$)))(?!.*://[^/@]*%3[aA][^/@]*@)"
+    r"(?![^/@:]+:[^/@:]+@[^/@:]+[:/].*[^/]).*",
     "a git remote without a login or password",
     "give root of the master a deploy key or a credential helper: docs/updates.md",
     hidden=True,
@@ -105,8 +115,9 @@ Signer = _text(
     "write `NAME ssh-ed25519 AAAA...` in one line, or an armored OpenPGP public key",
 )
 # Every node reads the pillar, and sources of apt are files that all users read.
+_AUTHORITY = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?"
 Url = _text(
-    r"|https?://[^\s/@]+(/\S*)?",
+    rf"|https?://{_AUTHORITY}(/\S*)?",
     "a web address without a login or password",
     "write http://HOST:PORT/ or https://HOST/; logins of apt belong into /etc/apt/auth.conf.d of each node",
     hidden=True,
@@ -117,9 +128,31 @@ Registry = _text(
     r"[A-Za-z0-9][A-Za-z0-9.-]*(:\d{1,5})?|[0-9.]+/\d{1,2}",
     "a registry",
     "write HOST:PORT, or a network as 192.168.1.0/24",
+    hidden=True,
 )
 # What Docker appends to is the path: a mirror may have none (docs.docker.com/docker-hub/image-library/mirror).
-Mirror = _text(r"https?://[^\s/@]+/?", "a registry mirror", "write http://HOST:PORT or https://HOST, without a path")
+Mirror = _text(
+    rf"https?://{_AUTHORITY}/?",
+    "a registry mirror",
+    "write http://HOST:PORT or https://HOST, without login and path",
+    hidden=True,
+)
+# Every node reads the pillar, and whoever may use Docker reads labels and variables of services.
+_NO_PASSWORD = r"(?![\s\S]*://[^\s/@:]*:[^\s/@]*@)[\s\S]*"
+NoPassword = _text(
+    _NO_PASSWORD, "a text without a password in an address", "use a secret of Docker: docs/swarm.md", hidden=True
+)
+DaemonValue = Annotated[
+    Any,
+    AfterValidator(
+        Shape(
+            _NO_PASSWORD,
+            "a value without a password in an address",
+            "write that key into /etc/docker/daemon.json of each node, which is kept",
+            hidden=True,
+        )
+    ),
+]
 _NO_FOLDER = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 FileName = _text(_NO_FOLDER, "a bare file name", "letters, digits, . _ and -, no folder")
 # Whoever writes the account's key here instead finds it in no message, nor in the master's job cache.
