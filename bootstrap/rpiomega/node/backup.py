@@ -73,13 +73,13 @@ def unit(text: str) -> dict:
     """
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     active, sub = values.get("ActiveState", ""), values.get("SubState", "")
-    works = active in ("activating", "active", "deactivating", "reloading") and not sub.startswith("auto-restart")
+    works = active in ("activating", "active", "deactivating", "reloading") or bool(values.get("Job"))
     return {
         "load": values.get("LoadState", ""),
         "active": active,
         "sub": sub,
         "result": values.get("Result", ""),
-        "busy": works or bool(values.get("Job")),
+        "busy": works and not sub.startswith("auto-restart"),
         "next": _epoch(values.get("NextElapseUSecRealtime", "")),
     }
 
