@@ -80,13 +80,13 @@ class Row:
 
     def _progress(self, event: dict) -> None:
         """Take how far a step is: the live table shows all of it, lines one for each group."""
-        group = str(event.get("group") or event.get("what") or "")
+        group = " ".join(str(event[key]) for key in ("what", "group") if event.get(key))
         if group != self._group:
             self._group = group
             self.log(f"{event.get('step', '')}: {group}")
             self._say(f"{self.name}: {group}")
         percent = event.get("percent")
-        self.detail = f"{group} {percent:.0f} %" if isinstance(percent, (int, float)) else group
+        self.detail = f"{group} {percent:.0f} %" if percent else group
 
     def close(self) -> None:
         """Close the log."""

@@ -73,7 +73,7 @@ def wait(name):
         time.sleep(0.02)
 
 began = time.time()
-write(run / "progress.json", {{"id": str(began), "what": what, "group": "files", "percent": 50}})
+write(run / "progress.json", {{"id": str(began), "what": "save", "group": "files", "percent": 50}})
 wait("go")
 result = json.loads((folder / "go").read_text())
 if result is None:
@@ -86,7 +86,7 @@ if result["ok"]:
 write(state, known)
 sys.exit(0 if result["ok"] else 1)
 """
-BOUND = 60
+BOUND = 120
 
 
 class SystemdNode:

@@ -38,7 +38,7 @@ def read(board: Board, _args: dict) -> dict:
         facts[name], problem = document(board, path)
         facts["problem"] = facts["problem"] or problem
     facts["units"] = {f"{unit}.{kind}": show(board, f"{unit}.{kind}") for unit in UNITS.values() for kind in KINDS}
-    facts["running"] = running(board, facts["units"], facts["progress"])
+    facts["running"] = running(board, facts["units"])
     facts["kit"] = kit(board)
     return facts
 
@@ -91,18 +91,16 @@ def _epoch(text: str) -> int:
         return 0
 
 
-def running(board: Board, units: dict[str, dict], progress: dict) -> str:
-    """Return what is under way: ``backup``, ``drill``, or empty. A run that a person started by hand counts."""
+def running(board: Board, units: dict[str, dict]) -> str:
+    """Return what is under way: ``backup``, ``drill``, or empty. A backup that a person started by hand counts."""
     for what in ("backup", "drill"):
         if units.get(f"{UNITS[what]}.service", {}).get("busy"):
             return what
-    if locked(board):
-        return "drill" if progress.get("what") == "drill" else "backup"
-    return ""
+    return "backup" if locked(board) else ""
 
 
 def locked(board: Board) -> bool:
-    """Return whether a process has the lock of a run. It is not tried: that could refuse a run that begins now."""
+    """Return whether a process has the lock of a backup. It is not tried: that could refuse a run that begins now."""
     try:
         found = os.stat(board.path(LOCK))
     except OSError:

@@ -108,9 +108,9 @@ class BackupFollow(Step):
         def look() -> tuple[bool, str]:
             progress, _ = backup.document(quiet, backup.PROGRESS)
             now = {key: progress[key] for key in SHOWN if key in progress}
-            if backup.running(quiet, {unit: backup.show(quiet, unit)}, progress) != self.args.what:
+            if backup.running(quiet, {unit: backup.show(quiet, unit)}) != self.args.what:
                 return True, ""
-            if now != shown and now.get("what", self.args.what) == self.args.what:
+            if now != shown:
                 shown.clear()
                 shown.update(now)
                 self.board.tell("progress", step=self.name, **now)
