@@ -170,6 +170,8 @@ def test_a_lock_of_another_process_is_a_run_and_looking_does_not_take_it(board):
     with open(board.path(backup.LOCK), "w", encoding="ascii") as lock:
         assert backup.read(board, {})["running"] == ""
         fcntl.flock(lock, fcntl.LOCK_EX)
+        assert backup.read(board, {})["running"] == "restore"
+        put(board, backup.PROGRESS, {"id": "1", "what": "save", "group": "files"})
         assert backup.read(board, {})["running"] == "backup"
 
 

@@ -30,7 +30,7 @@ def read(board: Board, _args: dict) -> dict:
     """Return the facts of a node's backups.
 
     ``now`` (the node's clock), ``configured``, ``state`` and ``progress`` (the files; empty if there is none),
-    ``problem`` (a file that cannot be read as JSON), ``running`` (what runs now: ``backup``, ``drill`` or empty),
+    ``problem`` (a file that cannot be read as JSON), ``running`` (see `running`),
     ``units`` (name -> see `unit`; empty without systemd), ``kit`` (see `kit`; None on a node that is not the master).
     """
     facts: dict[str, Any] = {"now": time.time(), "configured": board.exists(SETTINGS), "problem": ""}
@@ -38,7 +38,7 @@ def read(board: Board, _args: dict) -> dict:
         facts[name], problem = document(board, path)
         facts["problem"] = facts["problem"] or problem
     facts["units"] = {f"{unit}.{kind}": show(board, f"{unit}.{kind}") for unit in UNITS.values() for kind in KINDS}
-    facts["running"] = running(board, facts["units"])
+    facts["running"] = running(board, facts["units"], facts["progress"])
     facts["kit"] = kit(board)
     return facts
 
@@ -91,16 +91,19 @@ def _epoch(text: str) -> int:
         return 0
 
 
-def running(board: Board, units: dict[str, dict]) -> str:
-    """Return what is under way: ``backup``, ``drill``, or empty. A backup that a person started by hand counts."""
+def running(board: Board, units: dict[str, dict], progress: dict) -> str:
+    """Return what is under way: ``backup``, ``drill``, ``restore`` or empty. What a person started by hand counts.
+
+    A backup, a drill and a restore have the same lock; only a backup writes its progress.
+    """
     for what in ("backup", "drill"):
         if units.get(f"{UNITS[what]}.service", {}).get("busy"):
             return what
-    return "backup" if locked(board) else ""
+    return ("backup" if progress else "restore") if locked(board) else ""
 
 
 def locked(board: Board) -> bool:
-    """Return whether a process has the lock of a backup. It is not tried: that could refuse a run that begins now."""
+    """Return whether a process has the lock of a run. It is not tried: that could refuse a run that begins now."""
     try:
         found = os.stat(board.path(LOCK))
     except OSError:

@@ -108,7 +108,7 @@ class BackupFollow(Step):
         def look() -> tuple[bool, str]:
             progress, _ = backup.document(quiet, backup.PROGRESS)
             now = {key: progress[key] for key in SHOWN if key in progress}
-            if backup.running(quiet, {unit: backup.show(quiet, unit)}) != self.args.what:
+            if backup.running(quiet, {unit: backup.show(quiet, unit)}, progress) != self.args.what:
                 return True, ""
             if now != shown:
                 shown.clear()
