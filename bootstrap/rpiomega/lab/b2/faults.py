@@ -11,7 +11,11 @@ ANSWERS = {
     "slow_down": (503, "SlowDown", "Please reduce your request rate"),
     "too_many": (429, "TooManyRequests", "Too many requests"),
     "capped": (403, "AccessDenied", "Cannot upload files, storage cap exceeded. See the Caps & Alerts page"),
-    "skewed": (403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large"),
+    "skewed": (
+        403,
+        "RequestTimeTooSkewed",
+        "The difference between the request time and the current time is too large",
+    ),
     "revoked": (403, "InvalidAccessKeyId", "The key is not valid"),
     "expired": (401, "ExpiredToken", "The provided token has expired"),
 }

@@ -150,8 +150,8 @@ class _Call:
         self.server.calls["B"] += 1
         bucket, file = self._wanted(path)
         simulator.need(key, "readFiles", bucket, file)
-        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
-        span = (int(span[1]), int(span[2])) if span else None
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+        span = (int(asked[1]), int(asked[2])) if asked else None
         with simulator.download_file_from_url(self.token, RawSimulator.DOWNLOAD_URL + path, range_=span) as found:
             return dict(found.headers), found.raw.data_bytes
 

@@ -99,7 +99,9 @@ class Front:
         versions = "versions" in query
         after = query.get("key-marker", "") if versions else after
         quote = (lambda text: urllib.parse.quote(text, safe="/")) if query.get("encoding-type") == "url" else escape
-        found, groups, last, truncated = [], [], "", False
+        found: list[str] = []
+        groups: list[str] = []
+        last, truncated = "", False
         for name in sorted({name for name, _ in bucket.file_name_and_id_to_file if name.startswith(prefix)}):
             head, cut, _ = name[len(prefix) :].partition(delimiter or "\0")
             group = prefix + head + cut if cut else ""
@@ -203,7 +205,7 @@ class Front:
 
     def _complete(self, bucket, name, upload, body):
         _, _, kind, parts = self._upload(upload)
-        numbers = [int(item.text) for item in ET.fromstring(body).iter() if item.tag.endswith("PartNumber")]
+        numbers = [int(item.text or 0) for item in ET.fromstring(body).iter() if item.tag.endswith("PartNumber")]
         if not numbers or any(number not in parts for number in numbers):
             raise Refused(400, "InvalidPart", "a part is missing")
         digests = b"".join(hashlib.md5(parts[number]).digest() for number in numbers)
@@ -247,7 +249,7 @@ class Front:
     def _retain(self, key, bucket, name, query, headers, body):
         self.account.need(key, "writeFileRetentions", bucket, name)
         file, asked = self._find(bucket, name, query.get("versionId")), ET.fromstring(body)
-        fields = {item.tag.rpartition("}")[2]: item.text for item in asked}
+        fields = {item.tag.rpartition("}")[2]: item.text or "" for item in asked}
         setting = FileRetentionSetting(MODES[fields["Mode"]], _millis(fields["RetainUntilDate"]))
         bypass = headers.get("x-amz-bypass-governance-retention") == "true" and "bypassGovernance" in key.capabilities
         bucket.update_file_retention(_token(self.account, key), file.file_id, name, setting, bypass)

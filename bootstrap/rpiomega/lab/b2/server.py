@@ -40,7 +40,9 @@ class Server(http.server.ThreadingHTTPServer):
             self.simulator.key_id_to_key[key_id] = master
         self.url = url or f"http://{address}:{self.server_port}"
         self.front, self.faults = s3.Front(self.simulator), Faults()
-        self.requests, self.s3_requests, self.calls = [], [], Counter()
+        self.requests: list[str] = []
+        self.s3_requests: list[tuple[str, str, int]] = []
+        self.calls: Counter[str] = Counter()
         self.lock = threading.Lock()
 
     def handle_error(self, request, client_address):
@@ -75,6 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """One request: a fault, or an answer of S3 or of the native API."""
 
     protocol_version = "HTTP/1.1"
+    server: Server
 
     def _any(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -13,9 +13,9 @@ import os
 import re
 import time
 
+from b2sdk.v3 import BucketSimulator as B2Bucket
 from b2sdk.v3 import EncryptionMode, EncryptionSetting, FileRetentionSetting, RetentionMode, exception
 from b2sdk.v3 import RawSimulator as B2Simulator
-from b2sdk.v3 import BucketSimulator as B2Bucket
 
 DAY = 86400
 FIRST_ID = 10**12 - 1
@@ -59,10 +59,10 @@ class Bucket(B2Bucket):
         """Store a new version of a file; return it."""
         if self.api.capped:
             raise exception.StorageCapExceeded()
+        plain, digest = EncryptionSetting(EncryptionMode.NONE), hashlib.sha1(data).hexdigest()
         file = self.FILE_SIMULATOR_CLASS(
-            self.account_id, self, self._next_file_id(), "upload", name, content_type, hashlib.sha1(data).hexdigest(),
-            {}, data, next(self.upload_timestamp_counter), server_side_encryption=EncryptionSetting(EncryptionMode.NONE),
-            file_retention=retention,
+            self.account_id, self, self._next_file_id(), "upload", name, content_type, digest, {}, data,
+            next(self.upload_timestamp_counter), server_side_encryption=plain, file_retention=retention,
         )  # fmt: skip
         self._keep(file)
         return file

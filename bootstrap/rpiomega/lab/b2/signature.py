@@ -108,7 +108,8 @@ def _signing_key(secret, day, region):
 
 def _chunks(body, chain, previous):
     """Return the content of a body in chunks; `chain`: signing key, date, scope, or None if they are not signed."""
-    content, at = [], 0
+    content: list[bytes] = []
+    at = 0
     while True:
         end = body.find(b"\r\n", at)
         size, _, extension = body[at:end].partition(b";")
