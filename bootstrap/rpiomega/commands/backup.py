@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rpiomega.commands import backup_runs
+from rpiomega.commands import backup_keys, backup_runs
 
 
 @click.group()
@@ -13,4 +13,6 @@ def backup() -> None:
 
 
 for _command in (backup_runs.now, backup_runs.status, backup_runs.list_, backup_runs.drill):
+    backup.add_command(_command)
+for _command in (backup_keys.init, backup_keys.kit, backup_keys.past):
     backup.add_command(_command)

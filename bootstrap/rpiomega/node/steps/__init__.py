@@ -2,6 +2,7 @@
 
 from rpiomega.node.step import Step
 from rpiomega.node.steps.backup import BackupFollow, BackupList, BackupStart, BackupState
+from rpiomega.node.steps.backup_secrets import BackupKit, BackupSecrets
 from rpiomega.node.steps.clock import Clock
 from rpiomega.node.steps.cluster import ClusterStatus
 from rpiomega.node.steps.cmdline import Cmdline
@@ -34,3 +35,4 @@ STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
 STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
 STEPS |= {step.name: step for step in (BackupState, BackupStart, BackupFollow, BackupList)}
 STEPS |= {step.name: step for step in (ClusterStatus, SiteFile, Answering, Synced, Standing)}
+STEPS |= {step.name: step for step in (BackupSecrets, BackupKit)}
