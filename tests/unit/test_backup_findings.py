@@ -1,16 +1,18 @@
 """Backups of a node as its files have them -> the columns of status, and what is called wrong with which cure."""
 
+import fcntl
 import io
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from rpiomega.backup import render, snapshots
 from rpiomega.doctor import backup as findings
-from rpiomega.node import backup
+from rpiomega.node import backup, backup_kit
 from rpiomega.node.board import Board
 from rpiomega.report import age, size
 from rpiomega.site import Site
@@ -22,7 +24,7 @@ GOOD = {"id": "1", "started": NOW - 60, "ended": NOW, "ok": True, "cause": "", "
 BROKEN = {"name": "volume:db", "mode": "dump", "ok": False, "cause": "pg_dump: no such db", "cure": "docker start db"}
 FAILED = {**GOOD, "ok": False, "groups": [GROUP, BROKEN]}
 UNIT = {"load": "loaded", "active": "active", "sub": "waiting", "result": "success", "busy": False, "next": NOW + DAY}
-TIMERS = {timer: UNIT for timer in findings.TIMERS}
+TIMERS = dict.fromkeys(findings.TIMERS, UNIT)
 
 
 def site(**backups):
@@ -36,7 +38,7 @@ def site(**backups):
 @pytest.fixture
 def board(tmp_path):
     """Give a node's files: settings are there, nothing was saved yet."""
-    for path in (backup.SETTINGS, backup.STATE, backup.PROGRESS, f"{backup.SECRETS}/x"):
+    for path in (backup.SETTINGS, backup.STATE, backup.PROGRESS):
         (tmp_path / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / backup.SETTINGS.lstrip("/")).write_text("{}")
     return Board(str(tmp_path))
@@ -164,7 +166,6 @@ def test_what_was_saved_and_what_was_not_is_shown_with_its_reason():
 
 
 def test_a_lock_of_another_process_is_a_run_and_looking_does_not_take_it(board):
-    import fcntl
 
     assert backup.read(board, {})["running"] == ""
     with open(board.path(backup.LOCK), "w", encoding="ascii") as lock:
@@ -173,6 +174,44 @@ def test_a_lock_of_another_process_is_a_run_and_looking_does_not_take_it(board):
         assert backup.read(board, {})["running"] == "restore"
         put(board, backup.PROGRESS, {"id": "1", "what": "save", "group": "files"})
         assert backup.read(board, {})["running"] == "backup"
+
+
+KIT = {
+    "bucket.json": {"cluster": "home", "bucket": "b", "endpoint": "https://s3.x.backblazeb2.com", "region": "x"},
+    "reader": 'key_id: "1"\nkey: "k"\n',
+    "recovery": "eight words of a phrase\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("checked", "changed", "words", "severity"),
+    [
+        (False, "", "was never checked", "warning"),
+        (True, "", "", ""),
+        (True, "recovery", "is stale", "warning"),
+        (True, "nodes", "is stale", "warning"),
+        (True, "bucket.json", "lacks bucket.json", "error"),
+    ],
+)
+def test_a_kit_that_was_not_checked_since_it_changed_is_named(board, checked, changed, words, severity):
+    state(board)
+    folder = Path(board.path(backup_kit.FOLDER))
+    folder.mkdir(parents=True)
+    for name, content in KIT.items():
+        put(board, f"{backup_kit.FOLDER}/{name}", content)
+    if checked:
+        known = backup_kit.digest(backup_kit.fields(board))
+        put(board, backup_kit.MARK, {"version": 1, "hash": known, "checked": int(NOW)})
+    if changed == "nodes":
+        (folder / "nodes/w").mkdir(parents=True)
+        (folder / "nodes/w/key").write_text(KIT["reader"])
+    elif changed:
+        put(board, f"{backup_kit.FOLDER}/{changed}", "another")
+    seen = found(board, "m")
+    assert [(one.check, one.severity, words in one.what) for one in seen.values()] == (
+        [("backup-kit", severity, True)] if words else []
+    )
+    assert KIT["recovery"].strip() not in str(seen)
 
 
 LISTED = [

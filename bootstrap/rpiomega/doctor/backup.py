@@ -119,11 +119,13 @@ def _kit(name: str, facts: dict) -> Iterator[Finding]:
     kit = facts.get("kit")
     if kit is None:
         return
-    print_it = "rpiomega backup kit prints it; then: rpiomega backup kit --check"
-    if kit["problem"] or not kit["checked"]:
-        what = kit["problem"] or "the recovery kit was never checked"
-        why = "without it, backups are lost together with the master"
-        yield Finding(name, "backup-kit", "warning", what, why, print_it)
-    elif kit["changed"] > kit["checked"]:
-        what = "the recovery kit is stale: what it shows was changed after its last check"
-        yield Finding(name, "backup-kit", "warning", what, "the printed one may not open the backups", print_it)
+    cure = "rpiomega backup kit, print it, then: rpiomega backup kit --check FILE"
+    if kit["problem"]:
+        why = "nodes without their key are not saved, and no kit can be made"
+        yield Finding(name, "backup-kit", "error", kit["problem"], why, "rpiomega backup init")
+    elif not kit["checked"]:
+        why = "without it, the backups are lost together with the master"
+        yield Finding(name, "backup-kit", "warning", "the recovery kit was never checked", why, cure)
+    elif kit["stale"]:
+        what = "the recovery kit is stale: what it shows has changed since it was checked"
+        yield Finding(name, "backup-kit", "warning", what, "the printed one may not open all backups", cure)
