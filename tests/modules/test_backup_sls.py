@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import salt.config
 import salt.loader
-from backup_site import NODES, SECRETS, pillar_of
+from backup_pillar import NODES, SECRETS, pillar_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = ROOT / "salt/backup/files"
