@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -40,9 +41,11 @@ def write(client: Any, container: Any, command: str, path: str, seconds: float =
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     try:
         return _write(client, container, command, path, seconds)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(path):
             os.unlink(path)
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+            raise _full(path, container.name) from error
         raise
 
 
@@ -52,7 +55,7 @@ def _write(client: Any, container: Any, command: str, path: str, seconds: float)
     with asking(f"the dump command of container {container.name} cannot be run", "see `docker ps`"):
         made = client.api.exec_create(container.id, arguments(command), stdout=True, stderr=True)
         stream = client.api.exec_start(made["Id"], stream=True, demux=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with open(path, "wb", opener=_private) as file:
             for out, err in stream:
                 said = (said + (err or b""))[-_TAIL:]
                 if out:
@@ -77,7 +80,14 @@ def _write(client: Any, container: Any, command: str, path: str, seconds: float)
 def _room(file: Any, size: int, name: str) -> None:
     free = os.fstatvfs(file.fileno())
     if free.f_bavail * free.f_frsize < size + _RESERVE:
-        cause = (
-            f"the dump of container {name} needs more than the {free.f_bavail * free.f_frsize >> 20} MiB that are free"
-        )
-        raise ResticError("no_space", cause, f"see `df -h {os.path.dirname(file.name)}`")
+        raise _full(file.name, name)
+
+
+def _full(path: str, name: str) -> ResticError:
+    folder = os.path.dirname(path)
+    cause = f"no space in {folder} for the dump of container {name}, with {_RESERVE >> 20} MiB to spare"
+    return ResticError("no_space", cause, f"see `df -h {folder}`")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

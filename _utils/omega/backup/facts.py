@@ -42,6 +42,7 @@ class Path:
     kind: str  # folder, file, missing, unreadable
     empty: bool = False
     problem: str = ""
+    real: str = ""  # where a link leads to
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,12 @@ def volume_path(volume: Volume) -> str:
 def look(path: str) -> Path:
     """Return what is at a path now."""
     try:
+        real = os.path.realpath(path) if os.path.islink(path) else ""
+        os.stat(path)
         if not os.path.isdir(path):
-            os.lstat(path)
-            return Path("file")
+            return Path("file", real=real)
         with os.scandir(path) as entries:
-            return Path("folder", empty=next(entries, None) is None)
+            return Path("folder", empty=next(entries, None) is None, real=real)
     except FileNotFoundError:
         return Path("missing")
     except OSError as error:

@@ -1,13 +1,14 @@
-"""The file in each snapshot that says what the snapshot has to have, so that a drill can compare without the original."""
+"""The file in each snapshot that says what the snapshot has to have: a drill compares without the original."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from omega.core import files
@@ -23,16 +24,17 @@ def path(folder: str, group: str) -> str:
     return os.path.join(folder, "manifest", group, NAME)
 
 
-def survey(paths: Iterable[str], since: float = 0.0) -> dict[str, Any]:
+def survey(paths: Iterable[str], since: float = 0.0, exclude: Iterable[str] = ()) -> dict[str, Any]:
     """Return what the paths have and a bounded sample of it, read while they may change.
 
     :param since: seconds of the epoch of the last snapshot
+    :param exclude: patterns of restic
     :return: ``{"counts": {"files", "bytes"}, "changed": bytes of files changed after `since`, "sample": [...]}``; a
         sample has path, size, mtime (nanoseconds) and sha256
     """
     count = size = changed = 0
     chosen: list[tuple[str, os.stat_result]] = []
-    for name, found in _walk(paths):
+    for name, found in _walk(paths, excluder(exclude)):
         count += 1
         size += found.st_size
         changed += found.st_size if max(found.st_mtime, found.st_ctime) > since else 0
@@ -87,14 +89,40 @@ def write(target: str, head: dict[str, Any], sample: list[dict], counts: dict[st
     return hashlib.sha256(canary.encode()).hexdigest()
 
 
-def _walk(paths: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
+def excluder(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return whether restic leaves a path out: a pattern that begins with / matches from the top, another anywhere."""
+    found = "|".join(f"({_expression(pattern)})" for pattern in patterns if pattern.strip("/"))
+    compiled = re.compile(found) if found else None
+    return lambda path: bool(compiled and compiled.search(path))
+
+
+def _expression(pattern: str) -> str:
+    parts = []
+    for part in pattern.strip("/").split("/"):
+        if part == "**":
+            parts.append(".*")
+            continue
+        pieces = re.findall(r"\\.|\[\^?[^]]+\]|.", part)
+        parts.append("".join(_piece(piece) for piece in pieces))
+    return ("^/" if pattern.startswith("/") else "(?:^|/)") + "/".join(parts) + "(?:/|$)"
+
+
+def _piece(piece: str) -> str:
+    if piece in ("*", "?"):
+        return "[^/]*" if piece == "*" else "[^/]"
+    return piece if piece.startswith("[") and len(piece) > 1 else re.escape(piece[-1])
+
+
+def _walk(paths: Iterable[str], excluded: Callable[[str], bool]) -> Iterator[tuple[str, os.stat_result]]:
     """Yield (path, lstat) of each regular file; what vanishes meanwhile is left out."""
     for top in paths:
         if not os.path.isdir(top):
             yield from _regular(top)
-        for folder, _, names in os.walk(top):
+        for folder, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if not excluded(os.path.join(folder, name))]
             for name in names:
-                yield from _regular(os.path.join(folder, name))
+                if not excluded(os.path.join(folder, name)):
+                    yield from _regular(os.path.join(folder, name))
 
 
 def _regular(name: str) -> Iterator[tuple[str, os.stat_result]]:

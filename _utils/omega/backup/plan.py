@@ -124,8 +124,9 @@ def plan(facts: Facts, settings: Settings, before: Mapping[str, int] | None = No
 
 def _files(facts: Facts, settings: Settings, draft: _Draft) -> None:
     wanted = [path for path in settings.paths if path not in MASTER_PATHS or not settings.master]
-    if not any(_within("/etc/rpiomega", path) for path in wanted):
-        wanted.append("/etc/rpiomega")
+    own = "/etc/rpiomega"  # what the states wrote; the owner need not name it
+    if not any(_within(own, path) for path in wanted) and facts.paths.get(own, Path("missing")).kind == "folder":
+        wanted.append(own)
     saved, exclude = [], [*settings.exclude, *NEVER]
     for path in wanted:
         found = facts.paths.get(path, Path("missing"))
@@ -149,9 +150,14 @@ def _files(facts: Facts, settings: Settings, draft: _Draft) -> None:
             draft.skipped.append(Skipped(path, "empty" + " (a mounted file system without files)" * mounted))
             saved.append(path)
         else:
-            saved.append(path)
+            saved += dict.fromkeys((path, found.real or path))  # of a link restic would save the link alone
         for inner, kind in sorted(facts.mounts.items()):
-            if path in saved and inner != path and _within(inner, path) and not _within(inner, facts.docker_root):
+            if (
+                (found.real or path) in saved
+                and inner not in wanted
+                and _within(inner, found.real or path)
+                and not _within(inner, facts.docker_root)
+            ):
                 why = _why_not(kind)
                 if why:
                     draft.skipped.append(Skipped(inner, why))
@@ -262,7 +268,7 @@ def _volumes(facts: Facts, settings: Settings, draft: _Draft) -> None:
 def mode_of(volume: Volume, users: Iterable[Container], settings: Settings) -> tuple[str, str]:
     """Return (mode, problem) of a volume: the site's entry, else its own label, else its containers', else DEFAULT.
 
-    Of several containers the one that asks for most counts (MODES); `no` counts if all with a label do.
+    Of several containers the one that asks for most counts (MODES); `no` counts if all with a label ask for it.
     """
     if volume.name in settings.volumes:
         asked = [(settings.volumes[volume.name], "the site file")]

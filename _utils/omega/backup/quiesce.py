@@ -43,6 +43,9 @@ def paused(client: Any, containers: Sequence[Container], journal: str, run: str)
     :raises EngineError: a container could not be paused (all are unpaused again), or not unpaused (it stays in the
         journal, and the next `release` tries again)
     """
+    left = release(client, journal)[1] if pending(journal) else []
+    if left:
+        raise EngineError("; ".join(left), _CURE)
     result = Paused()
     ours = []
     for item in containers:
