@@ -109,7 +109,7 @@ def picture(folder):
             numbers.setdefault(kind.st_ino, len(numbers)),  # the same of two: one file
             os.readlink(path) if link else None,
             {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)},
-            open(path, "rb").read() if regular else None,
+            pathlib.Path(os.fsdecode(path)).read_bytes() if regular else None,
             kind.st_blocks * 512 < kind.st_size if regular else None,  # it has a hole
         )
     return found

@@ -11,6 +11,7 @@ from omega.backup import fetch, pick, restore, swap
 from omega.backup.pick import RestoreError
 from omega.backup.restic_errors import ResticError
 from omega.backup.restore import Wanted
+from omega.backup.settings import Places
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners are set by root")
 
@@ -30,7 +31,7 @@ def home(tmp_path):
 @pytest.fixture
 def get(repo, tmp_path):
     """Restore a path: get(path, to=..., at=..., dry_run=..., force=...)."""
-    places = restore.Places(str(tmp_path / "run"), str(tmp_path / "state"))
+    places = Places(state=str(tmp_path / "state"), run=str(tmp_path / "run"))
 
     def get(path, to=None, **wanted):
         return restore.restore_file(repo.repository, os.fsdecode(path), Wanted(**wanted), to and str(to), places)
@@ -197,7 +198,7 @@ def test_a_mount_point_is_left_alone(repo, tmp_path, get):
             get(data)
     finally:
         assert os.system(f"umount {data}") == 0
-    assert names(tmp_path) == ["disk", "run", "store"]
+    assert names(tmp_path) == ["disk", "run", "state", "store"]
 
 
 def test_a_wrong_password(repo, home, get):
@@ -212,7 +213,7 @@ def test_it_waits_for_another_run_and_then_says_so(repo, home, get, tmp_path, mo
     repo.save(home)
     monkeypatch.setattr(restore.alone.__wrapped__, "__defaults__", (0.2,))
     with (
-        restore.alone(restore.Places(str(tmp_path / "run"))),
+        restore.alone(Places(state=str(tmp_path / "state"), run=str(tmp_path / "run"))),
         pytest.raises(RestoreError, match="a backup, a restore or a drill runs on this node"),
     ):
         get(home / "acl")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,20 +11,14 @@ from typing import Any
 
 from omega.backup import fetch, pick, restic, swap
 from omega.backup.pick import RestoreError
+from omega.backup.progress import Progress
 from omega.backup.restic import Repository
+from omega.backup.settings import Places
 from omega.core import files
 
 TAG = "rpiomega"
 OLDER = 10  # snapshots that are searched for a path which the newest does not have
 LOCK_BOUND = 60.0
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where this node's backups keep what is not in the repository: `run` until the next start, `state` for ever."""
-
-    run: str = "/run/rpiomega/backup"
-    state: str = "/var/lib/rpiomega/backup"
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Report:
 
 
 def restore_file(
-    repository: Repository, path: str, wanted: Wanted, to: str | None = None, places: Places = Places()
+    repository: Repository, path: str, wanted: Wanted, to: str | None = None, places: Places | None = None
 ) -> Report:
     """
     Restore a file or a folder. What is in its place is kept as NAME.before-restore-DATE, with `force` it is not.
@@ -69,7 +62,7 @@ def restore_file(
     :raises RestoreError: there is no such snapshot, it does not have the path, no space, another run works
     :raises ResticError: as `restic.run`
     """
-    began, at = time.monotonic(), pick.moment(wanted.at)
+    began, at, places = time.monotonic(), pick.moment(wanted.at), places or Places()
     path = pick.normal(path)
     row, path, size = _found(repository, path, at)
     folder = pick.normal(to) if to else os.path.dirname(path)
@@ -88,7 +81,7 @@ def restore_file(
             os.makedirs(folder)
         staging = swap.cleared(place)
         try:
-            made = fetch.into(repository, row, path, staging, progress(places, path))
+            made = fetch.into(repository, row, path, staging, progress(places, path, size["bytes"]))
             swap.put(made, place, report.kept or None)
         finally:
             swap.remove(staging)
@@ -130,14 +123,14 @@ def alone(places: Places, bound: float = LOCK_BOUND) -> Iterator[None]:
 
     :raises RestoreError: busy
     """
-    os.makedirs(places.run, mode=0o700, exist_ok=True)
+    places.make()
     late = RestoreError("busy", "a backup, a restore or a drill runs on this node", "see `rpiomega backup status`")
-    with open(os.path.join(places.run, "lock"), "a", encoding="utf-8") as handle:
+    with open(places.lock, "a", encoding="utf-8") as handle:
         files.lock(handle, bound, lambda seen: late)
         try:
             yield
         finally:
-            files.remove(os.path.join(places.run, "progress.json"))
+            files.remove(places.progress)
 
 
 @contextlib.contextmanager
@@ -151,23 +144,17 @@ def disk(what: str) -> Iterator[None]:
         raise fetch.refused_by_disk(error, what) from error
 
 
-def progress(places: Places, group: str, what: str = "restore") -> Callable[[dict], None]:
-    """Return a function that writes restic's status lines to progress.json."""
-    since = time.time()
-    path = os.path.join(places.run, "progress.json")
+def progress(places: Places, group: str, total: int = 0, what: str = "restore") -> Callable[[dict], None]:
+    """Return a function that takes restic's status lines of a restore for progress.json.
 
-    def write(event: dict) -> None:
-        shown = {
-            "id": str(int(since)),
-            "what": what,
-            "group": group,
-            "percent": round(100 * float(event.get("percent_done") or 0), 1),
-            "bytes_done": event.get("bytes_restored", 0),
-            "bytes_total": event.get("total_bytes", 0),
-            "files_done": event.get("files_restored", 0),
-            "since": since,
-        }
+    :param total: bytes that are restored
+    """
+    shown = Progress(places.progress, str(int(time.time())))
+    shown.at(what, group, total)
+
+    def event(status: dict) -> None:
         with contextlib.suppress(OSError):  # a picture for others: a restore does not fail for the lack of it
-            files.write(path, json.dumps(shown), 0o600)
+            done = {"bytes_done": status.get("bytes_restored"), "files_done": status.get("files_restored")}
+            shown.event({**done, "total_bytes": status.get("total_bytes")})
 
-    return write
+    return event

@@ -67,7 +67,7 @@ def _replace(made: str, place: str, kept: str | None) -> None:
     if kept is None and not os.path.isdir(made) and (os.path.islink(place) or not os.path.isdir(place)):
         os.replace(made, place)
         return
-    # The new one has the kept name for a moment: never is the old one in the staging folder, which the next run empties.
+    # The new one has the kept name for a moment. The next run empties the staging folder: the old one is never in it.
     aside = kept or kept_name(place, "replaced")
     os.rename(made, aside)
     try:
