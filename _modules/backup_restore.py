@@ -147,7 +147,7 @@ def request(name):
             "ok": False,
             "cause": f"{cause.subject}: " * bool(cause.subject) + cause.cause if plain else str(error),
         }
-        result["cure"] = cause.cure if plain else ""
+        result.update(cure=cause.cure if plain else "", kind=getattr(cause, "kind", ""))
         __context__["retcode"] = 1
     requests.answer(settings.Places(), str(name), json.loads(json.dumps(result)))
     return result

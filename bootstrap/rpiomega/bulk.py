@@ -213,7 +213,9 @@ class Bulk:
         table = Table("node", "step", "state", "changed", "s", box=None)
         for row in self.rows.values():
             state = f"[{STYLES[row.state]}]{row.state}[/]" if row.state in STYLES else row.state
-            table.add_row(row.name, f"{row.step} {row.detail}".strip(), state, " ".join(row.changed), f"{row.seconds:.0f}")
+            table.add_row(
+                row.name, f"{row.step} {row.detail}".strip(), state, " ".join(row.changed), f"{row.seconds:.0f}"
+            )
         return table
 
 

@@ -7,6 +7,7 @@ Each check has a name, a result and a one-line cause. The evidence is a file for
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -61,7 +62,7 @@ class Drill:
             rows: list[dict] = []
             self._check("snapshots", lambda notes: rows.extend(self._rows(notes)))
             for group, row in pick.newest_of_groups(rows).items():
-                self._check(group, lambda notes, group=group, row=row: self._group(group, row, notes))
+                self._check(group, functools.partial(self._group, group, row))
             self._check("repository", self._repository)
             if any(os.path.exists(os.path.join(self.secrets, name)) for name in ON_THE_KIT):  # the master's
                 self._check("kit", self._kit)

@@ -31,7 +31,7 @@ def target(name: str, manifest: dict, users: Iterable[Container]) -> tuple[Conta
     saved = [one for volume in manifest.get("volumes") or () for one in volume.get("containers") or ()]
     for item in users:
         # The labels of a service are known to managers only; the manifest has them from the time of the dump.
-        known = next((one for one in saved if one["name"].split(".")[0] == item.name.split(".")[0]), {})
+        known: dict = next((one for one in saved if one["name"].split(".")[0] == item.name.split(".")[0]), {})
         command = item.labels.get(LABEL) or (known.get("labels") or {}).get(LABEL)
         if command and item.status == "running":
             return item, command

@@ -26,7 +26,7 @@ def path(places: Places, name: str) -> str:
 
 
 def read(places: Places, name: str) -> dict[str, Any]:
-    """Return a request: `what` (file or volume) and the arguments of that function.
+    """Return a request, and remove it: `what` (file or volume) and the arguments of that function.
 
     :raises RestoreError: bad_request: there is no such request, or it is none
     """
@@ -36,6 +36,7 @@ def read(places: Places, name: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or set(found) - COMMON - KEYS.get(str(found.get("what")), set()):
         raise RestoreError("bad_request", "there is no such request", "run `rpiomega restore` again", name)
+    files.remove(path(places, name))
     return found
 
 

@@ -40,7 +40,11 @@ def read_site(path: Path) -> Site:
 
 def over_ssh(command: Callable) -> Callable:
     """Add the arguments and options of all commands that go to the nodes: those that `ready` takes, and `--wait`."""
-    command = click.argument("nodes", nargs=-1, metavar="[NODE]...")(command)
+    return connection(click.argument("nodes", nargs=-1, metavar="[NODE]...")(command))
+
+
+def connection(command: Callable) -> Callable:
+    """Add the options of all commands that go to the nodes, for one that takes its nodes in another form."""
     command = SITE(command)
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
     command = click.option("--ssh-config", type=file, help="ssh_config to use instead of yours.")(command)

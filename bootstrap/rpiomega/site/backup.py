@@ -74,7 +74,7 @@ class Backup(Section):
         0,
         ge=0,
         le=3000,
-        description="Days for which nobody can delete what was uploaded, the account's owner included; 0: the keys of the "
+        description="Days for which nobody can delete an upload, the account's owner included; 0: the keys of the "
         "cluster cannot, the owner can.",
     )
     hidden_days: int = Field(
