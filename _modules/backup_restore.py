@@ -106,12 +106,13 @@ def drill():
         salt-call --local backup_restore.drill
     """
     with _errors():
+        own = settings.load()
         try:
-            client = engine.connect(settings.load().docker_url, timeout=300)
+            client = engine.connect(own.docker_url, timeout=1000)
         except engine.EngineError:
             client = None  # a group with a check command says so
         try:
-            report = drills.Drill(restic.own(), settings.Places(), client).run()
+            report = drills.Drill(restic.own(), settings.Places(), client, download=own.download).run()
         finally:
             if client is not None:
                 client.close()

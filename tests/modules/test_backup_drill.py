@@ -293,5 +293,31 @@ def test_changed_files_of_mode_hot_are_no_problem_and_those_at_rest_are(tmp_path
     assert problem == "only 4 of 10 files of the sample are as the manifest says"
 
 
+def swarm(folder, *, wal=True, key=True):
+    root = folder / "var/lib/docker/swarm"
+    for name in ("raft/wal-v3-encrypted", "certificates"):
+        (root / name).mkdir(parents=True)
+    for name in ("raft/wal-v3-encrypted/0.wal",) * wal + ("certificates/swarm-node.crt",):
+        (root / name).write_text("x")
+    (root / "certificates/swarm-node.key").write_text("x" * key)
+
+
+def test_the_state_of_a_swarm_manager_and_the_snapshot_of_consul_are_looked_at(tmp_path):
+    paths = ["/var/lib/docker/swarm"]
+    swarm(tmp_path / "good")
+    check.files("swarm", str(tmp_path / "good"), paths)
+    swarm(tmp_path / "wal", wal=False)
+    swarm(tmp_path / "key", key=False)
+    for name, said in (("wal", "raft/wal-v3-encrypted is missing or empty"), ("key", "swarm-node.key is missing or")):
+        with pytest.raises(check.RestoreError, match=said):
+            check.files("swarm", str(tmp_path / name), paths)
+    (tmp_path / "consul/run").mkdir(parents=True)
+    with pytest.raises(check.RestoreError, match="no snapshot of Consul was restored"):
+        check.files("consul", str(tmp_path / "consul"), ["/run"])
+    (tmp_path / "consul/run/consul-20260101T000000Z.snap").write_text("no archive")
+    with pytest.raises(check.RestoreError, match=r"Consul snapshot /run/consul-.*: damaged or none"):
+        check.files("consul", str(tmp_path / "consul"), ["/run"])
+
+
 def test_patterns_of_restic_name_one_file():
     assert fetch.escaped("a*b?[c]\\") == "a\\*b\\?\\[c]\\\\"

@@ -150,12 +150,13 @@ def test_with_force_its_containers_see_the_restored_data(box):
     paused.pause()
     assert seen_in(container) == "there"
     box.restore(force=True)
+    container.reload()
+    paused.reload()
+    assert (container.status, paused.status) == ("running", "paused")
+    paused.unpause()
     for one in (container, paused):
-        one.reload()
-        if one is container:
-            assert one.status == "running"
-            assert seen_in(one) == "gone"
-            assert seen_in(one, "/data/suid") == "there"
+        assert seen_in(one) == "gone"
+        assert seen_in(one, "/data/suid") == "there"
     assert box.picture() == box.saved
 
 
@@ -192,6 +193,19 @@ def test_no_space(box, monkeypatch):
     with pytest.raises(RestoreError, match="MiB are needed and"):
         box.restore()
     assert box.picture() == changed
+
+
+def test_a_volume_that_is_a_disk_of_its_own_is_left_alone(box):
+    before = box.empty()
+    assert os.system(f"mount --bind {box.data} {box.data}") == 0
+    try:
+        with pytest.raises(
+            RestoreError, match="_data: it is a mount point, which cannot be renamed; restore its files"
+        ):
+            box.restore(dry_run=True)
+    finally:
+        assert os.system(f"umount {box.data}") == 0
+    assert box.picture() == before
 
 
 def test_a_volume_without_a_snapshot_and_one_before_the_first(box):

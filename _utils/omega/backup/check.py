@@ -23,7 +23,8 @@ BOUND = 900  # seconds that a check command may take
 DATABASES = 20  # SQLite files that are checked in one group
 LARGEST = 256 << 20  # bytes of such a file
 _MAGIC = b"SQLite format 3\0"
-_RAFT = ("raft/snap-v3-encrypted", "raft/wal-v3-encrypted")
+# swarmkit: manager/state/raft/storage and node/node.go
+_OF_A_MANAGER = ("raft/wal-v3-encrypted", "certificates/swarm-node.crt", "certificates/swarm-node.key")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run(client: Any, service: Service, manifest: dict, root: str) -> None:
             command=dump.arguments(service.command),
             entrypoint="",
             network_mode="none",
-            volumes=_mounts(client, manifest, root),
+            mounts=_mounts(client, manifest, root),
             environment={"RPIOMEGA_RESTORED": PLACE},
             labels={MARK: service.name},
             mem_limit="512m",
@@ -124,17 +125,17 @@ def _wait(made: Any, what: str) -> int:
         raise RestoreError("not_restored", f"its command had not ended after {BOUND} s", "", what) from None
 
 
-def _mounts(client: Any, manifest: dict, root: str) -> dict[str, dict]:
-    mounts: dict[str, dict] = {}
+def _mounts(client: Any, manifest: dict, root: str) -> list[Any]:
+    from docker.types import Mount
+
     noted = manifest.get("dump")
     if noted:
-        return {os.path.dirname(root + noted["path"]): {"bind": PLACE, "mode": "ro"}}
+        return [Mount(PLACE, os.path.dirname(root + noted["path"]), type="bind", read_only=True)]
+    mounts = []
     for volume in manifest.get("volumes") or ():
-        path = volume_path(Volume(volume["name"], options=volume.get("options") or {}, path=volume.get("path") or ""))
-        # The SDK takes one place of each source: the second is a path of another spelling.
-        mounts[root + path] = {"bind": f"{PLACE}/{volume['name']}", "mode": "rw"}
-        for place in _destinations(client, volume["name"]):
-            mounts[f"{root}/.{path}"] = {"bind": place, "mode": "rw"}
+        found = Volume(volume["name"], options=volume.get("options") or {}, path=volume.get("path") or "")
+        for place in (f"{PLACE}/{found.name}", *_destinations(client, found.name)):
+            mounts.append(Mount(place, root + volume_path(found), type="bind"))
     return mounts
 
 
@@ -156,11 +157,12 @@ def _consul(root: str, paths: list[str]) -> None:
 
 
 def _swarm(root: str, paths: list[str]) -> None:
-    for path in paths:
-        for name in (*_RAFT, "certificates/swarm-node.crt"):
+    """Raise if a manager could not start from the copy: it needs its certificate and the log of the raft group."""
+    for path in (path for path in paths if os.path.basename(path) == "swarm"):
+        for name in _OF_A_MANAGER:
             at = f"{root}{path}/{name}"
-            empty = not os.path.exists(at) or (os.path.isdir(at) and not os.listdir(at) and name == _RAFT[1])
-            if os.path.basename(path) == "swarm" and empty and name != _RAFT[0]:
+            there = os.listdir(at) if os.path.isdir(at) else os.path.isfile(at) and os.path.getsize(at)
+            if not there:
                 raise RestoreError("damaged", f"{path}/{name} is missing or empty", "", "swarm")
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from omega.backup import check, compare, fetch, pick, restic, state
 from omega.backup.manifest import NAME as MANIFEST
 from omega.backup.pick import RestoreError
+from omega.backup.progress import Progress
 from omega.backup.restic import Repository
 from omega.backup.restic_errors import ResticError
 from omega.backup.restore import TAG, alone
@@ -31,6 +32,7 @@ from omega.core.errors import Failure
 
 SECRETS = "/etc/rpiomega/secrets/backup"
 ON_THE_KIT = ("bucket.json", "reader", "recovery")  # what is printed there, or opens what is printed there
+WAIT = 4 * 3600.0  # seconds until a backup that runs has ended; the next drill is a week later
 PARTS = 8  # weeks in which `restic check` has read the whole repository
 SHARE = 0.5  # of the free space that a drill may take
 PREFIX = "drill-"
@@ -48,6 +50,8 @@ class Drill:
     client: Any = None  # Docker SDK client
     parts: int = PARTS
     secrets: str = SECRETS
+    download: int = 0  # KiB a second; 0: no limit
+    wait: float = WAIT
     now: float = field(default_factory=time.time)
     checks: list[dict[str, Any]] = field(default_factory=list)
 
@@ -56,7 +60,7 @@ class Drill:
 
         :raises RestoreError: busy: a backup, a restore or another drill runs
         """
-        with alone(self.places):
+        with alone(self.places, self.wait):
             self._clear()
             began = time.time()
             rows: list[dict] = []
@@ -77,6 +81,9 @@ class Drill:
 
     def _check(self, name: str, work: Callable[[dict], Any]) -> None:
         """Run one check; a failure is its result, and the next one goes on."""
+        shown = Progress(self.places.progress, str(int(self.now)))
+        with contextlib.suppress(OSError):
+            shown.at("drill", name)
         began, notes, cause = time.monotonic(), {}, ""  # type: ignore[var-annotated]
         try:
             work(notes)
@@ -124,7 +131,8 @@ class Drill:
         self._canary(group, row, manifest, notes)
         root = os.path.join(scratch, "files")
         paths = [path for path in row["paths"] if not path.endswith(f"/{MANIFEST}")]
-        restic.run(self.repository, ["restore", row["id"], *_selection(manifest, whole), "--sparse", "--target", root])
+        chosen = [row["id"], *_selection(manifest, whole), *self._limit()]
+        restic.run(self.repository, ["restore", *chosen, "--sparse", "--target", root])
         result = compare.tree(manifest, root, whole=whole, paths=paths)
         notes.update(files=result.files, compared=result.same, changed=result.changed)
         if result.problems:
@@ -157,10 +165,13 @@ class Drill:
         part = int(self.now // _WEEK) % self.parts + 1
         notes["part"] = f"{part}/{self.parts}"
         try:
-            restic.run(self.repository, ["check", f"--read-data-subset={part}/{self.parts}"])
+            restic.run(self.repository, ["check", *self._limit(), f"--read-data-subset={part}/{self.parts}"])
         except ResticError as error:
             damage = _damage(error.events)
             raise RestoreError("damaged", damage or error.cause, _CURE) from None
+
+    def _limit(self) -> list[str]:
+        return ["--limit-download", str(self.download)] if self.download else []
 
     def _kit(self, notes: dict) -> None:
         """Compare the time of the kit's last check with what it shows; one that was never made is none of a drill."""

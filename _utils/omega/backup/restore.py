@@ -70,6 +70,7 @@ def restore_file(
     report = Report(path, row["id"], pick.taken(row), place, wanted.dry_run, size["files"], size["bytes"])
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise RestoreError("bad_request", f"{folder} is no folder", "name a folder with --to", path)
+    swap.refuse_mount(place)
     fetch.room(folder, size["bytes"], path)
     if os.path.lexists(place) and not wanted.force:
         report.kept = swap.kept_name(place, pick.stamp(time.time()))

@@ -158,6 +158,7 @@ def _report(repository: Repository, found: Found, name: str, users: list[Contain
     if not found.data:
         report.actions.append(f"create volume {name}")
     else:
+        swap.refuse_mount(found.data)
         fetch.room(found.data, size["bytes"], f"volume {name}")
         report.kept = swap.kept_name(found.data, pick.stamp(time.time()))
     many = f"{report.files} entries, {report.bytes} bytes"
@@ -220,14 +221,24 @@ def _restart(client: Any, name: str, inode: int) -> None:
         left = [item for item in using(client, name) if not _sees(client, item, name, inode)]
         for item in left:
             with asking(f"container {item.name} cannot be restarted"):
-                # A swarm starts another task in the place of one that was stopped.
-                (client.api.stop if _TASK in item.labels else client.api.restart)(item.id)
+                _again(client, item)
         return ", ".join(item.name for item in left)
 
     left = until_clear(stale, RESTARTED)
     if left:
         cure = f"`docker restart {left}`"
         raise RestoreError("not_restored", f"still has the old data mounted: {left}", cure, f"volume {name}")
+
+
+def _again(client: Any, item: Container) -> None:
+    """Restart a container within the time that it has to end; one that its owner had paused is paused again."""
+    if _TASK in item.labels:
+        client.api.stop(item.id)  # the swarm starts another task in its place
+        return
+    seconds = client.api.inspect_container(item.id)["Config"].get("StopTimeout")
+    client.api.restart(item.id, timeout=10 if seconds is None else seconds)
+    if item.status == "paused":
+        client.api.pause(item.id)
 
 
 def _sees(client: Any, item: Container, name: str, inode: int) -> bool:

@@ -42,6 +42,20 @@ def kept_name(place: str, stamp: str) -> str:
     return name
 
 
+def refuse_mount(place: str) -> None:
+    """Return if `place` can be renamed.
+
+    :raises RestoreError: not_restored: it is a mount point
+    """
+    if os.path.ismount(place):
+        raise _mounted(place)
+
+
+def _mounted(place: str) -> RestoreError:
+    cause = "it is a mount point, which cannot be renamed"
+    return RestoreError("not_restored", cause, "restore its files to another folder: rpiomega restore file --to", place)
+
+
 def put(made: str, place: str, kept: str | None) -> bool:
     """Move `made` to `place`; what was there goes to `kept`, or is removed. Return whether something was there.
 
@@ -57,8 +71,7 @@ def put(made: str, place: str, kept: str | None) -> bool:
     except OSError as error:
         if error.errno not in (errno.EBUSY, errno.EXDEV):
             raise
-        cause = "it is a mount point, which cannot be renamed"
-        raise RestoreError("not_restored", cause, "restore it to another folder with --to", place) from None
+        raise _mounted(place) from None
     files.sync_folder(os.path.dirname(place))
     return True
 
