@@ -14,6 +14,7 @@ from rpiomega.commands import (
     doctor,
     firstboot,
     remove,
+    restore,
     roster,
     scan,
     status,
@@ -50,6 +51,20 @@ def _add_lab() -> None:
         main.add_command(lab)
 
 
-for _module in (accept, address, backup, bootstrap, check, doctor, firstboot, remove, roster, scan, status, verify):
+for _module in (
+    accept,
+    address,
+    backup,
+    bootstrap,
+    check,
+    doctor,
+    firstboot,
+    remove,
+    restore,
+    roster,
+    scan,
+    status,
+    verify,
+):
     main.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))
 _add_lab()

@@ -40,7 +40,11 @@ def read_site(path: Path) -> Site:
 
 def over_ssh(command: Callable) -> Callable:
     """Add the arguments and options of all commands that go to the nodes: those that `ready` takes, and `--wait`."""
-    command = click.argument("nodes", nargs=-1, metavar="[NODE]...")(command)
+    return connection(click.argument("nodes", nargs=-1, metavar="[NODE]...")(command))
+
+
+def connection(command: Callable) -> Callable:
+    """Add the options of all commands that go to the nodes, for one that takes its nodes in another form."""
     jobs = click.option("--jobs", "-j", type=click.IntRange(1), default=16, show_default=True, help="Nodes at once.")
     return jobs(over_master(command))
 

@@ -380,6 +380,28 @@ class BackupKit(JobStep, step="backup_kit"):
     checked: int = 0
 
 
+@dataclass(frozen=True)
+class RestoreStart(JobStep, step="restore_start"):
+    """`name`: of this request, new for each; `what`: ``file`` or ``volume``; `path`: of the file, or the volume's name;
+    `to`: a folder for the file, or empty; `at`: seconds since 1970, 0 for the newest snapshot.
+    """
+
+    name: str
+    what: str
+    path: str
+    to: str = ""
+    at: float = 0.0
+    preview: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RestoreFollow(JobStep, step="restore_follow"):
+    """`name`: of the request, as in `RestoreStart`."""
+
+    name: str
+
+
 def read(item: Any) -> JobStep:
     """Return a step of a job from its JSON. Raise ValueError that names the step and the argument that is wrong."""
     name = item.get("step") if isinstance(item, dict) else None
