@@ -64,9 +64,9 @@ def state(board, last=GOOD, saved=HOUR, proven=DAY, drill=None):
 
 
 def test_a_node_in_order_has_no_findings_and_its_ages(board):
-    state(board)
+    state(board, saved=7 * HOUR, proven=3 * DAY)
     assert found(board) == {}
-    assert render.cells(backup.read(board, {})) == ("60 min", "24 h")
+    assert render.cells(backup.read(board, {})) == ("7 h", "3 d")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rpiomega.node.board import Board
 from rpiomega.node.shell import Result
 from rpiomega.node.step import Diff, Step, StepError
 
-APPLY = "on the master: sudo salt '{name}' state.apply, then run this again"
+APPLY = "on the master: sudo salt '{name}' state.apply; then run this again"
 # Seconds a run is followed. The first backup of a large node over a slow line takes more than a day.
 FOLLOW_BOUND = 3 * 86400.0
 LIST_BOUND = 900.0

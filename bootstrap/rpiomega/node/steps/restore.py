@@ -12,7 +12,7 @@ from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
 REQUESTS = "/run/rpiomega/backup/requests"
-APPLY = "on the master: sudo salt '{name}' state.apply, then run this again"
+APPLY = "on the master: sudo salt '{name}' state.apply; then run this again"
 FOLLOW_BOUND = 3 * 86400.0
 SALT = ["salt-call", "--local", "--log-level=warning", "--retcode-passthrough"]
 SHOWN = ("what", "group", "percent", "bytes_done", "bytes_total")
