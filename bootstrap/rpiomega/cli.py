@@ -8,11 +8,13 @@ from rpiomega import version
 from rpiomega.commands import (
     accept,
     address,
+    backup,
     bootstrap,
     check,
     doctor,
     firstboot,
     remove,
+    restore,
     roster,
     scan,
     status,
@@ -49,6 +51,20 @@ def _add_lab() -> None:
         main.add_command(lab)
 
 
-for _module in (accept, address, bootstrap, check, doctor, firstboot, remove, roster, scan, status, verify):
+for _module in (
+    accept,
+    address,
+    backup,
+    bootstrap,
+    check,
+    doctor,
+    firstboot,
+    remove,
+    restore,
+    roster,
+    scan,
+    status,
+    verify,
+):
     main.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))
 _add_lab()

@@ -62,6 +62,15 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
     assert node.tokens(client, other.name)
     until(lambda: node.state(client, dead.name) == "absent", 60, f"{dead.name} to be forgotten")
     assert node.forget(client, dead.name, tmp_path) == []
+    password = tmp_path / f"backup/nodes/{dead.name}/password"
+    password.parent.mkdir(parents=True)
+    password.write_text("opens-it")
+    (stays,) = node.forget(client, dead.name, tmp_path)
+    assert (
+        stays
+        == f"its backups stay in the bucket, below hosts/{dead.name}, and {password} on the master, which opens them"
+    )
+    assert password.read_text() == "opens-it"
     assert not any(node.look(client, {}, dead.name, tmp_path)[key] for key in ("token", "policy", "secrets"))
 
 

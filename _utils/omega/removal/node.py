@@ -106,7 +106,7 @@ def forget(client, name, secrets=SECRETS):
     """
     Take a node that does not answer out of Consul, revoke its token and delete its secrets on the master.
 
-    :return: what was done, one clause each; empty if nothing was left
+    :return: what was done, one clause each, and that its backups stay; empty if nothing was left
     :raises ConsulError: "conflict" if Consul sees it alive or needs it for its quorum, "bad_request" if `name` is no
         name of a node
     """
@@ -132,7 +132,16 @@ def forget(client, name, secrets=SECRETS):
     if os.path.isdir(folder(name, secrets)):
         shutil.rmtree(folder(name, secrets))
         done.append("its secrets on the master deleted")
-    return done
+    kept = backups_kept(name, secrets)
+    return [*done, kept] if kept else done
+
+
+def backups_kept(name, secrets=SECRETS):
+    """Return in one clause that the backups of node `name` stay, and what opens them; "" if it has none."""
+    opens = os.path.join(secrets, "backup", "nodes", _node(name), "password")
+    if not os.path.exists(opens):
+        return ""
+    return f"its backups stay in the bucket, below hosts/{name}, and {opens} on the master, which opens them"
 
 
 def _until_no_peer(client, name, bound=30.0):

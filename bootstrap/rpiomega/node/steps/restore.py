@@ -1,0 +1,99 @@
+"""A restore on a node: started as a unit of systemd's, which outlives the connection, then followed to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+
+from rpiomega.node import backup, files, job_steps
+from rpiomega.node.board import Board
+from rpiomega.node.step import Diff, Step, StepError
+
+REQUESTS = "/run/rpiomega/backup/requests"
+APPLY = "on the master: sudo salt '{name}' state.apply; then run this again"
+FOLLOW_BOUND = 3 * 86400.0
+SALT = ["salt-call", "--local", "--log-level=warning", "--retcode-passthrough"]
+SHOWN = ("what", "group", "percent", "bytes_done", "bytes_total")
+
+
+def unit(name: str) -> str:
+    """Return the name of a request's unit."""
+    return f"rpiomega-restore-{name}.service"
+
+
+class RestoreStart(Step):
+    """Writes a request and starts the unit that does it. The request is a file: a path may have any character."""
+
+    name = job_steps.RestoreStart.step
+    args: job_steps.RestoreStart
+
+    def check(self) -> Diff:
+        if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", self.args.name) or self.args.what not in ("file", "volume"):
+            raise StepError(f"{self.args.name} {self.args.what} is no restore", "see this node's log")
+        if not self.board.exists(backup.SETTINGS):
+            name = (self.board.read("/etc/hostname") or "").strip() or "NODE"
+            raise StepError("the node has no backups yet: the state `backup` is not applied", APPLY.format(name=name))
+        diff = Diff()
+        diff.add(f"start {unit(self.args.name)}")
+        return diff
+
+    def apply(self) -> None:
+        """Start it without waiting for it; what an interrupted one left is completed when the unit ends."""
+        folder = self.board.path(REQUESTS)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        files.write(os.path.join(folder, self.args.name), json.dumps(self.request()), 0o600)
+        finish = " ".join(["/usr/bin/env", *SALT, "backup_restore.finish"])
+        options = ["--quiet", "--collect", "--property=Nice=10", f"--property=ExecStopPost={finish}"]
+        described = [f"--unit={unit(self.args.name)}", "--description=Restore asked for by rpiomega restore"]
+        command = ["systemd-run", *options, *described, "/usr/bin/env", *SALT, "backup_restore.request", self.args.name]
+        self.board.shell.must(command, f"on the node: journalctl -u {unit(self.args.name)}")
+
+    def request(self) -> dict:
+        """Return the request, as the formula's omega.backup.requests reads it."""
+        found: dict = {"what": self.args.what, "dry_run": self.args.preview, "force": self.args.force}
+        found["path" if self.args.what == "file" else "name"] = self.args.path
+        if self.args.to:
+            found["to"] = self.args.to
+        if self.args.at:
+            found["at"] = self.args.at
+        return found
+
+    def verify(self) -> None:
+        """Nothing: it may have ended already; `RestoreFollow` reads its result."""
+
+
+class RestoreFollow(Step):
+    """Follows a restore until it has ended. Changes nothing. `data`: ``result`` (None: it wrote none), ``journal``."""
+
+    name = job_steps.RestoreFollow.step
+    args: job_steps.RestoreFollow
+
+    def check(self) -> Diff:
+        quiet = Board(self.board.root, cancelled=self.board.cancelled)
+        name = unit(self.args.name)
+        self.board.wait("the end of the restore", self._look(quiet, name), FOLLOW_BOUND, f"it goes on: see {name}", 0.5)
+        result, problem = backup.document(self.board, f"{REQUESTS}/{self.args.name}.result")
+        self.data.update(result=result or None, journal=problem)
+        if not result and not problem and self.board.has("journalctl"):
+            said = self.board.shell.run(["journalctl", "-u", name, "-n", "15", "--no-pager", "-o", "cat"])
+            self.data["journal"] = said.last if said.output.strip() else ""
+        return Diff()
+
+    def _look(self, quiet: Board, name: str) -> Callable[[], tuple[bool, str]]:
+        shown: dict = {}
+
+        def look() -> tuple[bool, str]:
+            busy = backup.show(quiet, name).get("busy", False)
+            if quiet.exists(f"{REQUESTS}/{self.args.name}.result") or not busy:
+                return True, ""
+            progress, _ = backup.document(quiet, backup.PROGRESS)
+            now = {key: progress[key] for key in SHOWN if key in progress}
+            if now != shown and now.get("what") == "restore":
+                shown.clear()
+                shown.update(now)
+                self.board.tell("progress", step=self.name, **now)
+            return False, str(now.get("group") or "no progress yet")
+
+        return look
