@@ -80,13 +80,13 @@ class Row:
 
     def _progress(self, event: dict) -> None:
         """Take how far a step is: the live table shows all of it, lines one for each group."""
-        group = str(event.get("group") or event.get("what") or "")
+        group = " ".join(str(event[key]) for key in ("what", "group") if event.get(key))
         if group != self._group:
             self._group = group
             self.log(f"{event.get('step', '')}: {group}")
             self._say(f"{self.name}: {group}")
         percent = event.get("percent")
-        self.detail = f"{group} {percent:.0f} %" if isinstance(percent, (int, float)) else group
+        self.detail = f"{group} {percent:.0f} %" if percent else group
 
     def close(self) -> None:
         """Close the log."""
@@ -213,9 +213,8 @@ class Bulk:
         table = Table("node", "step", "state", "changed", "s", box=None)
         for row in self.rows.values():
             state = f"[{STYLES[row.state]}]{row.state}[/]" if row.state in STYLES else row.state
-            table.add_row(
-                row.name, f"{row.step} {row.detail}".strip(), state, " ".join(row.changed), f"{row.seconds:.0f}"
-            )
+            step = f"{row.step} {row.detail}".strip()
+            table.add_row(row.name, step, state, " ".join(row.changed), f"{row.seconds:.0f}")
         return table
 
 

@@ -85,7 +85,8 @@ def lines(last: dict) -> list[str]:
     found = []
     for group in last.get("groups") or []:
         if not group.get("ok"):
-            found.append(f"{group['name']} FAILED: {group.get('cause') or 'no cause is known'}")
+            cure = f"; next: {group['cure']}" if group.get("cure") else ""
+            found.append(f"{group['name']} FAILED: {group.get('cause') or 'no cause is known'}{cure}")
             continue
         paused = group.get("paused_seconds") or 0
         rest = f", paused {paused:.1f} s" if paused else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rpiomega import agent, reach
 from rpiomega.bulk import Row
-from rpiomega.doctor.backup import failure
+from rpiomega.doctor.backup import failure, next_step
 from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
 from rpiomega.site import Site
@@ -75,7 +75,7 @@ def judge(name: str, what: str, data: dict) -> None:
         ended = data["unit"].get("result") or "unknown"
         raise NodeError(f"{unit} ended ({ended}) without a result: {said}", look, what)
     if not result.get("ok"):
-        raise NodeError(why(what, result), result.get("cure") or _cure(name, what, look), what)
+        raise NodeError(why(what, result), next_step(result) or _cure(name, what, look), what)
 
 
 def why(what: str, result: dict) -> str:

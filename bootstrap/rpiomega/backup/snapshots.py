@@ -9,7 +9,7 @@ from datetime import datetime
 def chosen(listed: list[dict], volume: str = "", until: float | None = None) -> list[dict]:
     """Return the snapshots as {"id", "time" (seconds since 1970), "group", "mode", "run", "paths"}, the oldest first.
 
-    :param listed: of `restic snapshots --json`
+    :param listed: as the formula's `backup.list` returns them
     :param volume: only those that have this volume
     :param until: seconds since 1970: of each group the newest up to then; None: all
     """
@@ -22,15 +22,8 @@ def chosen(listed: list[dict], volume: str = "", until: float | None = None) -> 
 
 
 def _one(item: dict) -> dict:
-    tags = dict(tag.split("=", 1) for tag in item.get("tags") or [] if "=" in tag)
-    return {
-        "id": item["id"],
-        "time": when(item["time"]),
-        "group": tags.get("group", ""),
-        "mode": tags.get("mode", ""),
-        "run": tags.get("run", ""),
-        "paths": item.get("paths") or [],
-    }
+    kept = {key: item.get(key) or "" for key in ("group", "mode", "run")}
+    return {"id": item["id"], "time": when(item["time"]), **kept, "paths": item.get("paths") or []}
 
 
 def _has(one: dict, volume: str) -> bool:

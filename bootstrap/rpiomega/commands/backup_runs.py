@@ -144,9 +144,7 @@ def _ready(site_file, nodes, ssh_config, log_dir, jobs) -> tuple[Site, Pool, Bul
     if not site.backup.bucket:
         bulk.close()
         pool.close()
-        raise click.UsageError(
-            f"{site_file} has no backups: set backup.bucket (docs/backup.md), then run `rpiomega check`"
-        )
+        raise click.UsageError(f"{site_file} has no backups: backup.bucket is empty; docs/backup.md shows how to begin")
     return site, pool, bulk
 
 
@@ -175,8 +173,7 @@ def _time(text: str) -> float:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise click.BadParameter(
-            f"{text} is no time: write 2026-11-28 or '2026-11-28 14:30'", param_hint="--at"
-        ) from None
+        cause = f"{text} is no time: write 2026-11-28 or '2026-11-28 14:30'"
+        raise click.BadParameter(cause, param_hint="--at") from None
     day = len(text) == len("2026-11-28")
     return found.replace(hour=23, minute=59, second=59).timestamp() if day else found.timestamp()

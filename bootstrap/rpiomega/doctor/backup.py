@@ -60,7 +60,7 @@ def _saved(name: str, facts: dict, site: Site) -> Iterator[Finding]:
     failed = bool(last) and not last.get("ok")
     again = f"rpiomega backup now {name}"
     cause = failure(last)
-    cure = f"{last['cure']}; then {again}" if failed and last.get("cure") else again
+    cure = f"{next_step(last)}; then {again}" if failed and next_step(last) else again
     seconds = facts["now"] - success if success else 0
     late = bool(success) and seconds > site.backup.max_age * HOUR
     if success and not late:
@@ -84,6 +84,12 @@ def failure(last: dict) -> str:
     """Return in one line why a run failed: its own cause, else those of its groups."""
     groups = [f"{group['name']}: {group.get('cause', '')}" for group in last.get("groups", []) if not group.get("ok")]
     return last.get("cause") or "; ".join(groups) or "no cause is known"
+
+
+def next_step(last: dict) -> str:
+    """Return what to do about a run that failed, as the run itself says: for all of it, else for its first group."""
+    groups = [group["cure"] for group in last.get("groups", []) if not group.get("ok") and group.get("cure")]
+    return last.get("cure") or (groups[0] if groups else "")
 
 
 def period(site: Site) -> int:
@@ -113,11 +119,13 @@ def _kit(name: str, facts: dict) -> Iterator[Finding]:
     kit = facts.get("kit")
     if kit is None:
         return
-    print_it = "rpiomega backup kit prints it; then: rpiomega backup kit --check"
-    if kit["problem"] or not kit["checked"]:
-        what = kit["problem"] or "the recovery kit was never checked"
-        why = "without it, backups are lost together with the master"
-        yield Finding(name, "backup-kit", "warning", what, why, print_it)
-    elif kit["changed"] > kit["checked"]:
-        what = "the recovery kit is stale: what it shows was changed after its last check"
-        yield Finding(name, "backup-kit", "warning", what, "the printed one may not open the backups", print_it)
+    cure = "rpiomega backup kit, print it, then: rpiomega backup kit --check FILE"
+    if kit["problem"]:
+        why = "nodes without their key are not saved, and no kit can be made"
+        yield Finding(name, "backup-kit", "error", kit["problem"], why, "rpiomega backup init")
+    elif not kit["checked"]:
+        why = "without it, the backups are lost together with the master"
+        yield Finding(name, "backup-kit", "warning", "the recovery kit was never checked", why, cure)
+    elif kit["stale"]:
+        what = "the recovery kit is stale: what it shows has changed since it was checked"
+        yield Finding(name, "backup-kit", "warning", what, "the printed one may not open all backups", cure)

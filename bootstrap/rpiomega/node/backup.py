@@ -1,6 +1,6 @@
 """What a node knows of its backups: its files, its units, and whether a run is under way. Changes nothing.
 
-The files are written by the formula (`omega.backup`); docs/backup.md names them. Nothing secret is read.
+The files are written by the formula (`omega.backup`); docs/backup.md names them. No secret leaves the node.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import os
 import time
 from typing import Any
 
+from rpiomega.node import backup_kit
 from rpiomega.node.board import Board
+from rpiomega.node.step import StepError
 
 SETTINGS = "/etc/rpiomega/backup/settings.json"
 STATE = "/var/lib/rpiomega/backup/state.json"
 PROGRESS = "/run/rpiomega/backup/progress.json"
 LOCK = "/run/rpiomega/backup/lock"
-SECRETS = "/etc/rpiomega/secrets/backup"
-KIT = f"{SECRETS}/kit.json"
-# What is printed on the kit, or opens what is printed there.
-ON_THE_KIT = ("bucket.json", "reader", "recovery")
 UNITS = {"backup": "rpiomega-backup", "drill": "rpiomega-backup-drill", "forget": "rpiomega-backup-forget"}
 KINDS = ("timer", "service")
 PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "Job", "NextElapseUSecRealtime")
@@ -30,7 +28,7 @@ def read(board: Board, _args: dict) -> dict:
     """Return the facts of a node's backups.
 
     ``now`` (the node's clock), ``configured``, ``state`` and ``progress`` (the files; empty if there is none),
-    ``problem`` (a file that cannot be read as JSON), ``running`` (what runs now: ``backup``, ``drill`` or empty),
+    ``problem`` (a file that cannot be read as JSON), ``running`` (see `running`),
     ``units`` (name -> see `unit`; empty without systemd), ``kit`` (see `kit`; None on a node that is not the master).
     """
     facts: dict[str, Any] = {"now": time.time(), "configured": board.exists(SETTINGS), "problem": ""}
@@ -73,13 +71,13 @@ def unit(text: str) -> dict:
     """
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     active, sub = values.get("ActiveState", ""), values.get("SubState", "")
-    works = active in ("activating", "active", "deactivating", "reloading") and not sub.startswith("auto-restart")
+    works = active in ("activating", "active", "deactivating", "reloading") or bool(values.get("Job"))
     return {
         "load": values.get("LoadState", ""),
         "active": active,
         "sub": sub,
         "result": values.get("Result", ""),
-        "busy": works or bool(values.get("Job")),
+        "busy": works and not sub.startswith("auto-restart"),
         "next": _epoch(values.get("NextElapseUSecRealtime", "")),
     }
 
@@ -92,13 +90,14 @@ def _epoch(text: str) -> int:
 
 
 def running(board: Board, units: dict[str, dict], progress: dict) -> str:
-    """Return what is under way: ``backup``, ``drill``, or empty. A run that a person started by hand counts."""
+    """Return what is under way: ``backup``, ``drill``, ``restore`` or empty. What a person started by hand counts.
+
+    A backup, a drill and a restore have the same lock; only a backup writes its progress.
+    """
     for what in ("backup", "drill"):
         if units.get(f"{UNITS[what]}.service", {}).get("busy"):
             return what
-    if locked(board):
-        return "drill" if progress.get("what") == "drill" else "backup"
-    return ""
+    return ("backup" if progress else "restore") if locked(board) else ""
 
 
 def locked(board: Board) -> bool:
@@ -114,20 +113,13 @@ def locked(board: Board) -> bool:
 
 
 def kit(board: Board) -> dict | None:
-    """Return ``checked`` and ``changed`` of the recovery kit: when its copy was last read back, and when what it
-    shows was last written (both seconds since 1970, 0: never); None on a node without the secrets of backups.
+    """Return ``checked`` (when the recovery kit was last read back; 0: never) and ``stale`` (what it shows has changed
+    since); None on a node without the secrets of backups. ``problem``: why they cannot be read, else empty.
     """
-    written = [os.stat(board.path(f"{SECRETS}/{name}")).st_mtime for name in ON_THE_KIT if _there(board, name)]
-    if not written:
+    if not board.exists(backup_kit.FOLDER):
         return None
-    record, problem = document(board, KIT)
-    checked = record.get("checked")
-    return {
-        "checked": checked if isinstance(checked, (int, float)) else 0,
-        "changed": int(max(written)),
-        "problem": problem,
-    }
-
-
-def _there(board: Board, name: str) -> bool:
-    return board.exists(f"{SECRETS}/{name}")
+    try:
+        mark = backup_kit.mark(board)
+    except StepError as error:
+        return {"checked": 0, "stale": True, "problem": str(error)}
+    return {"checked": mark["checked"], "stale": mark["stale"], "problem": ""}

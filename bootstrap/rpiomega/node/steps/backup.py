@@ -110,7 +110,7 @@ class BackupFollow(Step):
             now = {key: progress[key] for key in SHOWN if key in progress}
             if backup.running(quiet, {unit: backup.show(quiet, unit)}, progress) != self.args.what:
                 return True, ""
-            if now != shown and now.get("what", self.args.what) == self.args.what:
+            if now != shown:
                 shown.clear()
                 shown.update(now)
                 self.board.tell("progress", step=self.name, **now)
