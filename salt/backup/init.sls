@@ -26,7 +26,7 @@ backup.restic:
     - sha256: {{ omega.backup.restic.sha256 | json }}
     - mirror: {{ omega.backup.restic.mirror | json }}
 
-{#- The secrets stay in the pillar: the state reads them there. -#}
+{# The secrets stay in the pillar: the state reads them there. -#}
 backup.files:
   backup.configured:
     - name: /etc/rpiomega/backup

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 import pytest
-from backup_site import SECRETS, SETTINGS, SITE, pillar_of, restic, save, snapshots
+from backup_pillar import SECRETS, SETTINGS, SITE, pillar_of, restic, save, snapshots
 from salt.exceptions import CommandExecutionError
 
 from tests import restic_program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -23,6 +24,8 @@ OLDEST = (0, 17, 0)  # --stdin-from-command and the exit codes 10 to 12 came wit
 _ENVIRONMENT = {"GOGC": "20", "GOMAXPROCS": "1", "RESTIC_PROGRESS_FPS": "2", "LC_ALL": "C.UTF-8"}
 _OPTIONS = ("-o", "s3.connections=2", "--pack-size", "8", "--retry-lock", "30m", "--json")
 _INSTALL = "set `backup.restic.source: vendor` in the site file, and apply the state `backup`"
+_LIBC = ctypes.CDLL(None)  # loaded before any fork: in the child of a process with threads nothing may take a lock
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _KEPT_LINES = 200
 _GRACE = 20  # seconds that restic has for the removal of its lock
 
@@ -92,6 +95,7 @@ def run(
                 env=environment,
                 text=True,
                 errors="replace",
+                preexec_fn=_end_with_parent,
             )
         except OSError as error:
             raise _not_started(repository.program, error) from None
@@ -128,6 +132,14 @@ def snapshots(repository: Repository, tags: Iterable[str] = (), latest: int = 0)
     options += ["--latest", str(latest)] if latest else []
     found = [item for item in run(repository, ["snapshots", *options]) if "time" in item]
     return sorted(found, key=lambda item: str(item["time"]))
+
+
+def _end_with_parent() -> None:
+    """In the child: end when the parent does. A restic that outlived it would go on while containers write again.
+
+    At SIGINT restic makes no snapshot and removes its lock (its manual, exit code 130).
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _not_started(program: str, error: Exception) -> ResticError:

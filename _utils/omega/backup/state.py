@@ -1,0 +1,61 @@
+"""What the last run and the last drill of this node did, in one file that outlives a restart and a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from omega.core import files
+
+VERSION = 1
+INTERRUPTED = "interrupted: the run was ended before it could report"
+
+
+def read(path: str) -> dict[str, Any]:
+    """Return the content of the state file; without one, or with one that cannot be read, an empty state."""
+    empty: dict[str, Any] = {"version": VERSION, "last": None, "success": None, "drill": None, "proven": None}
+    try:
+        found = json.loads(files.read(path) or "null")
+    except (OSError, ValueError):
+        return empty
+    return {**empty, **found} if isinstance(found, dict) else empty
+
+
+def update(path: str, **changes: Any) -> dict[str, Any]:
+    """Replace keys of the state file, whose readers see the old content or the new; return the new."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(f"{path}.lock", "a", encoding="utf-8") as lock:
+        files.lock(lock, 30)
+        content = {key: value for key, value in {**read(path), **changes}.items() if key != "current" or value}
+        files.write(path, json.dumps(content, indent=1, sort_keys=True) + "\n", 0o600)
+        return content
+
+
+def begin(path: str, run: str) -> None:
+    """Note that a run has begun, so that one that never ends is reported, too."""
+    update(path, current={"id": run, "started": int(time.time())})
+
+
+def end(path: str, report: dict[str, Any], whole: bool = True) -> dict[str, Any]:
+    """Note what a run did.
+
+    :param report: the value of `last`
+    :param whole: it was about all groups: only such a run that succeeded counts as the last success
+    """
+    changes: dict[str, Any] = {"last": report, "current": None}
+    if report["ok"] and whole:
+        changes["success"] = report["ended"]
+    return update(path, **changes)
+
+
+def interrupted(path: str) -> bool:
+    """Report a run that began and never ended as failed; return whether there was one. Call it with the run's lock."""
+    current = read(path).get("current")
+    if not current:
+        return False
+    report = {"id": current["id"], "started": current["started"], "ended": int(time.time()), "ok": False}
+    cure = "see `journalctl -u rpiomega-backup` and `dmesg`; the next run begins afresh"
+    end(path, {**report, "cause": INTERRUPTED, "cure": cure, "groups": [], "skipped": []})
+    return True
