@@ -123,6 +123,8 @@ def test_what_a_thief_hides_and_overwrites_is_restored(service, cluster, tmp_pat
     at, into = datetime.datetime.fromtimestamp(moment).isoformat(), tmp_path / "repository"
     got = cluster.command(monkeypatch, "past", "pi1", "--at", at, "--into", str(into), "--kit", str(kit_file))
     assert got.exit_code == 0, got.output
+    full = cluster.command(monkeypatch, "past", "pi2", "--at", at, "--into", str(into), "--kit", str(kit_file))
+    assert (full.exit_code, "is not empty" in full.output) == (1, True)
     options = ("restore", "latest", "--no-lock", "--target", str(tmp_path / "out"))
     cluster.restic("pi1", "reader", *options, password=cluster.phrase, repository=str(into))
     assert digests(tmp_path / "out" / source.relative_to("/")) == before
