@@ -8,6 +8,7 @@ from rpiomega import version
 from rpiomega.commands import (
     accept,
     address,
+    backup,
     bootstrap,
     check,
     doctor,
@@ -49,6 +50,6 @@ def _add_lab() -> None:
         main.add_command(lab)
 
 
-for _module in (accept, address, bootstrap, check, doctor, firstboot, remove, roster, scan, status, verify):
+for _module in (accept, address, backup, bootstrap, check, doctor, firstboot, remove, roster, scan, status, verify):
     main.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))
 _add_lab()

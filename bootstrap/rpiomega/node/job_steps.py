@@ -336,6 +336,50 @@ class Modules(JobStep, step="modules"):
     """The kernel modules of overlay networks."""
 
 
+# -- backups --------------------------------------------------------------------------------------------------
+
+
+class BackupState(JobStep, step="backup_state"):
+    """What a node knows of its backups."""
+
+
+@dataclass(frozen=True)
+class BackupStart(JobStep, step="backup_start"):
+    """`what`: ``backup`` or ``drill``."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class BackupFollow(JobStep, step="backup_follow"):
+    """`what`: ``backup`` or ``drill``; `before`: the marker of the result before it, from step `backup_start`."""
+
+    what: str
+    before: str = ""
+
+
+class BackupList(JobStep, step="backup_list"):
+    """The snapshots of a node's repository."""
+
+
+@dataclass(frozen=True)
+class BackupSecrets(JobStep, step="backup_secrets"):
+    """`files`: path below the master's secrets/backup -> content; `replace`: path -> ID of the key there that the new
+    content may replace.
+    """
+
+    files: dict[str, str] = field(default_factory=dict, repr=False)
+    replace: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackupKit(JobStep, step="backup_kit"):
+    """`hash`: of the recovery kit that was checked, at `checked` (seconds since 1970); empty: only look."""
+
+    hash: str = ""
+    checked: int = 0
+
+
 def read(item: Any) -> JobStep:
     """Return a step of a job from its JSON. Raise ValueError that names the step and the argument that is wrong."""
     name = item.get("step") if isinstance(item, dict) else None

@@ -1,6 +1,8 @@
 """All steps by name; a job names them in the order it wants them."""
 
 from rpiomega.node.step import Step
+from rpiomega.node.steps.backup import BackupFollow, BackupList, BackupStart, BackupState
+from rpiomega.node.steps.backup_secrets import BackupKit, BackupSecrets
 from rpiomega.node.steps.clock import Clock
 from rpiomega.node.steps.cluster import ClusterStatus
 from rpiomega.node.steps.cmdline import Cmdline
@@ -31,4 +33,6 @@ STEPS |= {step.name: step for step in (Network, Confirm, Status)}
 # The doctor's: the first four change nothing.
 STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
 STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
+STEPS |= {step.name: step for step in (BackupState, BackupStart, BackupFollow, BackupList)}
 STEPS |= {step.name: step for step in (ClusterStatus, SiteFile, Answering, Synced, Standing)}
+STEPS |= {step.name: step for step in (BackupSecrets, BackupKit)}
