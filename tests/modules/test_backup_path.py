@@ -28,7 +28,9 @@ def service():
 @pytest.fixture
 def site(service):
     found = backup_master.site(service).model_dump(mode="json", exclude_unset=True)
-    return {**found, "nodes": {name: {"roles": ["worker"], **entry} for name, entry in found["nodes"].items()}}
+    for entry in found["nodes"].values():
+        entry.pop("name")  # in the file it is the entry's key
+    return found
 
 
 @pytest.fixture
