@@ -158,6 +158,8 @@ def repositories_present(name=FOLDER, program="restic"):
                 repositories.make(repository, recovery, found)
         except restic.ResticError as error:
             problems.append(f"{node}: {error}")
+            if error.transient or error.kind == "killed":
+                break  # the store would not answer for the others either, each after a bound of minutes
             continue
         if found.missing:
             ret["changes"][node] = found.missing
