@@ -58,8 +58,9 @@ def restic_installed(
     """
     ret = _ret(name, "restic is installed")
     try:
-        facts = install.look(program, stamp)
-        if not facts.packaged and not facts.offered and source != "vendor" and not __opts__["test"]:
+        distribution = source != "vendor"
+        facts = install.look(program, stamp, distribution)
+        if distribution and not facts.packaged and not facts.offered and not __opts__["test"]:
             apt.update()  # a node that was just set up has no lists
             facts = install.look(program, stamp)
         made = install.plan(source, version, sha256 or {}, mirror, facts)
@@ -157,6 +158,8 @@ def repositories_present(name=FOLDER, program="restic"):
                 repositories.make(repository, recovery, found)
         except restic.ResticError as error:
             problems.append(f"{node}: {error}")
+            if error.transient or error.kind == "killed":
+                break  # the store would not answer for the others either, each after a bound of minutes
             continue
         if found.missing:
             ret["changes"][node] = found.missing

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 import types
 
 import boto3
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 from rpiomega.backup.account import Account
 from rpiomega.backup.init import Init, Options
 from rpiomega.node import backup_kit
-from rpiomega.site import Site
+from rpiomega.site import load
 from rpiomega.ssh import Remote
 
 SHIM = """
@@ -71,7 +72,11 @@ def site(service, names=("pi1", "pi2"), cluster="omega", **backup):
     nodes = {name: {"address": f"192.168.9.{number}"} for number, name in enumerate(names, 10)}
     nodes[names[0]]["roles"] = ["master", "manager"]
     backup = {"bucket": "omega-backup", **backup}
-    return Site.model_validate({"cluster": cluster, "nodes": nodes, "backup": backup, "b2": {"endpoint": service.url}})
+    content = {"cluster": cluster, "nodes": nodes, "backup": backup, "b2": {"endpoint": service.url}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "site.sls")
+        path.write_text(json.dumps({"rpiomega": content}))
+        return load(path)
 
 
 def init(service, board, lines=None, key=None, **given):

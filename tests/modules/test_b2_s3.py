@@ -12,6 +12,7 @@ import pytest
 from backup_master import client, init, refusal
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rpiomega.lab import b2_container
 from rpiomega.lab.b2 import server
 
 BUCKET = "omega-backup"
@@ -179,8 +180,12 @@ def test_a_locked_bucket_keeps_uploads_from_everybody(service, tmp_path):
 
 def test_it_runs_as_a_program(tmp_path):
     file = tmp_path / "admin"
+    # From the files that a lab puts into its container, and no others of the package.
+    for name, content in b2_container.sources().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
     command = [sys.executable, "-m", "rpiomega.lab.b2", "--admin-key-file", str(file)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path / "srv/b2")
     try:
         line = process.stdout.readline()
         assert "stand-in for B2" in line

@@ -15,6 +15,7 @@ import yaml
 from backup_master import client, init
 from click.testing import CliRunner
 
+from omega.backup import restic
 from omega.core.errors import Failure
 from rpiomega import cli
 from rpiomega.backup import kit, opening, phrase
@@ -122,6 +123,8 @@ def test_what_a_thief_hides_and_overwrites_is_restored(service, cluster, tmp_pat
     at, into = datetime.datetime.fromtimestamp(moment).isoformat(), tmp_path / "repository"
     got = cluster.command(monkeypatch, "past", "pi1", "--at", at, "--into", str(into), "--kit", str(kit_file))
     assert got.exit_code == 0, got.output
+    full = cluster.command(monkeypatch, "past", "pi2", "--at", at, "--into", str(into), "--kit", str(kit_file))
+    assert (full.exit_code, "is not empty" in full.output) == (1, True)
     options = ("restore", "latest", "--no-lock", "--target", str(tmp_path / "out"))
     cluster.restic("pi1", "reader", *options, password=cluster.phrase, repository=str(into))
     assert digests(tmp_path / "out" / source.relative_to("/")) == before
@@ -227,3 +230,36 @@ def test_the_phrase_finds_a_word_that_is_another_one():
     with pytest.raises(Failure, match="word 1 .* is it `legal`"):
         phrase.read(good.replace("legal", "legall", 1))
     assert len({phrase.new() for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        ("capped", {"on": "PUT /"}, "capped"),
+        ("unavailable", {}, "busy"),
+        ("too_many", {}, "busy"),
+        ("cut", {"on": "GET /"}, "unreachable"),
+        ("unavailable", {"times": 2}, ""),
+        ("too_many", {"times": 2, "retry_after": 1}, ""),
+    ],
+)
+def test_restic_names_each_fault_and_outlasts_short_ones(service, cluster, tmp_path, kind, options, told):
+    key_id, key = cluster.board.key("nodes/pi2/key")
+    (tmp_path / "aws").write_text(f"[default]\naws_access_key_id = {key_id}\naws_secret_access_key = {key}\n")
+    (tmp_path / "password").write_text("node's own\n")
+    (tmp_path / "data").write_text("data")
+    repository = restic.Repository(
+        f"s3:{service.url}/{BUCKET}/hosts/pi2", str(tmp_path / "password"), str(tmp_path / "aws"), "us-west-004",
+        str(tmp_path / "cache"), cluster.program,
+    )  # fmt: skip
+    service.control("fault", kind=kind, **options)
+    try:
+        if told:
+            with pytest.raises(restic.ResticError) as caught:
+                restic.run(repository, ["backup", str(tmp_path / "data")], seconds=8)
+            assert caught.value.kind == told
+            assert "\n" not in str(caught.value)
+        else:
+            restic.run(repository, ["backup", str(tmp_path / "data")], seconds=60)
+    finally:
+        service.control("clear")

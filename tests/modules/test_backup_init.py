@@ -203,6 +203,13 @@ def test_the_masters_secrets_of_another_bucket_are_not_mixed(service, board):
     assert list(service.simulator.bucket_name_to_bucket) == ["omega-backup"]
 
 
+def test_a_bucket_that_is_gone_is_not_made_again_unasked(service, board):
+    init(service, board)
+    with server.running() as other, pytest.raises(NodeError, match="is not in this account"):
+        init(other, board)
+    assert other.simulator.bucket_name_to_bucket == {}
+
+
 def test_a_file_of_the_owner_is_not_overwritten(service, board):
     init(service, board)
     (board.folder / "reader").write_text('key_id: "mine"\nkey: "mine"\n')

@@ -69,7 +69,7 @@ def node(states, vendor, tmp_path):
         def fetched(self, version, content, sha256=None):
             """What the state does, without the seconds of Salt's loader."""
             digest = self.offer(version, content, sha256)
-            facts = install.look(str(self.program), str(self.stamp))
+            facts = install.look(str(self.program), str(self.stamp), distribution=False)
             made = install.plan("vendor", version, {self.name: digest}, vendor.url, facts)
             install.carry_out(made, str(self.program), str(self.stamp))
 

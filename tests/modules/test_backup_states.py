@@ -10,6 +10,7 @@ import pytest
 from backup_pillar import SECRETS, SETTINGS, SITE, pillar_of, restic, save, snapshots
 from salt.exceptions import CommandExecutionError
 
+from omega.backup import repositories
 from tests import restic_program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -201,6 +202,20 @@ def test_a_repository_of_another_cluster_is_named_and_left_as_it_is(present, sit
     assert answer["changes"] == {"pi1": "repository made, recovery key added"}  # the others are done
     assert sorted(path for path in (site / "store/pi2").rglob("*")) == before
     assert restic(site / "store/pi2", "of another cluster", "cat", "config").returncode == 0
+
+
+def test_a_store_that_does_not_answer_is_asked_once_and_is_no_missing_repository(present, site, monkeypatch):
+    monkeypatch.setattr(repositories, "SECONDS", 12)
+    for node in SITE["nodes"]:
+        (site / f"etc/maintenance/nodes/{node}/repository").write_text(f"s3:http://127.0.0.1:9/omega-backup/{node}\n")
+    (site / "etc/maintenance/aws").write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    for test in (True, False):
+        answer = present(test=test)
+        assert (answer["result"], answer["changes"]) == (False, {})
+        (line,) = answer["comment"].splitlines()
+        assert line.startswith("pi1: ")
+        assert "connection refused" in line
+        assert "check this node's network and name servers" in line
 
 
 def test_before_restic_and_the_files_are_there_test_true_says_so(apply, site, program):

@@ -12,7 +12,7 @@ from omega.backup.configured import MAINTENANCE
 from omega.backup.restic import Repository, ResticError
 from omega.core import files
 
-SECONDS = 300  # for one call of restic; a Pi needs seconds to derive a key from a password
+SECONDS = 120  # for one call of restic, which goes on for 15 minutes where the store does not answer
 RECOVERY = ("rpiomega", "recovery")  # user and host of the recovery key, as `restic key list` shows them
 
 

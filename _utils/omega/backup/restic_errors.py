@@ -36,7 +36,7 @@ _MESSAGES = (
     ("capped", r"cap[ _]exceeded|usage cap"),
     ("clock", r"RequestTimeTooSkewed|request time and the|not yet valid|clock skew"),
     ("wrong_password", r"wrong password or no key found"),
-    ("no_repository", r"repository does not exist|Is there a repository at"),
+    ("no_repository", r"repository does not exist"),
     ("locked", r"repository is already locked|unable to create lock"),
     (
         "denied",
@@ -54,6 +54,8 @@ _MESSAGES = (
         r"contains errors|ciphertext verification|invalid data returned|not found in (the )?(index|repository)"
         r"|damaged|does not match|checksum|no matching ID|unable to load|broken",
     ),
+    # restic asks this after every error of the store, too.
+    ("no_repository", r"Is there a repository at"),
 )
 
 _CURES = {

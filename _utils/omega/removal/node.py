@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 
+from omega.backup import configured, restic
 from omega.consul import acl, policies, servers
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError
@@ -20,6 +21,7 @@ SECRETS = "/etc/rpiomega/secrets"
 AGENT_CONFIG = "/etc/rpiomega/consul/consul.json"
 STATES = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}  # serf/serf.go: MemberStatus
 UNITS = "/etc/systemd/system"
+BACKUP_UNITS = ("rpiomega-backup", "rpiomega-backup-drill", "rpiomega-backup-forget")  # salt/backup
 CLOCK_WAITS = ("systemd-time-wait-sync", "chrony-wait")  # salt/time
 
 
@@ -182,6 +184,26 @@ def leave_clock(units=UNITS):
     for path in there:
         os.unlink(path)
     return there, [name for name, path in waits.items() if path in there]
+
+
+def backup_timers(units=UNITS):
+    """Return the names of this node's timers of backups."""
+    names = [f"{name}.timer" for name in BACKUP_UNITS]
+    return [name for name in names if os.path.lexists(os.path.join(units, name))]
+
+
+def leave_backup(units=UNITS, folder=restic.FOLDER):
+    """
+    Remove the units of this node's backups, whose timers must be off, and the files with its key; its repository and
+    what the node recorded of its runs stay. Returns the paths.
+    """
+    paths = [os.path.join(units, f"{name}.{kind}") for name in BACKUP_UNITS for kind in ("timer", "service")]
+    there = [path for path in paths if os.path.lexists(path)]
+    for path in there:
+        os.unlink(path)
+    secrets = configured.differences(folder, {}) if os.path.isdir(folder) else {}
+    configured.apply(folder, {}, secrets)
+    return [*there, *secrets]
 
 
 def _leave(client, agent, bound):

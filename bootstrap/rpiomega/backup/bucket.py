@@ -104,7 +104,7 @@ def _make(account: Account, wanted: Wanted) -> dict:
     try:
         bucket = account.ask(
             "create_bucket", f"bucket {wanted.name}", name=wanted.name, type="allPrivate", info=info,
-            lifecycle_rules=wanted.rules, encryption="SSE-B2", file_lock=True if wanted.immutable else None,
+            lifecycle_rules=wanted.rules, file_lock=True if wanted.immutable else None,
         )  # fmt: skip
     except B2Error as error:
         if error.kind == "taken":

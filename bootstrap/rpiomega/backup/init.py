@@ -77,6 +77,7 @@ class Init:
         about = self._admin()
         known = self._job(job_steps.BackupSecrets(), dry_run=True)["data"]
         self._same_bucket(known["bucket"])
+        self._still_there(known["bucket"])
         made = bucket.ensure(self.account, self._wanted(), self.say, self.options.dry_run, self.options.change)
         files, replace, old = self._keys(made, known["present"])
         if "recovery" not in known["present"]:
@@ -120,6 +121,17 @@ class Init:
                 cure = "set it back, or on the master: sudo mv /etc/rpiomega/secrets/backup /root/backup-secrets-old"
                 raise NodeError(cause, cure)
 
+    def _still_there(self, known: dict) -> None:
+        """Refuse to make a second bucket in the place of the one that the master's keys are of."""
+        if not known:
+            return
+        name = known["bucket"]
+        found = self.account.ask("buckets", f"bucket {name}", name=name)
+        if not found or found[0]["id"] != known.get("bucket_id"):
+            cause = f"the bucket {name} that the master has the keys of is not in this account"
+            cure = "use the account it is in; if it is lost: sudo mv /etc/rpiomega/secrets/backup /root/ on the master"
+            raise NodeError(cause, cure)
+
     def _keys(self, made: dict, present: dict[str, str]) -> tuple[dict, dict, list[tuple[str, str]]]:
         """Make the keys that are missing; return files to write, key IDs they may replace, keys to delete then."""
         files: dict[str, str] = {}
@@ -153,18 +165,17 @@ class Init:
         return files, replace, old
 
     def _bucket_file(self, made: dict, about: dict, known: dict) -> dict[str, str]:
+        if known:
+            return {}
         wanted = {
             "cluster": self.site.cluster,
             "bucket": self.site.backup.bucket,
             "bucket_id": made.get("id", ""),
             "endpoint": about["s3_endpoint"],
             "region": region(about["s3_endpoint"]),
+            "made": int(time.time()),
         }
-        differs = [name for name, value in wanted.items() if known.get(name) != value]
-        if known and differs:
-            cause = f"the master's bucket.json has another {' and '.join(differs)} than the account"
-            raise NodeError(cause, "use the account that the cluster's bucket is in")
-        return {} if known else {"bucket.json": json.dumps({**wanted, "made": int(time.time())}) + "\n"}
+        return {"bucket.json": json.dumps(wanted) + "\n"}
 
     def _job(self, step: job_steps.JobStep, dry_run: bool = False) -> dict:
         return agent.run(self.remote, [step], lambda event: None, dry_run)[step.step]

@@ -49,21 +49,24 @@ If an attacker deleted or overwrote backups, read the bucket as it was before (d
 
 def fields(remote: Remote) -> dict:
     """Return the kit's fields (backup_kit.FIELDS) from the master's files. They are in no job, event or log."""
-    script = f"cd {backup_kit.FOLDER} && cat bucket.json && echo && cat reader && echo && cat recovery && ls nodes"
+    script = (
+        f"cd {backup_kit.FOLDER} && cat bucket.json && echo && cat reader && echo && cat recovery && ls -d nodes/*/key"
+    )
     done = remote.run(remote.as_root(script))
     if done.returncode:
         said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
         raise NodeError(f"the master's secrets for backups cannot be read ({said})", backup_kit.INIT)
     bucket, reader, recovery = done.stdout.decode().split("\n\n", 2)
     key = backup_kit.key_file(reader)
-    first, *nodes = recovery.split("\n")
+    first, *keys = recovery.split("\n")
+    nodes = [path.split("/")[1] for path in keys if path]
     known = json.loads(bucket)
     found = {name: known[name] for name in ("cluster", "bucket", "endpoint", "region")}
     return found | {
         "key_id": key["key_id"],
         "key": key["key"],
         "recovery": first.strip(),
-        "nodes": sorted(filter(None, nodes)),
+        "nodes": sorted(nodes),
     }
 
 

@@ -99,7 +99,8 @@ def _one(node: str, line: str) -> Opened:
     code, count, said = [*line.split(" ", 2), "", ""][:3]
     if code == "0":
         return Opened(node, int(count))
-    if int(code) in CODES:
+    # A key that was deleted looks like a repository that is not there: the answer to HEAD has no text.
+    if int(code) in CODES and "Access Denied" not in said:
         return Opened(node, 0, *CODES[int(code)])
     if code == "127":
         return Opened(node, 0, "there is no restic", "apply the state `backup` on the master, or install restic here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -22,7 +23,8 @@ from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_KIT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+_PAGE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+_KIT = click.Path(path_type=Path, dir_okay=False, allow_dash=True, exists=True)
 
 
 @click.command()
@@ -60,7 +62,7 @@ def init(site_file, ssh_config, log_dir, wait, admin_key_file, rotate, change_bu
 
 @click.command()
 @over_master
-@click.option("--out", type=_KIT, help="Where the page goes, mode 0600 (`-`: standard output); FILE.svg beside it.")
+@click.option("--out", type=_PAGE, help="Where the page goes, mode 0600 (`-`: standard output); FILE.svg beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option("--check", type=_KIT, metavar="FILE|-", help="Read a kit back, and open every repository with it alone.")
 def kit(site_file, ssh_config, log_dir, wait, out, overwrite, check) -> None:
@@ -101,8 +103,7 @@ def _write(site_file, ssh_config, log_dir, wait, out, overwrite) -> None:
 
 
 def _check(site_file, ssh_config, log_dir, wait, source) -> None:
-    text = sys.stdin.read() if str(source) == "-" else Path(source).read_text(encoding="utf-8")
-    found = kits.read(text)
+    found = kits.read(_text(source))
     program = opening.local_restic()
     opened, recorded = [], ""
     if program:
@@ -165,13 +166,13 @@ def past(site_file, ssh_config, log_dir, wait, node, at, into, source) -> None:
         raise click.UsageError(f"--at {at} is in the future")
     with _reported():
         if source:
-            found = kits.read(sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8"))
+            found = kits.read(_text(source))
         else:
             with _master(site_file, ssh_config, log_dir, wait) as (_, remote):
                 found = kits.fields(remote)
         site_endpoint = read_site(site_file).b2.endpoint if site_file.exists() else ""
         account = Account(found["key_id"], found["key"], site_endpoint)
-        into.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark = _begun(into, {"bucket": found["bucket"], "node": node, "at": moment})
         prefix = f"hosts/{node}/"
         done = account.ask(
             "fetch_at", f"bucket {found['bucket']}", name=found["bucket"], prefix=prefix, at=moment,
@@ -179,8 +180,26 @@ def past(site_file, ssh_config, log_dir, wait, node, at, into, source) -> None:
         )  # fmt: skip
         if not done["files"]:
             raise NodeError(f"the bucket had nothing of {node} at {at}", "choose a later moment, or another node")
+        mark.unlink()
     click.echo(f"{done['files']} files, {done['bytes']} bytes; {done['later']} versions are younger and were left out")
     click.echo(f"next: restic -r {into} --no-lock snapshots   # the password is the recovery phrase")
+
+
+def _text(source: Path) -> str:
+    return sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8", errors="replace")
+
+
+def _begun(into: Path, what: dict) -> Path:
+    """Make the folder of a copy; return the mark beside it that a run cut short leaves.
+
+    :raises NodeError: the folder has something that is not of the same copy
+    """
+    mark, text = into.with_name(f"{into.name}.partial"), json.dumps(what)
+    into.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(into.iterdir()) and not (mark.is_file() and mark.read_text() == text):
+        raise NodeError(f"{into} is not empty", "name a new folder with --into")
+    mark.write_text(text)
+    return mark
 
 
 def _asked() -> tuple[str, str]:
@@ -198,6 +217,9 @@ def _reported():
     """End the command with one line and the next step for whatever went wrong."""
     try:
         yield
+    except OSError as error:
+        click.echo(f"{error.filename}: {error.strerror}\n  next: check the path and the disk", err=True)
+        sys.exit(1)
     except Failure as error:
         where = f"{error.subject}: " if error.subject else ""
         click.echo(f"{where}{error.cause}\n  next: {error.cure}", err=True)

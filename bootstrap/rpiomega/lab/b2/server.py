@@ -148,8 +148,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, reply, cut=False):
         self.send_response(reply.status)
-        length = {} if reply.status == 204 else {"Content-Length": str(len(reply.body))}
-        for name, value in {**length, **reply.headers}.items():
+        headers = {name: value for name, value in reply.headers.items() if name.lower() != "content-length"}
+        if reply.status != 204:
+            headers["Content-Length"] = str(len(reply.body))
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         if cut:
