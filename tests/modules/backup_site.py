@@ -75,7 +75,7 @@ class Node:
         )
         folders = [self.places.settings, self.places.state, self.places.run]
         command = [*wrapper, sys.executable, "-c", code, *folders, self.repository.program, self.repository.cache]
-        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "_utils")})
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "_utils")}, start_new_session=True)
 
     def release(self):
         return backup_run.release(self.places, self.settings)

@@ -135,8 +135,11 @@ def snapshots(repository: Repository, tags: Iterable[str] = (), latest: int = 0)
 
 
 def _end_with_parent() -> None:
-    """In the child: end when the parent does. A restic that outlived it would go on while containers write again."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """In the child: end when the parent does. A restic that outlived it would go on while containers write again.
+
+    At SIGINT restic makes no snapshot and removes its lock (its manual, exit code 130).
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _not_started(program: str, error: Exception) -> ResticError:

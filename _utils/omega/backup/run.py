@@ -49,6 +49,7 @@ def run(
     places.make()
     with locked(places):
         state.interrupted(places.report)
+        last = state.read(places.report)["last"] or {}
         name = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
         state.begin(places.report, name)
         _ping(settings, "/start")
@@ -56,6 +57,9 @@ def run(
         report.update(groups=[], skipped=[])
         progress = Progress(places.progress, name)
         try:
+            if last.get("cause") == state.INTERRUPTED:
+                # Takes away only locks of processes that have ended: one that was killed left its own.
+                restic.run(repository, ["unlock"], seconds=300)
             _all(
                 save.Context(name, settings, places, repository, progress),
                 report,
