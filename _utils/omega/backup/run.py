@@ -125,8 +125,7 @@ def look(places: Places, settings: Settings) -> tuple[plan.Plan, Any]:
     """Return the plan of this node as it is now, and the Docker SDK client (None without an engine) to close."""
     client, problem = _engine(settings)
     found = node_facts.read(client, plan.own_paths(settings), problem)
-    last = state.read(places.report)["last"] or {}
-    before = {item["name"]: item.get("files", 0) for item in last.get("groups", []) if item.get("snapshot")}
+    before = state.read(places.report).get("files", {})
     return plan.plan(found, settings, before), client
 
 

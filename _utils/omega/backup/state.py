@@ -45,6 +45,8 @@ def end(path: str, report: dict[str, Any], whole: bool = True) -> dict[str, Any]
     :param whole: it was about all groups: only such a run that succeeded counts as the last success
     """
     changes: dict[str, Any] = {"last": report, "current": None}
+    saved = {item["name"]: item["files"] for item in report["groups"] if item["ok"]}
+    changes["files"] = {**read(path).get("files", {}), **saved}
     if report["ok"] and whole:
         changes["success"] = report["ended"]
     return update(path, **changes)
