@@ -17,8 +17,10 @@ from typing import Any
 
 from omega.backup.facts import Container
 from omega.core import files
+from omega.core.polling import TimedOut, until
 from omega.docker.engine import EngineError, asking
 
+FREEZE_BOUND = 15  # seconds for the pause of one container
 _CURE = "see `docker ps` and `journalctl -u docker`"
 
 
@@ -129,7 +131,23 @@ def _state(client: Any, container: str) -> str:
 
 
 def _pause(client: Any, item: Container) -> str:
-    """Pause; return paused, owner (somebody else paused it since it was looked at) or gone."""
+    """Pause; return paused, owner (somebody else paused it since it was looked at) or gone.
+
+    A busy container may refuse at first: with cgroup v1 runc gives up after some tries (opencontainers/runc,
+    cgroups/fs/freezer.go: "unable to freeze"), and has then thawed it.
+    """
+    return str(until(lambda: _pause_once(client, item), FREEZE_BOUND, passing=_busy, pause=0.2, failure=_last))
+
+
+def _busy(error: BaseException) -> bool:
+    return isinstance(error, EngineError) and "unable to freeze" in error.cause
+
+
+def _last(late: TimedOut) -> BaseException | None:
+    return late.error
+
+
+def _pause_once(client: Any, item: Container) -> str:
     import docker
 
     with asking(f"container {item.name} cannot be paused", _CURE):
