@@ -15,6 +15,7 @@ import tiny_image
 
 from omega.backup import check, compare, drill, fetch, manifest, restic, state
 from omega.backup.settings import Places
+from omega.core import recovery_kit
 from omega.docker import engine as docker_engine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners are set by root")
@@ -248,17 +249,35 @@ def test_all_parts_of_the_repository_are_read_in_as_many_weeks(node, monkeypatch
 
 def test_a_stale_kit(node, client):
     secrets = node.folder / "secrets"
-    secrets.mkdir()
+    (secrets / "nodes/pi1").mkdir(parents=True)
     try:
-        (secrets / "recovery").write_text("words\n")
-        (secrets / "kit.json").write_text(json.dumps({"checked": int(time.time()) + 5}))
-        assert node.drill(client)["ok"] is True
-        os.utime(secrets / "recovery", (time.time() + 60, time.time() + 60))
-        causes = failed(node.drill(client))
-        assert set(causes) == {"kit"}
-        assert causes["kit"].startswith("the kit is stale: what it shows was changed on ")
+        bucket = {
+            "cluster": "home",
+            "bucket": "home-1",
+            "endpoint": "https://s3.example",
+            "region": "x",
+            "bucket_id": "b",
+        }
+        (secrets / "bucket.json").write_text(json.dumps(bucket))
+        (secrets / "reader").write_text("key_id: 001\nkey: 'K001'\n")
+        (secrets / "recovery").write_text("eight words\n")
+        (secrets / "nodes/pi1/key").write_text("key_id: 1\nkey: 2\n")
+        assert kit_of(node.drill(client)) == "", "a kit that was never checked is the status' finding"
+        now = {"hash": recovery_kit.digest(recovery_kit.fields(str(secrets))), "checked": int(time.time())}
+        (secrets / "kit.json").write_text(json.dumps({"version": 1, **now}))
+        assert kit_of(node.drill(client)) == ""
+        (secrets / "recovery").write_text("eight other words\n")
+        report = node.drill(client)
+        assert set(failed(report)) == {"kit"}
+        assert kit_of(report).startswith("the recovery kit is stale: a key, the passphrase or the nodes have changed")
+        (secrets / "reader").unlink()
+        assert "is missing or damaged" in kit_of(node.drill(client))
     finally:
         shutil.rmtree(secrets)
+
+
+def kit_of(report):
+    return next(one["cause"] for one in report["checks"] if one["name"] == "kit")
 
 
 def test_a_wrong_password_is_one_cause(node):

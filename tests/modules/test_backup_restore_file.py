@@ -64,7 +64,16 @@ def test_what_is_in_the_place_is_kept_whole(repo, home, get, tmp_path):
     assert report.kept.startswith(f"{home}.before-restore-2")
 
 
-@pytest.mark.parametrize("name", backup_repository.ODD)
+def test_each_name_selects_its_file_alone(repo, home, tmp_path):
+    row = repo.save(home)
+    for number, name in enumerate(backup_repository.ODD):
+        path = os.path.join(os.fsencode(home), name + b".d", name)
+        made = fetch.into(repo.repository, row, os.fsdecode(path), str(tmp_path / str(number)))
+        assert backup_repository.picture(made) == backup_repository.picture(os.fsdecode(path))
+        assert os.listdir(os.fsencode(tmp_path / str(number))) == [name]
+
+
+@pytest.mark.parametrize("name", [b"new\nline", b"bad\xff\xfe", b"star*[x]?"])
 def test_a_file_of_any_name_comes_back(repo, home, get, name):
     repo.save(home)
     path = os.path.join(os.fsencode(home), name + b".d", name)

@@ -27,11 +27,9 @@ from omega.backup.restic import Repository
 from omega.backup.restic_errors import ResticError
 from omega.backup.restore import TAG, alone
 from omega.backup.settings import Places
-from omega.core import files
+from omega.core import files, recovery_kit
 from omega.core.errors import Failure
 
-SECRETS = "/etc/rpiomega/secrets/backup"
-ON_THE_KIT = ("bucket.json", "reader", "recovery")  # what is printed there, or opens what is printed there
 WAIT = 4 * 3600.0  # seconds until a backup that runs has ended; the next drill is a week later
 PARTS = 8  # weeks in which `restic check` has read the whole repository
 SHARE = 0.5  # of the free space that a drill may take
@@ -49,7 +47,7 @@ class Drill:
     places: Places
     client: Any = None  # Docker SDK client
     parts: int = PARTS
-    secrets: str = SECRETS
+    secrets: str = recovery_kit.FOLDER
     download: int = 0  # KiB a second; 0: no limit
     wait: float = WAIT
     now: float = field(default_factory=time.time)
@@ -68,7 +66,7 @@ class Drill:
             for group, row in pick.newest_of_groups(rows).items():
                 self._check(group, functools.partial(self._group, group, row))
             self._check("repository", self._repository)
-            if any(os.path.exists(os.path.join(self.secrets, name)) for name in ON_THE_KIT):  # the master's
+            if os.path.exists(os.path.join(self.secrets, "bucket.json")):  # on the master
                 self._check("kit", self._kit)
             failed = [one for one in self.checks if not one["ok"]]
             cause = "; ".join(f"{one['name']}: {one['cause']}" for one in failed)
@@ -174,13 +172,14 @@ class Drill:
         return ["--limit-download", str(self.download)] if self.download else []
 
     def _kit(self, notes: dict) -> None:
-        """Compare the time of the kit's last check with what it shows; one that was never made is none of a drill."""
-        present = [os.path.join(self.secrets, name) for name in ON_THE_KIT]
-        written = int(max(os.stat(path).st_mtime for path in present if os.path.exists(path)))
-        noted = json.loads(files.read(os.path.join(self.secrets, "kit.json")) or "{}")
-        notes["checked"] = checked = noted.get("checked") or 0
-        if checked and written > checked:
-            cause = f"the kit is stale: what it shows was changed on {pick.shown(written)}, after its last check"
+        """Compare the kit that was checked last with the secrets; that none was checked is no failure of a drill."""
+        mark = recovery_kit.mark(self.secrets)
+        notes["checked"] = mark["checked"]
+        if mark["checked"] and mark["stale"]:
+            when = pick.shown(mark["checked"])
+            cause = (
+                f"the recovery kit is stale: a key, the passphrase or the nodes have changed since its check of {when}"
+            )
             raise RestoreError("damaged", cause, "`rpiomega backup kit`, then `rpiomega backup kit --check`")
 
     def _place(self, size: int) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from typing import Any
 
 from omega.backup.pick import RestoreError
@@ -41,5 +42,9 @@ def read(places: Places, name: str) -> dict[str, Any]:
 
 
 def answer(places: Places, name: str, result: dict[str, Any]) -> None:
-    """Write the result of a request."""
+    """Write the result of a request; remove those that nobody has read for a day."""
+    folder, now = os.path.join(places.run, "requests"), time.time()
+    for old in os.listdir(folder) if os.path.isdir(folder) else ():
+        if os.path.getmtime(os.path.join(folder, old)) < now - 86400:
+            files.remove(os.path.join(folder, old))
     files.write(f"{path(places, name)}.result", json.dumps(result), 0o600)

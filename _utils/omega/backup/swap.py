@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 
+from omega.backup import facts
 from omega.backup.pick import RestoreError
 from omega.core import files
 
@@ -47,7 +48,8 @@ def refuse_mount(place: str) -> None:
 
     :raises RestoreError: not_restored: it is a mount point
     """
-    if os.path.ismount(place):
+    # Not os.path.ismount: it does not see a bind mount of the same file system.
+    if os.path.realpath(place) in facts._mounts():
         raise _mounted(place)
 
 

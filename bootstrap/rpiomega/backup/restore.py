@@ -41,6 +41,8 @@ class Wanted:
 def split(text: str) -> tuple[str, str]:
     """Return (node, path) of ``NODE:PATH``. Raise ValueError with what is wrong."""
     node, colon, path = text.partition(":")
+    if colon and not path.strip("/"):
+        raise ValueError(f"{text}: all of a node is not restored as one path: name a folder below it")
     if not colon or not node or not path.startswith("/"):
         raise ValueError(f"{text} is no NODE:PATH: write it as rpiomega-2:/home/pi/notes.txt")
     return node, path
@@ -102,7 +104,7 @@ def judged(node: str, name: str, data: dict) -> dict:
         raise NodeError(f"the restore ended without a result: {data['journal'] or 'its journal is empty'}", look)
     if not result.get("ok"):
         kind = BadInput if result.get("kind") == "bad_request" else NodeError
-        raise kind(result.get("cause") or "no cause is known", result.get("cure") or look)
+        raise kind(printable(result.get("cause") or "no cause is known"), printable(result.get("cure") or look))
     return result
 
 
@@ -120,7 +122,14 @@ def lines(node: str, result: dict) -> list[str]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(result["time"]))
     head = f"{node}: {result['what']}: snapshot {result['snapshot'][:8]} of {when}"
     many = f"{count(result['files'], 'file')}, {size(result['bytes'])}"
-    return [f"{head}, {many}", *(f"  {action}" for action in result["actions"])]
+    return [printable(f"{head}, {many}"), *(f"  {printable(action)}" for action in result["actions"])]
+
+
+def printable(text: str) -> str:
+    """Return a text in one line that any terminal prints: a file's name may have bytes that are no text."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )
 
 
 def node_of(volume: str, states: dict[str, dict]) -> str:

@@ -90,10 +90,11 @@ class RestoreFollow(Step):
                 return True, ""
             progress, _ = backup.document(quiet, backup.PROGRESS)
             now = {key: progress[key] for key in SHOWN if key in progress}
+            now["group"] = ascii(now.get("group", ""))[1:-1]  # a path may have bytes that are no text
             if now != shown and now.get("what") == "restore":
                 shown.clear()
                 shown.update(now)
                 self.board.tell("progress", step=self.name, **now)
-            return False, str(now.get("group") or "no progress yet")
+            return False, now["group"] or "no progress yet"
 
         return look
