@@ -1,5 +1,6 @@
 """`rpiomega backup init` against the stand-in for B2, with the board's real program on a folder."""
 
+import contextlib
 import pathlib
 import threading
 
@@ -223,7 +224,7 @@ def test_no_secret_is_in_argv_output_or_logs(service, board, tmp_path, monkeypat
     seen, done = set(), threading.Event()
 
     def watch():
-        while not done.is_set():
+        while not done.wait(0.02):
             for path in pathlib.Path("/proc").glob("[0-9]*"):
                 for name in ("cmdline", "environ"):
                     try:
@@ -252,14 +253,9 @@ def test_no_secret_is_in_argv_output_or_logs(service, board, tmp_path, monkeypat
 
 def command(service, board, tmp_path, monkeypatch, name, typed, *arguments):
     """Run a command as a user, with the board in the place of the master's SSH."""
-    import contextlib
-
     wanted = backup_master.site(service)
     file = tmp_path / "site.sls"
-    if not file.exists():
-        import yaml
-
-        file.write_text(yaml.safe_dump({"rpiomega": wanted.model_dump(mode="json", exclude_unset=True)}))
+    file.write_text(backup_master.text(service))
 
     @contextlib.contextmanager
     def master(*_):
