@@ -68,14 +68,19 @@ class Board:
         return json.loads((self.folder / "bucket.json").read_text())
 
 
-def site(service, names=("pi1", "pi2"), cluster="omega", **backup):
+def text(service, names=("pi1", "pi2"), cluster="omega", **backup):
+    """Return a site file's text."""
     nodes = {name: {"address": f"192.168.9.{number}"} for number, name in enumerate(names, 10)}
     nodes[names[0]]["roles"] = ["master", "manager"]
     backup = {"bucket": "omega-backup", **backup}
     content = {"cluster": cluster, "nodes": nodes, "backup": backup, "b2": {"endpoint": service.url}}
+    return json.dumps({"rpiomega": content})
+
+
+def site(service, **given):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "site.sls")
-        path.write_text(json.dumps({"rpiomega": content}))
+        path.write_text(text(service, **given))
         return load(path)
 
 

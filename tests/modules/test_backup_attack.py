@@ -11,7 +11,6 @@ import time
 
 import backup_master
 import pytest
-import yaml
 from backup_master import client, init
 from click.testing import CliRunner
 
@@ -69,7 +68,7 @@ class Cluster:
         """Run `rpiomega backup ...` with the board in the place of the master's SSH."""
         wanted = backup_master.site(self.service)
         file = self.folder / "site.sls"
-        file.write_text(yaml.safe_dump({"rpiomega": wanted.model_dump(mode="json", exclude_unset=True)}))
+        file.write_text(backup_master.text(self.service))
 
         @contextlib.contextmanager
         def master(*_):

@@ -1,5 +1,6 @@
 """`rpiomega backup init` against the stand-in for B2, with the board's real program on a folder."""
 
+import contextlib
 import pathlib
 import threading
 
@@ -9,10 +10,11 @@ from backup_master import init, refusal
 from click.testing import CliRunner
 
 from omega.b2.client import B2Error
-from rpiomega import cli
+from rpiomega import agent, cli
 from rpiomega.commands import backup_keys
 from rpiomega.errors import NodeError
 from rpiomega.lab.b2 import server
+from rpiomega.node import backup_kit, job_steps
 from rpiomega.ssh import SshError
 
 WRITES = ("b2_create", "b2_update", "b2_delete", "b2_hide", "upload")
@@ -210,12 +212,31 @@ def test_a_bucket_that_is_gone_is_not_made_again_unasked(service, board):
     assert other.simulator.bucket_name_to_bucket == {}
 
 
-def test_a_file_of_the_owner_is_not_overwritten(service, board):
+def test_a_key_of_the_owner_is_not_replaced(service, board):
     init(service, board)
-    (board.folder / "reader").write_text('key_id: "mine"\nkey: "mine"\n')
-    (board.folder / "reader").chmod(0o600)
-    init(service, board)  # the key of that name at B2 is not the one in the file: a new one replaces the unknown
-    assert board.key("reader")[0] != "mine"
+    simulator = service.simulator
+    token = simulator.authorize_account("", service.key_id, service.key)["authorizationToken"]
+    mine = simulator.create_key(simulator.API_URL, token, service.key_id, ["listFiles"], "mine", None, None, None)
+    (board.folder / "reader").write_text(f"key_id: {mine['applicationKeyId']}\nkey: {mine['applicationKey']}\n")
+    before = tree(board)
+    with pytest.raises(NodeError, match="reader on the master has the key mine .*, which init did not make"):
+        init(service, board)
+    assert tree(board) == before
+    (board.folder / "reader").unlink()
+    init(service, board)
+    assert board.key("reader")[0] != mine["applicationKeyId"]
+
+
+def test_the_board_overwrites_no_file_by_itself(service, board):
+    init(service, board)
+    before = tree(board)
+    wrong = job_steps.BackupSecrets({"maintenance": "key_id: other\nkey: secret\n"}, {"maintenance": "not that one"})
+    with pytest.raises(NodeError, match="maintenance is there with other content") as caught:
+        agent.run(board, [wrong], lambda event: None)
+    assert "secret" not in caught.value.cause.partition(backup_kit.FOLDER)[2].partition("/maintenance")[2]
+    with pytest.raises(NodeError, match="no file of"):
+        agent.run(board, [job_steps.BackupSecrets({"../other": "x"})], lambda event: None)
+    assert tree(board) == before
 
 
 def test_no_secret_is_in_argv_output_or_logs(service, board, tmp_path, monkeypatch, caplog):
@@ -223,7 +244,7 @@ def test_no_secret_is_in_argv_output_or_logs(service, board, tmp_path, monkeypat
     seen, done = set(), threading.Event()
 
     def watch():
-        while not done.is_set():
+        while not done.wait(0.02):
             for path in pathlib.Path("/proc").glob("[0-9]*"):
                 for name in ("cmdline", "environ"):
                     try:
@@ -252,14 +273,9 @@ def test_no_secret_is_in_argv_output_or_logs(service, board, tmp_path, monkeypat
 
 def command(service, board, tmp_path, monkeypatch, name, typed, *arguments):
     """Run a command as a user, with the board in the place of the master's SSH."""
-    import contextlib
-
     wanted = backup_master.site(service)
     file = tmp_path / "site.sls"
-    if not file.exists():
-        import yaml
-
-        file.write_text(yaml.safe_dump({"rpiomega": wanted.model_dump(mode="json", exclude_unset=True)}))
+    file.write_text(backup_master.text(service))
 
     @contextlib.contextmanager
     def master(*_):

@@ -145,6 +145,7 @@ class Init:
             if good and not self.options.rotate:
                 old += [(found["key_id"], key.name) for found in named if found not in good]
                 continue
+            self._not_the_owners(key, present.get(key.file), named, everywhere)
             self._tell(f"key {key.name} for {key.prefix}", _reason(named, present.get(key.file), self.options.rotate))
             old += [(found["key_id"], key.name) for found in named]
             if self.options.dry_run:
@@ -163,6 +164,14 @@ class Init:
                     f"key {found['name']} ({found['key_id']}) is of a node that is not in the site file: it stays"
                 )
         return files, replace, old
+
+    def _not_the_owners(self, key: Key, held: str | None, named: list[dict], everywhere: list[dict]) -> None:
+        """Refuse to replace a key on the master that works and was not made by init."""
+        found = [other for other in everywhere if other["key_id"] == held and other not in named]
+        if found and not self.options.rotate:
+            path = f"/etc/rpiomega/secrets/backup/{key.file}"
+            cause = f"{path} on the master has the key {found[0]['name']} ({held}), which init did not make"
+            raise NodeError(cause, f"on the master: sudo mv {path} /root/, or replace all keys with --rotate")
 
     def _bucket_file(self, made: dict, about: dict, known: dict) -> dict[str, str]:
         if known:
