@@ -13,6 +13,8 @@ from b2sdk.v2 import B2Api, InMemoryAccountInfo
 
 from rpiomega.lab import archives, b2_container, remote
 
+pytestmark = pytest.mark.long
+
 BUCKET = "lab-backup"
 STATE = "/var/lib/rpiomega/backup/state.json"
 SEARCH = Path(__file__).parents[1] / "faults" / "secrets_search.py"
