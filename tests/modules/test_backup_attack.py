@@ -6,11 +6,11 @@ import hashlib
 import os
 import pathlib
 import subprocess
-import sys
 import time
 
 import backup_master
 import pytest
+import restic_program
 from backup_master import client, init
 from click.testing import CliRunner
 
@@ -21,9 +21,6 @@ from rpiomega.backup import kit, opening, phrase
 from rpiomega.commands import backup_keys
 from rpiomega.lab.b2 import server
 from rpiomega.node import backup_kit
-
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import restic_program
 
 BUCKET = "omega-backup"
 

@@ -7,11 +7,12 @@ import os
 import pathlib
 
 import pytest
+import restic_program
+import restic_repository
 from backup_pillar import SECRETS, SETTINGS, SITE, pillar_of, restic, save, snapshots
 from salt.exceptions import CommandExecutionError
 
 from omega.backup import repositories
-from tests import restic_program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -191,7 +192,7 @@ def test_a_new_recovery_passphrase_is_added_and_the_old_kit_still_opens(present,
 
 
 def test_a_repository_of_another_cluster_is_named_and_left_as_it_is(present, site):
-    assert restic(site / "store/pi2", "of another cluster", "init").returncode == 0
+    restic_repository.make(site / "store/pi2", "of another cluster")
     before = sorted(path for path in (site / "store/pi2").rglob("*"))
     for test in (True, False):
         answer = present(test=test)
@@ -235,6 +236,9 @@ def test_before_restic_and_the_files_are_there_test_true_says_so(apply, site, pr
 def forget(load_modules, present, site, program, caplog):
     """The function that the timer calls, on repositories that are there."""
     present()
+    for name in SITE["nodes"]:
+        passwords = {secret: secret for secret in (SECRETS[name], SECRETS["recovery"])}
+        restic_repository.hasten(site / "store" / name, passwords)
     modules = load_modules()
 
     def forget():
