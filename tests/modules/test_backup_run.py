@@ -238,7 +238,7 @@ def test_release_is_refused_while_a_run_works(node):
     process = node.start_run()
     try:
         wait_for(lambda: node.status(container) == "paused")
-        with pytest.raises(ResticError, match="another backup of this node is running") as caught:
+        with pytest.raises(ResticError, match="a restore or a drill of this node is running") as caught:
             node.release()
         assert caught.value.kind == "locked"
     finally:
@@ -375,7 +375,7 @@ def test_a_second_run_is_refused_while_one_works(bare):
     bare.places.make()
     with open(bare.places.lock, "a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ResticError, match="another backup of this node is running"):
+        with pytest.raises(ResticError, match="a restore or a drill of this node is running"):
             bare.run()
     assert bare.state()["last"] is None
 

@@ -190,7 +190,7 @@ KIT = {
         (True, "", "", ""),
         (True, "recovery", "is stale", "warning"),
         (True, "nodes", "is stale", "warning"),
-        (True, "bucket.json", "lacks bucket.json", "error"),
+        (True, "bucket.json", "bucket.json, or the key or the passphrase", "error"),
     ],
 )
 def test_a_kit_that_was_not_checked_since_it_changed_is_named(board, checked, changed, words, severity):

@@ -93,8 +93,8 @@ def locked(places: Places) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            cure = "wait for it (`systemctl status rpiomega-backup`), or stop it (`systemctl stop rpiomega-backup`)"
-            raise ResticError("locked", "another backup of this node is running", cure) from None
+            cure = "wait for it: `salt-call --local backup.status` shows what it does"
+            raise ResticError("locked", "another backup, a restore or a drill of this node is running", cure) from None
         yield
 
 
