@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import subprocess
 
 import pytest
 import restic_program
@@ -13,6 +14,7 @@ from backup_pillar import SECRETS, SETTINGS, SITE, pillar_of, restic, save, snap
 from salt.exceptions import CommandExecutionError
 
 from omega.backup import repositories
+from omega.core import polling
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -269,7 +271,25 @@ def test_a_snapshot_dated_in_the_future_keeps_all_others(forget, site):
     assert (site / "var/forget.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.slow
+def test_the_lock_and_the_first_snapshot_of_a_run_that_was_killed_do_not_stay(forget, site, program):
+    store, password = site / "store/pi2", SECRETS["pi2"]
+    old = f"{datetime.date.today() - datetime.timedelta(days=3)} 02:00:00"
+    save(store, password, old, program_tag="rpiomega-warm")
+    save(store, password, old)
+    save(store, password, f"{datetime.date.today()} 00:00:00", program_tag="rpiomega-warm")  # a run may still need it
+    command = [program, "--no-cache", "-r", store, "backup", "--stdin"]
+    killed = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "RESTIC_PASSWORD": password}
+    )
+    polling.until(lambda: list((store / "locks").iterdir()), 60, "the lock")
+    killed.kill()
+    killed.communicate()
+    assert list((store / "locks").iterdir())
+    assert forget()["pi2"] == {"kept": 2, "removed": 1}
+    assert not list((store / "locks").iterdir())
+
+
+@pytest.mark.long
 def test_two_months_leave_what_the_policy_says_of_each_group(forget, site):
     store, password = site / "store/pi2", SECRETS["pi2"]
     newest = datetime.date.today() - datetime.timedelta(days=1)

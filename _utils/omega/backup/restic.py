@@ -137,6 +137,16 @@ def snapshots(repository: Repository, tags: Iterable[str] = (), latest: int = 0)
     return sorted(found, key=lambda item: str(item["time"]))
 
 
+def unlock(repository: Repository) -> None:
+    """Remove the locks of processes that have ended. restic itself waits for them, and then fails.
+
+    It knows them by their process on the same host, else by their age (30 minutes without a sign of life).
+
+    :raises ResticError: as `run`
+    """
+    run(repository, ["unlock"], seconds=300)
+
+
 def _end_with_parent() -> None:
     """In the child: end when the parent does. A restic that outlived it would go on while containers write again.
 

@@ -88,6 +88,7 @@ def forget(repository: Repository, keep: Mapping[str, int], now: float | None = 
     :raises RetentionError: as `plan`
     :raises ResticError: restic failed
     """
+    restic.unlock(repository)
     before = restic.snapshots(repository)
     calls = plan(before, keep, time.time() if now is None else now)
     for arguments in calls:

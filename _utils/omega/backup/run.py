@@ -49,7 +49,6 @@ def run(
     places.make()
     with locked(places):
         state.interrupted(places.report)
-        last = state.read(places.report)["last"] or {}
         name = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
         state.begin(places.report, name)
         _ping(settings, "/start")
@@ -57,9 +56,6 @@ def run(
         report.update(groups=[], skipped=[])
         progress = Progress(places.progress, name)
         try:
-            if last.get("cause") == state.INTERRUPTED:
-                # Takes away only locks of processes that have ended: one that was killed left its own.
-                restic.run(repository, ["unlock"], seconds=300)
             _all(
                 save.Context(name, settings, places, repository, progress),
                 report,
@@ -146,6 +142,7 @@ def _all(
     _right_time(synchronised, clock_bound)
     context.progress.at("repository")
     restic.version(context.repository.program)
+    restic.unlock(context.repository)
     snapshots = tuple(restic.snapshots(context.repository, ["rpiomega"]))
     context.progress.at("plan")
     wanted, client = look(places, settings)
