@@ -1,5 +1,5 @@
 """
-Repositories for tests whose keys take no time: `make`, and `hasten` for one that the product made.
+Repositories for tests whose keys take no time: `make`.
 
 restic takes half a second of CPU and 64 MiB to open a repository: `init` measures the machine and chooses scrypt's
 parameters by it. A key file says which parameters it was made with, so one with the smallest opens at once. The format
@@ -25,48 +25,38 @@ PASSWORD = "for tests only"
 QUICK = {"N": 2, "r": 1, "p": 1}
 
 
-def make(folder, password=PASSWORD):
-    """Make a repository with this password in a folder that is not there yet."""
-    shutil.copytree(_empty(), folder)
-    if password != PASSWORD:
-        hasten(folder, {PASSWORD: password})
+def make(folder, *passwords):
+    """Make a repository that each of these passwords opens, in a folder that is not there yet; none: PASSWORD."""
+    template, key, plain = _template()
+    shutil.copytree(template, folder)
+    for password in passwords or (PASSWORD,):
+        _write(pathlib.Path(folder, "keys"), key, plain, password)
 
 
-def hasten(folder, passwords):
-    """
-    Replace the keys of a repository by ones that open at once.
-
-    :param passwords: {the password that opens a key now: the one that shall}
-    """
-    for file in sorted(pathlib.Path(folder, "keys").iterdir()):
-        key = json.loads(file.read_text())
-        for old, new in passwords.items():
-            plain = _opened(base64.b64decode(key["data"]), _derived(key, old))
-            if plain is not None:
-                _write(file, key, plain, new)
-                break
-
-
-def _write(file, key, plain, password):
+def _write(folder, key, plain, password):
     made = {**key, **QUICK, "salt": base64.b64encode(os.urandom(64)).decode()}
     made["data"] = base64.b64encode(_sealed(plain, _derived(made, password))).decode()
     text = json.dumps(made).encode()
     # A key's name is the SHA-256 of its file.
-    target = file.with_name(hashlib.sha256(text).hexdigest())
+    target = folder / hashlib.sha256(text).hexdigest()
     target.write_bytes(text)
     target.chmod(0o600)
-    file.unlink()
 
 
 @functools.lru_cache(maxsize=1)
-def _empty():
+def _template():
+    """Return the folder of a repository without keys, the key that it was made with, and what that key's file hides."""
     folder = tempfile.mkdtemp(prefix="restic-")
     atexit.register(shutil.rmtree, folder)
     command = [restic_program.path(), "--no-cache", "-r", f"{folder}/repository", "init"]
     environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD}
     subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    hasten(f"{folder}/repository", {PASSWORD: PASSWORD})
-    return f"{folder}/repository"
+    (file,) = pathlib.Path(folder, "repository/keys").iterdir()
+    key = json.loads(file.read_text())
+    plain = _opened(base64.b64decode(key["data"]), _derived(key, PASSWORD))
+    assert plain is not None
+    file.unlink()
+    return f"{folder}/repository", key, plain
 
 
 def _derived(key, password):
