@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from tests import restic_program
+import restic_program
 
 NODES = {
     "pi1": {"address": "10.0.0.1", "roles": ["master", "manager"]},

@@ -1,16 +1,11 @@
 """A restic repository in a folder, with a source to save and the tags that the backup's runs give."""
 
-import atexit
-import functools
 import os
 import pathlib
-import shutil
 import struct
-import sys
-import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import restic_program
+import restic_repository
 
 from omega.backup import restic
 
@@ -32,31 +27,19 @@ ODD = (
 )
 
 
-@functools.lru_cache(maxsize=1)
-def _empty():
-    """Return the folder of an empty repository; restic takes seconds to make one."""
-    folder = tempfile.mkdtemp(prefix="restic-")
-    atexit.register(shutil.rmtree, folder)
-    password = pathlib.Path(folder, "password")
-    password.write_text("for tests only\n")
-    made = restic.Repository(f"{folder}/repo", str(password), cache=f"{folder}/cache", program=restic_program.path())
-    restic.run(made, ["init"])
-    return f"{folder}/repo"
-
-
 class Repo:
     """`repository`: as omega.backup has it; `save` makes a snapshot of paths."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        (self.folder / "password").write_text("for tests only\n")
+        (self.folder / "password").write_text(f"{restic_repository.PASSWORD}\n")
         self.repository = restic.Repository(
             str(self.folder / "repo"),
             str(self.folder / "password"),
             cache=str(self.folder / "cache"),
             program=restic_program.path(),
         )
-        shutil.copytree(_empty(), self.folder / "repo")
+        restic_repository.make(self.folder / "repo")
 
     def save(self, *paths, group="files", mode="hot", time=None):
         """Save paths as a run does; return the snapshot's row."""

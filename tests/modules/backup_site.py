@@ -10,6 +10,7 @@ import sys
 import uuid
 
 import restic_program
+import restic_repository
 import tiny_image
 
 from omega.backup import restic, settings
@@ -49,7 +50,7 @@ class Node:
 
     def init(self):
         """Make the repository, as the master does; return self."""
-        restic.run(self.repository, ["init"])
+        restic_repository.make(self.repository.url, PASSWORD)
         return self
 
     def write_settings(self, **changes):

@@ -8,9 +8,9 @@ import subprocess
 import threading
 
 import pytest
+import restic_program
 
 from omega.backup import install, restic
-from tests import restic_program
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def vendor():
     server = Server(("127.0.0.1", 0), Handler)
     server.files, server.asked = {}, []
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
@@ -60,7 +60,7 @@ def node(states, vendor, tmp_path):
     class Node:
         program = tmp_path / "bin/restic"
         stamp = tmp_path / "lib/restic.json"
-        name = install.ARCHITECTURES[install.look().architecture]
+        name = install.ARCHITECTURES[install.look(distribution=False).architecture]
 
         def offer(self, version, content, sha256=None):
             vendor.files[f"/v{version}/restic_{version}_linux_{self.name}.bz2"] = content
@@ -173,6 +173,7 @@ def test_a_download_that_is_not_right_leaves_what_was_there(node, vendor, case, 
     elif case == "absent":
         vendor.files = Forgetful()
     elif case == "refused":
+        vendor.shutdown()  # else the kernel takes one more connection, for the thread that waits for it
         vendor.server_close()
     with pytest.raises(install.InstallError) as caught:
         node.fetched("0.31.0", content, sha256=digest)

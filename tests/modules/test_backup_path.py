@@ -7,13 +7,13 @@ import pathlib
 
 import backup_master
 import pytest
+import restic_program
 import salt.config
 import salt.loader
 import yaml
 
 from omega.backup import restic, retention
 from rpiomega.lab.b2 import server
-from tests import restic_program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NODES = ("pi1", "pi2")

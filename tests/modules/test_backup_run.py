@@ -119,7 +119,7 @@ def test_a_writer_is_consistent_when_paused_and_not_when_copied_hot(node):
         (node.path(volume) / f"m{number}").write_bytes(os.urandom(20_000))
     script = f"cd /{volume.name}; while :; do echo line >>a; echo line >>z; done"
     container = node.container(script, [volume])
-    for turn in range(10):
+    for turn in range(4):
         report = node.run(only=[f"volume:{volume.name}"])
         assert report["ok"], report
         saved = entry(report, f"volume:{volume.name}")
@@ -225,7 +225,8 @@ def test_after_kill_9_release_unpauses_what_the_run_had_paused(node, moment):
     # restic ended with the run, so nothing of it is in the repository; the next run succeeds.
     assert node.snapshots(f"group=volume:{volume.name}") == []
     assert node.run()["ok"]
-    assert restic.run(node.repository, ["check"])[-1]["num_errors"] == 0
+    # Its lock may still be there: the system's first process may not have noticed yet that it ended.
+    assert restic.run(node.repository, ["check", "--no-lock"])[-1]["num_errors"] == 0
 
 
 def _locks(node):
@@ -238,7 +239,7 @@ def test_release_is_refused_while_a_run_works(node):
     process = node.start_run()
     try:
         wait_for(lambda: node.status(container) == "paused")
-        with pytest.raises(ResticError, match="another backup of this node is running") as caught:
+        with pytest.raises(ResticError, match="a restore or a drill of this node is running") as caught:
             node.release()
         assert caught.value.kind == "locked"
     finally:
@@ -289,8 +290,7 @@ def test_a_dump_that_fails_makes_no_snapshot_and_keeps_no_other_group(node, comm
 def test_a_dump_of_sqlite_restores_to_the_same_rows(node, daemon, tmp_path):
     client = daemon.client()
     sqlite = shutil.which("sqlite3")
-    if not sqlite:
-        pytest.skip("sqlite3 is not installed")
+    assert sqlite, "this test needs the package sqlite3"
     tag = "rpiomega/sqlite:1"
     client.api.import_image_from_data(tiny_image.root(usr_bin_sqlite3=sqlite), repository=tag[:-2], tag="1")
     client.close()
@@ -375,7 +375,7 @@ def test_a_second_run_is_refused_while_one_works(bare):
     bare.places.make()
     with open(bare.places.lock, "a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ResticError, match="another backup of this node is running"):
+        with pytest.raises(ResticError, match="a restore or a drill of this node is running"):
             bare.run()
     assert bare.state()["last"] is None
 

@@ -1,17 +1,22 @@
 """States of backups through Salt's loader, with a real restic on repositories in local folders."""
 
 import datetime
+import functools
 import json
 import logging
 import os
 import pathlib
+import subprocess
 
 import pytest
+import restic_program
+import restic_repository
 from backup_pillar import SECRETS, SETTINGS, SITE, pillar_of, restic, save, snapshots
 from salt.exceptions import CommandExecutionError
 
-from omega.backup import repositories
-from tests import restic_program
+from omega.backup import restic as restic_module
+from omega.backup import restic_errors
+from omega.core import polling
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -182,7 +187,9 @@ def test_repositories_are_made_once_and_open_with_either_password(present, site)
 
 
 def test_a_new_recovery_passphrase_is_added_and_the_old_kit_still_opens(present, site):
-    present()
+    for name in SITE["nodes"]:
+        restic_repository.make(site / "store" / name, SECRETS[name], SECRETS["recovery"])
+    assert present()["changes"] == {}
     (site / "etc/maintenance/recovery").write_text("another secret phrase\n")
     assert present(test=True)["changes"] == {"pi1": "recovery key added", "pi2": "recovery key added"}
     assert present()["changes"] == {"pi1": "recovery key added", "pi2": "recovery key added"}
@@ -191,7 +198,8 @@ def test_a_new_recovery_passphrase_is_added_and_the_old_kit_still_opens(present,
 
 
 def test_a_repository_of_another_cluster_is_named_and_left_as_it_is(present, site):
-    assert restic(site / "store/pi2", "of another cluster", "init").returncode == 0
+    restic_repository.make(site / "store/pi2", "of another cluster")
+    restic_repository.make(site / "store/pi1", SECRETS["pi1"])
     before = sorted(path for path in (site / "store/pi2").rglob("*"))
     for test in (True, False):
         answer = present(test=test)
@@ -199,13 +207,13 @@ def test_a_repository_of_another_cluster_is_named_and_left_as_it_is(present, sit
         (line,) = answer["comment"].splitlines()
         assert line.startswith(f"pi2: {site}/store/pi2 opens with another password than this cluster's, and was left")
         assert "put the file backup/nodes/pi2/password of its time back" in line
-    assert answer["changes"] == {"pi1": "repository made, recovery key added"}  # the others are done
+    assert answer["changes"] == {"pi1": "recovery key added"}  # the others are done
     assert sorted(path for path in (site / "store/pi2").rglob("*")) == before
     assert restic(site / "store/pi2", "of another cluster", "cat", "config").returncode == 0
 
 
 def test_a_store_that_does_not_answer_is_asked_once_and_is_no_missing_repository(present, site, monkeypatch):
-    monkeypatch.setattr(repositories, "SECONDS", 12)
+    monkeypatch.setattr(restic_module, "PATIENCE", functools.partial(restic_errors.Patience, 1, 2))
     for node in SITE["nodes"]:
         (site / f"etc/maintenance/nodes/{node}/repository").write_text(f"s3:http://127.0.0.1:9/omega-backup/{node}\n")
     (site / "etc/maintenance/aws").write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
@@ -234,7 +242,8 @@ def test_before_restic_and_the_files_are_there_test_true_says_so(apply, site, pr
 @pytest.fixture
 def forget(load_modules, present, site, program, caplog):
     """The function that the timer calls, on repositories that are there."""
-    present()
+    for name in SITE["nodes"]:
+        restic_repository.make(site / "store" / name, SECRETS[name], SECRETS["recovery"])
     modules = load_modules()
 
     def forget():
@@ -265,7 +274,25 @@ def test_a_snapshot_dated_in_the_future_keeps_all_others(forget, site):
     assert (site / "var/forget.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.slow
+def test_the_lock_and_the_first_snapshot_of_a_run_that_was_killed_do_not_stay(forget, site, program):
+    store, password = site / "store/pi2", SECRETS["pi2"]
+    old = f"{datetime.date.today() - datetime.timedelta(days=3)} 02:00:00"
+    save(store, password, old, program_tag="rpiomega-warm")
+    save(store, password, old)
+    save(store, password, f"{datetime.date.today()} 00:00:00", program_tag="rpiomega-warm")  # a run may still need it
+    command = [program, "--no-cache", "-r", store, "backup", "--stdin"]
+    killed = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "RESTIC_PASSWORD": password}
+    )
+    polling.until(lambda: list((store / "locks").iterdir()), 60, "the lock")
+    killed.kill()
+    killed.communicate()
+    assert list((store / "locks").iterdir())
+    assert forget()["pi2"] == {"kept": 2, "removed": 1}
+    assert not list((store / "locks").iterdir())
+
+
+@pytest.mark.long
 def test_two_months_leave_what_the_policy_says_of_each_group(forget, site):
     store, password = site / "store/pi2", SECRETS["pi2"]
     newest = datetime.date.today() - datetime.timedelta(days=1)

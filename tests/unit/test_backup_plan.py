@@ -5,7 +5,7 @@ import pytest
 from omega.backup import manifest
 from omega.backup.facts import Container, Facts, Path, Volume
 from omega.backup.plan import plan
-from omega.backup.restic_errors import judge, late
+from omega.backup.restic_errors import Patience, judge, late
 from omega.backup.settings import Settings
 
 FOLDER = Path("folder")
@@ -173,6 +173,9 @@ def test_a_dump_that_nothing_can_make_fails_before_the_run(user, cause):
 # -- restic's ends ------------------------------------------------------------------------------------------
 
 
+ASKED = "\nIs there a repository at the following location?\ns3:https://s3.example/timeout-403/hosts/pi1"
+
+
 @pytest.mark.parametrize(
     ("code", "message", "kind"),
     [
@@ -180,6 +183,10 @@ def test_a_dump_that_nothing_can_make_fails_before_the_run(user, cause):
         (11, "unable to create lock in backend: repository is already locked by PID 7", "locked"),
         (12, "Fatal: wrong password or no key found", "wrong_password"),
         (1, "Stat: Access Denied.", "denied"),
+        (10, f"Fatal: unable to open config file: Stat: Access Denied.{ASKED}", "denied"),
+        (10, f"Fatal: repository does not exist: Stat: The specified key does not exist.{ASKED}", "no_repository"),
+        (1, "Stat: 401 Unauthorized", "denied"),
+        (1, "The provided token has expired", "denied"),
         (1, "Save(<data/1>): 403 Forbidden: storage cap exceeded", "capped"),
         (1, "Save(<data/1>): 503 Service Unavailable", "busy"),
         (1, "Save(<data/1>): Please reduce your request rate. SlowDown", "busy"),
@@ -210,6 +217,23 @@ def test_unreadable_files_are_named_and_a_path_that_is_missing_is_no_success():
 def test_a_restic_that_retries_for_too_long_fails_with_what_it_retried():
     seen = "Load(<config>) returned error, retrying after 1s: dial tcp 10.0.0.1:443: connect: connection refused"
     assert late(60, [seen]).kind == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("why", "patient", "tired", "kind"),
+    [
+        ("Stat: 401 Unauthorized", (0, 15, 29), 31, "denied"),
+        ("503 Service Unavailable", (0, 100, 200, 299), 301, "busy"),
+        ("dial tcp: connect: connection refused", (0, 100, 200, 299), 301, "unreachable"),
+    ],
+)
+def test_what_fails_again_and_again_has_a_bound(why, patient, tired, kind):
+    line = "Stat(<config/>) returned error, retrying after 1m0.5s: " + why
+    patience = Patience()
+    assert [patience.over(line, moment) for moment in patient] == [None] * len(patient)
+    assert patience.over(line.replace("<config/>", "<data/1>"), tired) is None  # its first time
+    assert patience.over(line, tired).kind == kind
+    assert patience.over(line, 5000) is None  # it worked meanwhile
 
 
 # -- the manifest's sample ----------------------------------------------------------------------------------

@@ -32,14 +32,23 @@ rpiomega:
 """
 
 
+@pytest.fixture(scope="module")
+def machine(module_sshd):
+    """Give a node with the units of the backups, for all tests here: its systemd takes seconds to start."""
+    machine = SystemdNode(module_sshd)
+    (module_sshd.folder / "no_config").write_text("")
+    try:
+        machine.start()
+        yield machine
+    finally:
+        machine.stop()
+
+
 @pytest.fixture
-def node(sshd):
-    """Give a node with the units of the backups."""
-    node = SystemdNode(sshd)
-    (sshd.folder / "no_config").write_text("")
-    node.start()
-    yield node
-    node.stop()
+def node(machine):
+    """Give that node as if nothing had been done on it."""
+    yield machine
+    machine.reset()
 
 
 @pytest.fixture
@@ -48,10 +57,19 @@ def beside(node, tmp_path):
     started = []
 
     def start(*arguments, bucket="home-backup"):
-        values = {"user": getpass.getuser(), "port": node.server.port, "key": tmp_path / "key", "folder": tmp_path}
+        values = {"user": getpass.getuser(), "port": node.server.port, "key": node.folder / "key", "folder": tmp_path}
         site = tmp_path / f"site{len(started)}.sls"
         site.write_text(SITE.format(**values, bucket=bucket))
-        base = ["--site", site, "--log-dir", tmp_path / "logs", "--wait", "20", "--ssh-config", tmp_path / "no_config"]
+        base = [
+            "--site",
+            site,
+            "--log-dir",
+            tmp_path / "logs",
+            "--wait",
+            "20",
+            "--ssh-config",
+            node.folder / "no_config",
+        ]
         line = [sys.executable, "-m", "rpiomega", "backup", *arguments, *base]
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)

@@ -94,6 +94,7 @@ class Drill:
 
     def _rows(self, notes: dict) -> list[dict]:
         """Return the snapshots. Each group that the last run saved must have the one that it made."""
+        restic.unlock(self.repository)
         rows = restic.snapshots(self.repository, [TAG])
         notes["snapshots"] = len(rows)
         if not rows:

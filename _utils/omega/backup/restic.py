@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Any
 
-from omega.backup.restic_errors import ResticError, judge, late
+from omega.backup.restic_errors import Patience, ResticError, judge, late
 
 FOLDER = "/etc/rpiomega/backup"
 OLDEST = (0, 17, 0)  # --stdin-from-command and the exit codes 10 to 12 came with 0.17
@@ -27,6 +27,7 @@ _INSTALL = "set `backup.restic.source: vendor` in the site file, and apply the s
 _LIBC = ctypes.CDLL(None)  # loaded before any fork: in the child of a process with threads nothing may take a lock
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _KEPT_LINES = 200
+PATIENCE = Patience  # makes the bound of what one restic tries again; tests have less
 _GRACE = 20  # seconds that restic has for the removal of its lock
 
 
@@ -68,6 +69,8 @@ def run(
     seconds: float | None = None,
 ) -> list[dict]:
     """Run restic on a repository; return the JSON objects it printed, without the status lines.
+
+    What the store refuses again and again ends restic after the bound that `Patience` gives.
 
     A line that is no JSON becomes ``{"text": line}``.
 
@@ -129,6 +132,16 @@ def snapshots(repository: Repository, tags: Iterable[str] = (), latest: int = 0)
     return sorted(found, key=lambda item: str(item["time"]))
 
 
+def unlock(repository: Repository) -> None:
+    """Remove the locks of processes that have ended. restic itself waits for them, and then fails.
+
+    It knows them by their process on the same host, else by their age (30 minutes without a sign of life).
+
+    :raises ResticError: as `run`
+    """
+    run(repository, ["unlock"], seconds=300)
+
+
 def _end_with_parent() -> None:
     """In the child: end when the parent does. A restic that outlived it would go on while containers write again.
 
@@ -176,7 +189,8 @@ def _follow(process: subprocess.Popen, on_event: Callable[[dict], Any] | None, s
     lines: list[str] = []
     errors: list[dict] = []
     events: list[dict] = []
-    reader = threading.Thread(target=_read_errors, args=(process.stderr, lines, errors), daemon=True)
+    given_up: list[ResticError] = []
+    reader = threading.Thread(target=_read_errors, args=(process, lines, errors, given_up), daemon=True)
     reader.start()
     expired = threading.Event()
     timer = threading.Timer(seconds, _expire, (process, expired)) if seconds else None
@@ -193,7 +207,10 @@ def _follow(process: subprocess.Popen, on_event: Callable[[dict], Any] | None, s
         if timer:
             timer.cancel()
         reader.join(_GRACE)
-    problem = late(seconds or 0, lines) if expired.is_set() and code else judge(code, lines, [*events, *errors])
+    if code and given_up:
+        problem: ResticError | None = given_up[0]
+    else:
+        problem = late(seconds or 0, lines) if expired.is_set() and code else judge(code, lines, [*events, *errors])
     if problem:
         problem.events = [*events, *errors]
         raise problem
@@ -216,8 +233,13 @@ def _read_events(stream: Any, events: list[dict], on_event: Callable[[dict], Any
     events += whole if whole is not None else [{"text": line.rstrip("\n")} for line in unread if line.strip()]
 
 
-def _read_errors(stream: Any, lines: list[str], errors: list[dict]) -> None:
-    for line in stream:
+def _read_errors(process: subprocess.Popen, lines: list[str], errors: list[dict], given_up: list[ResticError]) -> None:
+    patience = PATIENCE()
+    for line in process.stderr or ():
+        problem = None if given_up else patience.over(line.strip(), time.monotonic())
+        if problem:
+            given_up.append(problem)
+            threading.Thread(target=_end, args=(process,), daemon=True).start()
         found = _objects(line)
         if found:
             errors += found

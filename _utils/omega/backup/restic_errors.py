@@ -8,6 +8,8 @@ of the S3 client library, which restic prints as they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from omega.core.errors import KindOfFailure
 
@@ -40,7 +42,8 @@ _MESSAGES = (
     ("locked", r"repository is already locked|unable to create lock"),
     (
         "denied",
-        r"AccessDenied|Access Denied|not entitled|InvalidAccessKeyId|SignatureDoesNotMatch|unauthorized|[Ff]orbidden"
+        r"AccessDenied|Access Denied|not entitled|InvalidAccessKeyId|SignatureDoesNotMatch"
+        r"|[Uu]nauthorized|[Ff]orbidden|token has expired"
         r"|\b40[13]\b|no credentials found|access key .*(invalid|not valid|does not exist)|permission denied",
     ),
     ("busy", r"SlowDown|ServiceUnavailable|InternalError|reduce your request rate|[Tt]oo [Mm]any|\b(429|500|503)\b"),
@@ -58,11 +61,16 @@ _MESSAGES = (
     ("no_repository", r"Is there a repository at"),
 )
 
+# What the store refuses says nothing about what is in the repository, whatever restic makes of it.
+_REFUSALS = ("capped", "clock", "denied", "busy", "unreachable")
+
 _CURES = {
     "no_repository": "run `salt-call state.apply backup` on the master, which makes the repository of each node",
     "locked": "another run of restic works with this repository; the lock of a dead one ends after 30 minutes",
     "wrong_password": "the repository was made with another password: see /etc/rpiomega/secrets/backup on the master",
-    "denied": "the key was deleted or is not for this bucket: run `rpiomega backup init` again on the workstation",
+    # The store's answer to a question about one file has no text: a wrong clock looks like a wrong key.
+    "denied": "see `timedatectl` whether this node's clock is right; if it is, its key was deleted or is of another "
+    "bucket: run `rpiomega backup init` again on the workstation",
     "unreachable": "check this node's network and name servers; the next run tries again",
     "busy": "the store asks for fewer requests; the next run tries again",
     "capped": "raise the cap of the account on its web page (Caps and Alerts)",
@@ -94,15 +102,57 @@ def judge(code: int, lines: list[str], events: list[dict]) -> ResticError | None
         items = [str(event.get("item", "")) for event in events if event.get("message_type") == "error"]
         failed = _some([item for item in items if item]) or cause
         return ResticError("unreadable", f"cannot be read: {failed}", "see `ls -l` and `dmesg` for it")
-    kind = _CODES.get(code) or kind_of(" ".join([cause, *said])) or "bad_request"
+    text = " ".join([cause, *said])
+    refused = kind_of(text, _REFUSALS) if code == 10 else ""
+    kind = refused or _CODES.get(code) or kind_of(text) or "bad_request"
     if kind == "dump_failed":
         cause = _dump_cause(lines, cause)
     return ResticError(kind, cause, _CURES.get(kind, ""))
 
 
-def kind_of(message: str) -> str:
-    """Return the kind that a message of restic or of the store means, or ""."""
-    return next((kind for kind, pattern in _MESSAGES if re.search(pattern, message)), "")
+def kind_of(message: str, kinds: Collection[str] = ()) -> str:
+    """Return the kind that a message of restic or of the store means, or ""; `kinds`: only one of these."""
+    # A bucket may be called timeout-403.
+    text = re.sub(r"(s3:)?https?://[^\s\"']+", "URL", re.sub(r"(following location\?)\s*\S+", r"\1", message))
+    return next((kind for kind, word in _MESSAGES if (not kinds or kind in kinds) and re.search(word, text)), "")
+
+
+@dataclass
+class Patience:
+    """
+    How long restic tries one thing again and again; by itself it goes on for a quarter of an hour.
+
+    :param refused: seconds after which a refusal, which no waiting ends, is the result
+    :param other: seconds for a store that asks for fewer requests or does not answer
+    """
+
+    refused: float = 30.0
+    other: float = 300.0
+    _since: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def over(self, line: str, now: float) -> ResticError | None:
+        """Take a line that restic printed at `now` (seconds); return the failure if it has tried for too long."""
+        match = re.match(r"(.+?) returned error, retrying after ([\d.hmsµnu]+): (.*)", line)
+        if not match:
+            return None
+        what, delay, why = match[1], _seconds(match[2]), _clean(match[3])
+        since, until = self._since.get(what, (now, now))
+        since = since if now <= until else now  # it had worked meanwhile, which restic does not always print
+        self._since[what] = (since, now + delay + _SLACK)
+        kind = kind_of(why) or "bad_request"
+        if now - since < (self.refused if kind in ("denied", "capped", "clock") else self.other):
+            return None
+        return ResticError(kind, f"{what} failed again and again for {now - since:.0f} s: {why}", _CURES.get(kind, ""))
+
+
+_SLACK = 90.0  # seconds that one try of restic may take
+
+
+def _seconds(duration: str) -> float:
+    """Return the seconds of a duration as Go prints it: 1m2.5s, 947.68722ms."""
+    units = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+    parts = re.findall(r"([\d.]+)(ms|us|µs|ns|h|m|s)", duration)
+    return float(sum(float(number) * units[unit] for number, unit in parts))
 
 
 def late(seconds: float, lines: list[str]) -> ResticError:

@@ -16,11 +16,13 @@ from typing import Any
 
 from omega.backup import repositories, restic
 from omega.backup.restic import Repository, ResticError
+from omega.backup.save import WARM
 from omega.core import files
 from omega.core.errors import KindOfFailure
 
 AHEAD = 3600  # seconds that clocks may differ
 TAG = "rpiomega"
+WARM_AGE = 86400  # seconds after which no run needs the snapshot any more that it made before a pause
 GROUP = "group="
 RECORD = "/var/lib/rpiomega/backup/forget.json"
 
@@ -54,13 +56,24 @@ def plan(snapshots: Sequence[Mapping[str, Any]], keep: Mapping[str, int], now: f
     # restic's durations have no weeks.
     policy += ["--keep-within-weekly", f"{keep['weekly'] * 7}d"] if keep.get("weekly") else []
     policy += ["--keep-within-monthly", f"{keep['monthly']}m"] if keep.get("monthly") else []
-    return [["forget", "--tag", f"{TAG},{GROUP}{group}", "--group-by", "host", *policy] for group in groups(snapshots)]
+    calls = [["forget", "--tag", f"{TAG},{GROUP}{group}", "--group-by", "host", *policy] for group in groups(snapshots)]
+    left = leftovers(snapshots, now)
+    return [*calls, ["forget", *left]] if left else calls
 
 
 def groups(snapshots: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of the groups that this project's snapshots are of; those of others are left alone."""
     tags = [snapshot.get("tags") or [] for snapshot in snapshots]
     return sorted({tag[len(GROUP) :] for each in tags if TAG in each for tag in each if tag.startswith(GROUP)})
+
+
+def leftovers(snapshots: Sequence[Mapping[str, Any]], now: float) -> list[str]:
+    """Return the IDs of snapshots that a run made before a pause, and then did not remove because it was ended."""
+    return [
+        str(snapshot["id"])
+        for snapshot in snapshots
+        if WARM in (snapshot.get("tags") or []) and moment(str(snapshot["time"])) < now - WARM_AGE
+    ]
 
 
 def moment(text: str) -> float:
@@ -75,6 +88,7 @@ def forget(repository: Repository, keep: Mapping[str, int], now: float | None = 
     :raises RetentionError: as `plan`
     :raises ResticError: restic failed
     """
+    restic.unlock(repository)
     before = restic.snapshots(repository)
     calls = plan(before, keep, time.time() if now is None else now)
     for arguments in calls:

@@ -49,7 +49,6 @@ def run(
     places.make()
     with locked(places):
         state.interrupted(places.report)
-        last = state.read(places.report)["last"] or {}
         name = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
         state.begin(places.report, name)
         _ping(settings, "/start")
@@ -57,9 +56,6 @@ def run(
         report.update(groups=[], skipped=[])
         progress = Progress(places.progress, name)
         try:
-            if last.get("cause") == state.INTERRUPTED:
-                # Takes away only locks of processes that have ended: one that was killed left its own.
-                restic.run(repository, ["unlock"], seconds=300)
             _all(
                 save.Context(name, settings, places, repository, progress),
                 report,
@@ -93,8 +89,8 @@ def locked(places: Places) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            cure = "wait for it (`systemctl status rpiomega-backup`), or stop it (`systemctl stop rpiomega-backup`)"
-            raise ResticError("locked", "another backup of this node is running", cure) from None
+            cure = "wait for it: `salt-call --local backup.status` shows what it does"
+            raise ResticError("locked", "another backup, a restore or a drill of this node is running", cure) from None
         yield
 
 
@@ -146,6 +142,7 @@ def _all(
     _right_time(synchronised, clock_bound)
     context.progress.at("repository")
     restic.version(context.repository.program)
+    restic.unlock(context.repository)
     snapshots = tuple(restic.snapshots(context.repository, ["rpiomega"]))
     context.progress.at("plan")
     wanted, client = look(places, settings)

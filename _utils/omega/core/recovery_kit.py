@@ -16,6 +16,7 @@ from typing import Any
 from omega.core.errors import Failure
 
 FOLDER = "/etc/rpiomega/secrets/backup"
+MARK = "kit.json"
 FIELDS = ("cluster", "bucket", "endpoint", "region", "key_id", "key", "recovery", "nodes")
 
 
@@ -23,6 +24,17 @@ def digest(fields: dict[str, Any]) -> str:
     """Return the SHA-256 of a kit's FIELDS. Key and passphrase are in it, so it changes with each of them."""
     wanted = {name: sorted(fields[name]) if name == "nodes" else fields[name] for name in FIELDS}
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
+
+def key_file(text: str | None) -> dict[str, str]:
+    """Return key_id and key of a key file (see omega.b2.files); without those that are missing.
+
+    :raises ValueError: a quoted value is no text of JSON
+    """
+    found = {}
+    for name, value in re.findall(r"^(key_id|key):[ \t]*(\S+)[ \t]*$", text or "", re.MULTILINE):
+        found[name] = json.loads(value) if value.startswith('"') else value.strip("'")
+    return found
 
 
 def fields(folder: str = FOLDER) -> dict[str, Any]:
@@ -34,8 +46,7 @@ def fields(folder: str = FOLDER) -> dict[str, Any]:
     try:
         bucket = json.loads(_read(folder, "bucket.json"))
         found = {name: bucket[name] for name in ("cluster", "bucket", "endpoint", "region")}
-        lines = re.findall(r"^(key_id|key):[ \t]*(\S+)[ \t]*$", _read(folder, "reader"), re.MULTILINE)
-        reader = {name: json.loads(value) if value.startswith('"') else value.strip("'") for name, value in lines}
+        reader = key_file(_read(folder, "reader"))
         found.update(key_id=reader["key_id"], key=reader["key"], recovery=_read(folder, "recovery").strip())
     except (OSError, ValueError, KeyError, TypeError):
         raise Failure(
@@ -50,14 +61,17 @@ def fields(folder: str = FOLDER) -> dict[str, Any]:
 
 
 def mark(folder: str = FOLDER) -> dict[str, Any]:
-    """Return {"checked", "stale"}: when a kit was checked last (0: never), and whether the secrets have changed since.
+    """Return {"hash", "checked", "stale"}: of the kit that was checked last ("" and 0: none was), and whether the
+    secrets have changed since.
 
     :raises Failure: as `fields`
     """
-    found: dict[str, Any] = {}
+    found: Any = {}
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(_read(folder, "kit.json"))
-    return {"checked": found.get("checked") or 0, "stale": found.get("hash") != digest(fields(folder))}
+        found = json.loads(_read(folder, MARK))
+    found = found if isinstance(found, dict) else {}
+    last = str(found.get("hash") or "")
+    return {"hash": last, "checked": found.get("checked") or 0, "stale": last != digest(fields(folder))}
 
 
 def _read(folder: str, name: str) -> str:

@@ -326,7 +326,7 @@ SITE: dict = {'type': 'section',
                                                            'one_of': ['weekly', 'monthly', 'off']}},
                                         'required': []},
                               'ping': {'type': 'text',
-                                       'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                       'pattern': '|https?://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/\\S*)?',
                                        'is': 'a web address without a login or password',
                                        'allowed': 'write http://HOST:PORT/ or https://HOST/; logins of apt '
                                                   'belong into /etc/apt/auth.conf.d of each node',
@@ -346,7 +346,7 @@ SITE: dict = {'type': 'section',
                                                                       'allowed': 'write its 64 hexadecimal '
                                                                                  'digits in small letters'}},
                                                   'mirror': {'type': 'text',
-                                                             'pattern': '|https?://[^\\s/@]+(/\\S*)?',
+                                                             'pattern': '|https?://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/\\S*)?',
                                                              'is': 'a web address without a login or '
                                                                    'password',
                                                              'allowed': 'write http://HOST:PORT/ or '

@@ -21,6 +21,9 @@ PROGRESS = "/run/rpiomega/backup/progress.json"
 LOCK = "/run/rpiomega/backup/lock"
 UNITS = {"backup": "rpiomega-backup", "drill": "rpiomega-backup-drill", "forget": "rpiomega-backup-forget"}
 KINDS = ("timer", "service")
+SHOWN = ("what", "group", "percent", "bytes_done", "bytes_total")  # of the progress, to the workstation
+# Seconds a run or a restore is followed. The first backup of a large node over a slow line takes more than a day.
+FOLLOW_BOUND = 3 * 86400.0
 PROPERTIES = ("LoadState", "ActiveState", "SubState", "Result", "Job", "NextElapseUSecRealtime")
 
 
@@ -92,12 +95,15 @@ def _epoch(text: str) -> int:
 def running(board: Board, units: dict[str, dict], progress: dict) -> str:
     """Return what is under way: ``backup``, ``drill``, ``restore`` or empty. What a person started by hand counts.
 
-    A backup, a drill and a restore have the same lock; only a backup writes its progress.
+    A backup, a drill and a restore have the same lock; the progress says which of them has it.
     """
     for what in ("backup", "drill"):
         if units.get(f"{UNITS[what]}.service", {}).get("busy"):
             return what
-    return ("backup" if progress else "restore") if locked(board) else ""
+    if not locked(board):
+        return ""
+    what = progress.get("what", "")
+    return what if what in ("drill", "restore") else "backup" if progress else "restore"
 
 
 def locked(board: Board) -> bool:
@@ -110,6 +116,28 @@ def locked(board: Board) -> bool:
     at = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     with open("/proc/locks", encoding="ascii") as locks:
         return any(line.split()[1] == "FLOCK" and at in line.split() for line in locks)
+
+
+def refuse_unconfigured(board: Board) -> None:
+    """Raise StepError if the formula has set up no backups on this node."""
+    if board.exists(SETTINGS):
+        return
+    raise unconfigured(board)
+
+
+def unconfigured(board: Board) -> StepError:
+    """Return the error of a node on which the state `backup` was not applied."""
+    name = (board.read("/etc/hostname") or "").strip() or "NODE"
+    cure = f"on the master: sudo salt '{name}' state.apply; then run this again"
+    return StepError("the node has no backups yet: the state `backup` is not applied", cure)
+
+
+def journal(board: Board, unit: str) -> str:
+    """Return the last line of a unit's journal, "" if there is none."""
+    if not board.has("journalctl"):
+        return ""
+    said = board.shell.run(["journalctl", "-u", unit, "-n", "15", "--no-pager", "-o", "cat"])
+    return said.last if said.output.strip() else ""
 
 
 def kit(board: Board) -> dict | None:

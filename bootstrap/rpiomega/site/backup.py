@@ -58,7 +58,7 @@ class Backup(Section):
     """Encrypted backups of every node, one repository of restic for each, in a bucket of Backblaze B2."""
 
     bucket: BackupBucket = Field("", description="The bucket, made by `rpiomega backup init`; empty: no backups.")
-    schedule: TimeOfDay = Field("02:00", description="When a node begins each day, up to an hour later, in its zone.")
+    schedule: TimeOfDay = Field("00:30", description="When a node begins each day, up to an hour later, in its zone.")
     keep: Keep = Keep()
     paths: list[SavedPath] = Field(
         ["/home", "/etc"],

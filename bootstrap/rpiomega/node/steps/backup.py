@@ -10,11 +10,7 @@ from rpiomega.node.board import Board
 from rpiomega.node.shell import Result
 from rpiomega.node.step import Diff, Step, StepError
 
-APPLY = "on the master: sudo salt '{name}' state.apply; then run this again"
-# Seconds a run is followed. The first backup of a large node over a slow line takes more than a day.
-FOLLOW_BOUND = 3 * 86400.0
 LIST_BOUND = 900.0
-SHOWN = ("what", "group", "percent", "bytes_done", "bytes_total")
 
 
 def result(what: str, state: dict) -> dict:
@@ -52,8 +48,7 @@ class BackupStart(Step):
         what, facts = self.args.what, backup.read(self.board, {})
         unit = f"{backup.UNITS[what]}.service"
         if not facts["configured"] or facts["units"][unit].get("load") == "not-found":
-            name = (self.board.read("/etc/hostname") or "").strip() or "NODE"
-            raise StepError("the node has no backups yet: the state `backup` is not applied", APPLY.format(name=name))
+            raise backup.unconfigured(self.board)
         if facts["running"] not in ("", what):
             other = facts["running"]
             raise StepError(f"a {other} is running on this node", f"run this again after the {other} has ended")
@@ -91,14 +86,16 @@ class BackupFollow(Step):
         unit = f"{backup.UNITS[what]}.service"
         # Two looks a second are no lines for the node's log.
         quiet = Board(self.board.root, cancelled=self.board.cancelled)
-        self.board.wait(f"the end of the {what}", self._look(quiet, unit), FOLLOW_BOUND, f"it goes on: see {unit}", 0.5)
+        self.board.wait(
+            f"the end of the {what}", self._look(quiet, unit), backup.FOLLOW_BOUND, f"it goes on: see {unit}", 0.5
+        )
         state, problem = backup.document(self.board, backup.STATE)
         if problem:
             raise StepError(problem, "delete that file on the node: the next run writes it again")
         new = marker(what, state) != self.args.before
         self.data.update(result=result(what, state) if new else None, unit=backup.show(self.board, unit), journal="")
         if not new:
-            self.data["journal"] = self._journal(unit)
+            self.data["journal"] = backup.journal(self.board, unit)
         return Diff()
 
     def _look(self, quiet: Board, unit: str) -> Callable[[], tuple[bool, str]]:
@@ -107,7 +104,7 @@ class BackupFollow(Step):
 
         def look() -> tuple[bool, str]:
             progress, _ = backup.document(quiet, backup.PROGRESS)
-            now = {key: progress[key] for key in SHOWN if key in progress}
+            now = {key: progress[key] for key in backup.SHOWN if key in progress}
             if backup.running(quiet, {unit: backup.show(quiet, unit)}, progress) != self.args.what:
                 return True, ""
             if now != shown:
@@ -118,12 +115,6 @@ class BackupFollow(Step):
             return False, str(now.get("group") or "no progress yet")
 
         return look
-
-    def _journal(self, unit: str) -> str:
-        if not self.board.has("journalctl"):
-            return ""
-        said = self.board.shell.run(["journalctl", "-u", unit, "-n", "15", "--no-pager", "-o", "cat"])
-        return said.last if said.output.strip() else ""
 
 
 class BackupList(Step):
@@ -136,9 +127,7 @@ class BackupList(Step):
     args: job_steps.BackupList
 
     def check(self) -> Diff:
-        if not self.board.exists(backup.SETTINGS):
-            name = (self.board.read("/etc/hostname") or "").strip() or "NODE"
-            raise StepError("the node has no backups yet: the state `backup` is not applied", APPLY.format(name=name))
+        backup.refuse_unconfigured(self.board)
         command = ["salt-call", "--local", "--out=json", "--log-level=quiet", "--retcode-passthrough", "backup.list"]
         self.data["snapshots"] = listed(self.board.shell.run(command, timeout=LIST_BOUND))
         return Diff()

@@ -12,10 +12,7 @@ from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
 REQUESTS = "/run/rpiomega/backup/requests"
-APPLY = "on the master: sudo salt '{name}' state.apply; then run this again"
-FOLLOW_BOUND = 3 * 86400.0
 SALT = ["salt-call", "--local", "--log-level=warning", "--retcode-passthrough"]
-SHOWN = ("what", "group", "percent", "bytes_done", "bytes_total")
 
 
 def unit(name: str) -> str:
@@ -32,9 +29,7 @@ class RestoreStart(Step):
     def check(self) -> Diff:
         if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", self.args.name) or self.args.what not in ("file", "volume"):
             raise StepError(f"{self.args.name} {self.args.what} is no restore", "see this node's log")
-        if not self.board.exists(backup.SETTINGS):
-            name = (self.board.read("/etc/hostname") or "").strip() or "NODE"
-            raise StepError("the node has no backups yet: the state `backup` is not applied", APPLY.format(name=name))
+        backup.refuse_unconfigured(self.board)
         diff = Diff()
         diff.add(f"start {unit(self.args.name)}")
         return diff
@@ -73,12 +68,13 @@ class RestoreFollow(Step):
     def check(self) -> Diff:
         quiet = Board(self.board.root, cancelled=self.board.cancelled)
         name = unit(self.args.name)
-        self.board.wait("the end of the restore", self._look(quiet, name), FOLLOW_BOUND, f"it goes on: see {name}", 0.5)
+        self.board.wait(
+            "the end of the restore", self._look(quiet, name), backup.FOLLOW_BOUND, f"it goes on: see {name}", 0.5
+        )
         result, problem = backup.document(self.board, f"{REQUESTS}/{self.args.name}.result")
         self.data.update(result=result or None, journal=problem)
-        if not result and not problem and self.board.has("journalctl"):
-            said = self.board.shell.run(["journalctl", "-u", name, "-n", "15", "--no-pager", "-o", "cat"])
-            self.data["journal"] = said.last if said.output.strip() else ""
+        if not result and not problem:
+            self.data["journal"] = backup.journal(self.board, name)
         return Diff()
 
     def _look(self, quiet: Board, name: str) -> Callable[[], tuple[bool, str]]:
@@ -89,7 +85,7 @@ class RestoreFollow(Step):
             if quiet.exists(f"{REQUESTS}/{self.args.name}.result") or not busy:
                 return True, ""
             progress, _ = backup.document(quiet, backup.PROGRESS)
-            now = {key: progress[key] for key in SHOWN if key in progress}
+            now = {key: progress[key] for key in backup.SHOWN if key in progress}
             now["group"] = ascii(now.get("group", ""))[1:-1]  # a path may have bytes that are no text
             if now != shown and now.get("what") == "restore":
                 shown.clear()
