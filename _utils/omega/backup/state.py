@@ -38,6 +38,12 @@ def begin(path: str, run: str) -> None:
     update(path, current={"id": run, "started": int(time.time())})
 
 
+def first(path: str, now: float) -> None:
+    """Note when this card's first run began to save, once its clock is right: what is older was saved by another."""
+    if not read(path).get("first"):
+        update(path, first=int(now))
+
+
 def end(path: str, report: dict[str, Any], whole: bool = True) -> dict[str, Any]:
     """Note what a run did.
 

@@ -14,6 +14,7 @@ from rpiomega.node.step import Diff, Step, StepError
 REQUESTS = "/run/rpiomega/backup/requests"
 APPLY = "on the master: sudo salt '{name}' state.apply; then run this again"
 FOLLOW_BOUND = 3 * 86400.0
+KEYS = {"file": "path", "volume": "name", "node": ""}  # what is restored -> the argument that says which
 SALT = ["salt-call", "--local", "--log-level=warning", "--retcode-passthrough"]
 SHOWN = ("what", "group", "percent", "bytes_done", "bytes_total")
 
@@ -30,7 +31,7 @@ class RestoreStart(Step):
     args: job_steps.RestoreStart
 
     def check(self) -> Diff:
-        if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", self.args.name) or self.args.what not in ("file", "volume"):
+        if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", self.args.name) or self.args.what not in KEYS:
             raise StepError(f"{self.args.name} {self.args.what} is no restore", "see this node's log")
         if not self.board.exists(backup.SETTINGS):
             name = (self.board.read("/etc/hostname") or "").strip() or "NODE"
@@ -53,7 +54,8 @@ class RestoreStart(Step):
     def request(self) -> dict:
         """Return the request, as the formula's omega.backup.requests reads it."""
         found: dict = {"what": self.args.what, "dry_run": self.args.preview, "force": self.args.force}
-        found["path" if self.args.what == "file" else "name"] = self.args.path
+        if KEYS[self.args.what]:
+            found[KEYS[self.args.what]] = self.args.path
         if self.args.to:
             found["to"] = self.args.to
         if self.args.at:
