@@ -10,6 +10,7 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from omega.backup import fetch, pick, restic, restore, restore_volume, state
@@ -191,7 +192,7 @@ class Restore:
         self.report["left"].append({"name": name, "why": why, "cure": cure, "failed": failed})
 
     @contextlib.contextmanager
-    def _noted(self, name: str, cure: str):
+    def _noted(self, name: str, cure: str) -> Iterator[None]:
         """List what fails in this block as not restored, and go on."""
         try:
             yield

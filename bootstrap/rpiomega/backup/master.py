@@ -62,7 +62,9 @@ def find(reader: Reader, name: str, at: float) -> Found:
     """
     kit = reader.kit
     if name and name not in kit["nodes"]:
-        raise NodeError(f"the kit has no node {name}: its nodes are {', '.join(kit['nodes'])}", "give --site, or its kit")
+        raise NodeError(
+            f"the kit has no node {name}: its nodes are {', '.join(kit['nodes'])}", "give --site, or its kit"
+        )
     candidates = []
     for node in [name] if name else kit["nodes"]:
         rows = [row for row in reader.snapshots(node, "salt") if not at or when(row["time"]) <= at]
@@ -129,11 +131,14 @@ def entries(archive: bytes) -> list[MasterFile]:
                 found.append(MasterFile(path, "folder", member.mode & 0o7777, **owner))
             elif member.issym():
                 found.append(MasterFile(path, "link", target=member.linkname))
-            elif member.isreg():
+            stream = tar.extractfile(member) if member.isreg() else None
+            if stream:
                 left -= member.size
                 if left < 0:
-                    raise NodeError(f"the master's files are larger than {MOST >> 20} MiB", "take large files out of it")
-                content = base64.b64encode(tar.extractfile(member).read()).decode()
+                    raise NodeError(
+                        f"the master's files are larger than {MOST >> 20} MiB", "take large files out of it"
+                    )
+                content = base64.b64encode(stream.read()).decode()
                 found.append(MasterFile(path, "file", member.mode & 0o7777, **owner, content=content))
     return found
 

@@ -96,7 +96,7 @@ class MasterRestore(Step):
 def _owner(item: MasterFile) -> tuple[int, int]:
     """Return the IDs of an owner by its name; root where the board has no such user yet.
 
-    Never by number: it may be another user's here. Salt's own user comes with Salt, and the bootstrap gives it its files.
+    Never by number: it may be another user's here. Salt's own user comes with Salt, and gets its files then.
     """
     try:
         user = pwd.getpwnam(item.user).pw_uid
