@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -57,7 +58,7 @@ print(json.dumps(save.group(context, plan.Group("salt", "hot", paths, exclude=pl
 
 
 class Lost:
-    """A master `pi1` whose group `salt` was saved; then there are `kit`, and `blank`, a board without anything."""
+    """A master `pi1` whose group `salt` was saved; then there are `kit`, and in `blank` a board without anything."""
 
     def __init__(self, service, tmp_path):
         self.service, self.tmp_path = service, tmp_path
@@ -75,9 +76,6 @@ class Lost:
         self.saved = self.save()
         self.kit = kits.fields(self.board)
         self.kit["nodes"] = ["pi1", "pi2"]
-        self.blank = backup_master.Board(tmp_path / "blank")
-        (tmp_path / "blank/etc/rpiomega/secrets").rmdir()
-        (tmp_path / "blank/etc/rpiomega").rmdir()
         self.reader = Reader(self.kit, restic_program.path())
 
     def _repository(self):
@@ -123,10 +121,21 @@ class Lost:
         return self.blank.root / name
 
 
-@pytest.fixture
-def lost(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     with server.running() as found:
-        yield Lost(found, tmp_path)
+        yield Lost(found, tmp_path_factory.mktemp("lost"))
+
+
+@pytest.fixture
+def lost(made, tmp_path):
+    """The lost master with its one snapshot, and a new blank board."""
+    made.blank = backup_master.Board(tmp_path / "blank")
+    shutil.rmtree(tmp_path / "blank/etc")
+    yield made
+    later = [row["id"] for row in restic.snapshots(made.repository) if row["id"] != made.saved]
+    if later:
+        restic.run(made.repository, ["forget", *later])
 
 
 def test_a_blank_board_gets_secrets_keys_and_site_file_with_the_kit_alone(lost):
@@ -196,8 +205,10 @@ def test_a_snapshot_of_another_cluster_or_node_is_refused(lost):
 
 def test_secrets_of_another_bucket_are_refused(lost):
     path = lost.board.folder / "bucket.json"
+    before = path.read_text()
     path.write_text(json.dumps({**lost.board.bucket(), "bucket": "other-backup"}))
     lost.save()
+    path.write_text(before)
     with pytest.raises(NodeError, match="are of cluster omega, bucket other-backup"):
         master.find(lost.reader, "pi1", 0)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from omega.backup import fetch, pick, restic, restore, restore_volume, state
+from omega.backup import fetch, pick, plan, restic, restore, restore_volume, state
 from omega.backup.facts import volume_path
 from omega.backup.pick import RestoreError
 from omega.backup.restic import Repository
@@ -145,6 +145,9 @@ class Restore:
                 manifest = fetch.manifest(self.repository, row, scratch) or {}
             names = [one["name"] for one in manifest.get("volumes") or ()] or [group.partition(":")[2]]
             for name in names:
+                if name == plan.CONSUL_VOLUME:
+                    self._left(f"volume {name}", "Consul gets its data from its other servers", "docs/consul.md")
+                    continue
                 cure = f"rpiomega restore volume {name} --node {self.node}"
                 with self._noted(f"volume {name}", cure):
                     self._volume(row, name)
