@@ -158,6 +158,7 @@ def test_a_blank_board_gets_secrets_keys_and_site_file_with_the_kit_alone(lost):
             assert lost.there(name).stat().st_mode & 0o777 == 0o600
     assert lost.there("srv/rpiomega/pillar/site.sls").read_text() == lost.site
     assert lost.there("etc/rpiomega/secrets/backup/recovery").read_text() == f"{lost.kit['recovery']}\n"
+    assert {lost.there(name).stat().st_mode & 0o777 for name in ("etc", "etc/salt", "srv/rpiomega/pillar")} == {0o755}
     assert lost.there("etc/rpiomega/secrets").stat().st_mode & 0o777 == 0o700
     assert lost.there(f"{KEYS}/minions").stat().st_mode & 0o777 == 0o750
     owner = lost.there("etc/rpiomega/secrets/consul/ca.key").stat()

@@ -155,7 +155,7 @@ class Restore:
     def _volume(self, row: dict, name: str) -> None:
         if self.client is None:
             raise RestoreError("not_restored", f"no Docker Engine answers ({self.problem})", "", f"volume {name}")
-        there = restore_volume._inspect(self.client, name)
+        there = restore_volume.inspect(self.client, name)
         source = pick.volume_path(row, name)
         if there and source and same(self.repository, row, source, volume_path(there)):
             self.report["actions"].append(f"leave volume {name}: it is as it was saved")

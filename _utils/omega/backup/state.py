@@ -40,8 +40,9 @@ def begin(path: str, run: str) -> None:
 
 def first(path: str, now: float) -> None:
     """Note when this card's first run began to save, once its clock is right: what is older was saved by another."""
-    if not read(path).get("first"):
-        update(path, first=int(now))
+    found = read(path)
+    if "first" not in found:
+        update(path, first=0 if found.get("files") else int(now))  # 0: runs of this card were not noted yet
 
 
 def end(path: str, report: dict[str, Any], whole: bool = True) -> dict[str, Any]:

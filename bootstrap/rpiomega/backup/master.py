@@ -23,6 +23,8 @@ from rpiomega.ssh import shell
 SECRETS, SALT, PILLAR = "/etc/rpiomega/secrets", "/etc/salt", "/srv/rpiomega/pillar"
 SITE = f"{PILLAR}/site.sls"
 MANIFEST = "/rpiomega-manifest.json"
+# restic's archive of a folder lacks the folder itself; that of the secrets has a mode and an owner that count.
+READ = (posixpath.dirname(SECRETS), SALT, PILLAR)
 # Below /etc/salt: the keys, and what the owner added. The rest comes with Salt, from the bootstrap and the states.
 OF_SALT = ("/etc/salt/pki", "/etc/salt/master.d", "/etc/salt/minion.d")
 MOST = 32 << 20  # bytes of all files
@@ -80,17 +82,17 @@ def find(reader: Reader, name: str, at: float) -> Found:
 def _verified(reader: Reader, name: str, row: dict) -> Found:
     kit, where = reader.kit, f"the snapshot {row['id'][:8]} of hosts/{name}"
     at = next((path for path in row["paths"] if path.endswith(MANIFEST)), "")
-    manifest = json.loads(reader.read(name, "dump", row["id"], at)) if at else {}
+    manifest = _mapping(reader.read(name, "dump", row["id"], at), at, where) if at else {}
     for what, wanted in (("cluster", kit["cluster"]), ("node", name), ("group", "salt")):
         if manifest.get(what) != wanted:
             cause = f"{where} is of the {what} {manifest.get(what) or '(unknown)'}, not {wanted}"
             raise NodeError(cause, "nothing was written: look whether kit and site file are of one cluster")
-    files = [item for place in (SECRETS, SALT, PILLAR) for item in entries(reader.tar(name, row["id"], place))]
+    files = [item for place in READ for item in entries(reader.tar(name, row["id"], place))]
     contents = {item.path: base64.b64decode(item.content) for item in files if item.kind == "file"}
     missing = [path for path in NEEDED if not contents.get(path)]
     if missing:
         raise NodeError(f"{where} has no {missing[0]}", "nothing was written: give another --at")
-    bucket = json.loads(contents[NEEDED[0]])
+    bucket = _mapping(contents[NEEDED[0]], NEEDED[0], where)
     if (bucket.get("cluster"), bucket.get("bucket")) != (kit["cluster"], kit["bucket"]):
         cause = f"the secrets in {where} are of cluster {bucket.get('cluster')}, bucket {bucket.get('bucket')}"
         raise NodeError(cause, "nothing was written: give another --at")
@@ -101,6 +103,16 @@ def _verified(reader: Reader, name: str, row: dict) -> Found:
         cause = f"the site file in {where} is of cluster {site.cluster}, master {site.master.name}"
         raise NodeError(cause, "nothing was written: give another --at")
     return Found(name, row, site.cluster, text, [item for item in files if _wanted(item.path)], checked)
+
+
+def _mapping(text: bytes, path: str, where: str) -> dict:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise NodeError(f"{path} in {where} is damaged", "nothing was written: give another --at")
+    return found
 
 
 def _sampled(manifest: dict, contents: dict[str, bytes], files: dict[str, MasterFile], where: str) -> int:
@@ -180,6 +192,8 @@ _ALL = "sudo salt '*' {}"
 
 
 def _wanted(path: str) -> bool:
+    if path.startswith(f"{READ[0]}/"):
+        return path == SECRETS or path.startswith(f"{SECRETS}/")
     if not path.startswith(f"{SALT}/"):
         return path != SALT
     inside = any(path == one or path.startswith(f"{one}/") for one in OF_SALT)

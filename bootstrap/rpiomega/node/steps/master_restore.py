@@ -81,16 +81,23 @@ class MasterRestore(Step):
             os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
             os.chmod(self.board.path(self.data["kept"]), 0o700)
             os.rename(path, kept) if _one_disk(path, kept) else self.board.shell.must(["mv", "--", path, kept], "`df`")
+        _parents(os.path.dirname(path))
         if item.kind == "folder":
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             os.mkdir(path, item.mode)
             os.chmod(path, item.mode)
             os.chown(path, *_owner(item))
         elif item.kind == "link":
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             os.symlink(item.target, path)
         else:
             files.write(path, base64.b64decode(item.content), item.mode, _owner(item))
+
+
+def _parents(folder: str) -> None:
+    """Make the folders above, for all to read whatever the umask: Salt's user has to get to its files."""
+    if not os.path.isdir(folder):
+        _parents(os.path.dirname(folder))
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)
 
 
 def _owner(item: MasterFile) -> tuple[int, int]:
