@@ -36,8 +36,8 @@ FILES = {
     "etc/salt/master.d/own.conf": "worker_threads: 2",
     "etc/salt/master.d/rpiomega.conf": "of the bootstrap",
     "etc/salt/master": "of Salt's package",
-    "etc/rpiomega/secrets/consul/management.token": "token",
-    "etc/rpiomega/secrets/consul/ca.key": "ca",
+    "etc/rpiomega/secrets/consul/management.token": "token of tests 7f31",
+    "etc/rpiomega/secrets/consul/ca.key": "key of tests 9b12",
     "srv/rpiomega/formula/salt/top.sls": "of the formula",
 }
 
