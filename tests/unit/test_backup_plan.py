@@ -241,10 +241,3 @@ def test_a_file_that_changed_is_read_again_at_rest(tmp_path):
     assert manifest.settled(sample)[0]["size"] == 5
     one.unlink()
     assert manifest.settled(sample) == []
-
-
-def test_the_volume_of_consuls_agent_is_not_saved_and_its_agent_is_not_paused():
-    name = "rpiomega-consul"
-    result = plan(facts([volume(name)], [container(name, name)]), Settings("pi1"))
-    assert "group consul" in named(result)["volume:rpiomega-consul"].why
-    assert not [group for group in result.groups if group.containers]

@@ -19,9 +19,6 @@ MASTER_PATHS = ("/etc/salt", "/var/lib/salt", "/etc/rpiomega/secrets", "/srv/rpi
 # Never saved: the repository's own password and keys, and what is another group or can be made again.
 NEVER = ("/etc/rpiomega/backup", "/var/cache/rpiomega", "/var/lib/rpiomega/backup")
 
-# The data of this node's Consul agent. Paused, a leader loses its office; restored, it would be a server of the past.
-CONSUL_VOLUME = "rpiomega-consul"
-
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "sshfs", "davfs")
 _MEMORY = ("tmpfs", "ramfs")
 _NO_DATA = (
@@ -293,8 +290,6 @@ def mode_of(volume: Volume, users: Iterable[Container], settings: Settings) -> t
 def _not_here(volume: Volume, users: tuple[Container, ...], facts: Facts) -> str:
     """Return why a volume has no data of its own on this node's disk, "" if it has."""
     kind = volume.options.get("type", "")
-    if volume.name == CONSUL_VOLUME:
-        return "of Consul: the master saves a snapshot of it (group consul), and its other servers have its data"
     if volume.driver != "local":
         return f"of the driver {volume.driver}: its data is not a folder of this node"
     if kind in _REMOTE:

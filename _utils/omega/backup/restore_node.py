@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from omega.backup import fetch, pick, plan, restic, restore, restore_volume, state
+from omega.backup import fetch, pick, restic, restore, restore_volume, state
 from omega.backup.facts import volume_path
 from omega.backup.pick import RestoreError
 from omega.backup.restic import Repository
@@ -23,6 +23,7 @@ from omega.core import files
 from omega.core.errors import Failure
 
 OF_BOARD = ("/etc", "/boot", "/var/lib/rpiomega", "/run", "/root")
+CONSUL_VOLUME = "rpiomega-consul"  # with the data of the old card its server would be one of the past
 LOGIN = ".ssh/authorized_keys"
 
 
@@ -145,7 +146,7 @@ class Restore:
                 manifest = fetch.manifest(self.repository, row, scratch) or {}
             names = [one["name"] for one in manifest.get("volumes") or ()] or [group.partition(":")[2]]
             for name in names:
-                if name == plan.CONSUL_VOLUME:
+                if name == CONSUL_VOLUME:
                     self._left(f"volume {name}", "Consul gets its data from its other servers", "docs/consul.md")
                     continue
                 cure = f"rpiomega restore volume {name} --node {self.node}"
