@@ -54,7 +54,7 @@ _CAUSES = [
         r"timed out|No route to host|Network is unreachable|Host is down",
         "unreachable",
         "{at} does not answer",
-        "check power, cable or Wi-Fi, and the node's address in the site file",
+        "check power, cable or Wi-Fi, and that its `host` in the site file is where it answers today",
     ),
     (
         r"kex_exchange_identification: .*(?:closed|reset)",

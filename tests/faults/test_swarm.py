@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import leaks
+import setups
 from leaks import UNLOCK
 from nodes import FOLDER, SALT_PYTHON
 
@@ -298,25 +299,8 @@ def test_g09_a_hostname_changed_by_hand_is_named_and_pauses_nobody(fault, cluste
 
 
 def test_g06_a_managers_address_is_changed_in_the_site_file(fault, cluster):
-    node = cluster.managers[-1]
-    former, new = cluster.lab.node_address(node), cluster.lab.address(199)
-    fault.touched.add(node)
-
-    def address(value, readdress):
-        def change(site):
-            site["nodes"][node]["address"] = value
-            site.setdefault("swarm", {})["readdress"] = readdress
-
-        cluster.change_site(change)
-        cluster.wait_salt(cluster.names)
-
-    def home():
-        address(former, True)
-        cluster.must_apply()
-        address(former, False)
-
-    fault.undo_later("the address", home)
-    address(new, True)
+    node, new = cluster.managers[-1], cluster.lab.address(199)
+    setups.move_address(fault, cluster, node, new)
     fault.begins(f"the address of {node} changed by site file and bootstrap, `swarm.readdress: true`, then an apply")
     cluster.must_apply()
     fault.recovers("three managers, one at the new address", lambda: seat(cluster, node) == (new, True))

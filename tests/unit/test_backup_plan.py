@@ -58,6 +58,15 @@ def test_no_counts_only_if_no_other_container_asks_for_a_backup():
     assert "no" in named(plan(facts([volume("db")], users[:1]), Settings("pi1")))["volume:db"].why
 
 
+def test_the_volume_of_the_consul_agent_is_left_to_the_group_consul_unless_the_site_asks_for_it():
+    agent = Container("c" * 8, "rpiomega-consul", "running", labels={"rpiomega.spec": "1"}, volumes=("kv",))
+    here = facts([volume("kv")], [agent])
+    assert "the group `consul` has it" in named(plan(here, Settings("pi1")))["volume:kv"].why
+    assert named(plan(here, Settings("pi1", volumes={"kv": "hot"})))["volume:kv"].mode == "hot"
+    shared = facts([volume("kv")], [agent, container("b", "kv")])
+    assert named(plan(shared, Settings("pi1")))["volume:kv"].mode == "pause"
+
+
 def test_a_mistake_in_a_label_is_reported_and_the_volume_is_saved():
     result = plan(facts([volume("db")], [container("a", "db", labels={"": "Pauze"})]), Settings("pi1"))
     group = named(result)["volume:db"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from omega.backup.facts import Container, Facts, Path, Volume, volume_path
 from omega.backup.settings import Settings
+from omega.docker.containers import LABEL as OWN
 
 LABEL = "rpiomega.backup"
 MODES = ("stop", "dump", "pause", "hot")  # the first of those that containers of one volume ask for counts
@@ -232,6 +233,8 @@ def _volumes(facts: Facts, settings: Settings, draft: _Draft) -> None:
         name = f"volume:{volume.name}"
         mode, problem = mode_of(volume, users[volume.name], settings)
         why = "not to be saved (`no`)" if mode == "no" else _not_here(volume, users[volume.name], facts)
+        if not why and volume.name not in settings.volumes and _ours(users[volume.name]):
+            why = "of rpiomega's own Consul agent, whose servers must not be paused together: the group `consul` has it"
         found = facts.paths.get(volume_path(volume), Path("missing"))
         if why:
             draft.skipped.append(Skipped(name, why))
@@ -285,6 +288,11 @@ def mode_of(volume: Volume, users: Iterable[Container], settings: Settings) -> t
     if problem:
         known.append(DEFAULT)
     return next((mode for mode in (*MODES, "no") if mode in known), DEFAULT), problem
+
+
+def _ours(users: tuple[Container, ...]) -> bool:
+    """Return whether only containers use it that a state of rpiomega made: the Consul agent."""
+    return bool(users) and all(OWN in item.labels for item in users)
 
 
 def _not_here(volume: Volume, users: tuple[Container, ...], facts: Facts) -> str:

@@ -42,18 +42,13 @@ class Repository:
     program: str = "restic"
 
 
-def settings_folder() -> str:
-    """Return the folder of this node's backup files: that of systemd's LoadCredential=, else FOLDER."""
-    return os.environ.get("CREDENTIALS_DIRECTORY") or FOLDER
-
-
 def own(folder: str | None = None) -> Repository:
     """Return this node's repository.
 
-    :param folder: has `repository`, `password`, `aws` and `settings.json`; None: `settings_folder()`
+    :param folder: has `repository`, `password`, `aws` and `settings.json`; None: FOLDER
     :raises ResticError: bad_request: a file is missing or cannot be read
     """
-    where = folder or settings_folder()
+    where = folder or FOLDER
     url = _read(os.path.join(where, "repository")).strip()
     settings = json.loads(_read(os.path.join(where, "settings.json"), "{}") or "{}")
     aws = os.path.join(where, "aws")

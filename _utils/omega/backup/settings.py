@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 
-from omega.backup.restic import settings_folder
+from omega.backup import restic
 from omega.backup.restic_errors import ResticError
 from omega.core import files
 
@@ -17,7 +17,7 @@ _CURE = "apply the state `backup` on this node"
 class Places:
     """Folders: settings and secrets, what outlives a restart, what does not."""
 
-    settings: str = field(default_factory=settings_folder)
+    settings: str = field(default_factory=lambda: restic.FOLDER)
     state: str = "/var/lib/rpiomega/backup"
     run: str = "/run/rpiomega/backup"
 
@@ -68,10 +68,10 @@ class Settings:
 def load(folder: str | None = None) -> Settings:
     """Return this node's settings.
 
-    :param folder: of `settings.json`; None: `omega.backup.restic.settings_folder()`
+    :param folder: of `settings.json`; None: `omega.backup.restic.FOLDER`
     :raises ResticError: bad_request: no such file, or it has no node
     """
-    path = os.path.join(folder or settings_folder(), "settings.json")
+    path = os.path.join(folder or restic.FOLDER, "settings.json")
     try:
         text = files.read(path)
         found = json.loads(text or "null")

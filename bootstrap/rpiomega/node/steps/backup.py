@@ -113,7 +113,8 @@ class BackupFollow(Step):
             if now != shown:
                 shown.clear()
                 shown.update(now)
-                self.board.tell("progress", step=self.name, **now)
+                if now.get("what"):
+                    self.board.tell("progress", step=self.name, **now)
             return False, str(now.get("group") or "no progress yet")
 
         return look
