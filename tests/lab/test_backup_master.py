@@ -13,7 +13,7 @@ from tests import restic_program
 pytestmark = pytest.mark.long
 BUCKET = "lab-master"
 SERVICE = f"--name kept --no-resolve-image --constraint node.hostname=={{}} {archives.SMOKE} sleep 1d"
-CA = "sha256sum /etc/rpiomega/secrets/consul/*"
+CA = "cd /etc/rpiomega/secrets/consul && sha256sum ca.pem ca-key.pem gossip.key management.token"
 
 
 def prepare(lab):
