@@ -45,7 +45,8 @@ def _failed(error):
 
 
 def _consul_snapshot(folder):
-    answer = __salt__["consul.snapshot_rotate"](path=folder, keep=1, token_file=_MANAGEMENT_TOKEN)
+    token = (globals().get("__opts__") or {}).get("backup.consul_token_file") or _MANAGEMENT_TOKEN
+    answer = __salt__["consul.snapshot_rotate"](path=folder, keep=1, token_file=token)
     if not answer.get("res"):
         raise Failure(f"Consul's snapshot failed: {answer.get('message')}", "see `consul members`")
 

@@ -10,7 +10,7 @@ import json
 from salt.exceptions import CommandExecutionError
 
 from omega.backup import drill as drills
-from omega.backup import requests, restic, restore, restore_volume, settings
+from omega.backup import requests, restic, restore, restore_node, restore_volume, settings
 from omega.core.errors import Failure
 from omega.docker import engine
 
@@ -70,6 +70,44 @@ def volume(name, at=None, dry_run=False, force=False):
         return restore_volume.restore_volume(restic.own(), client, str(name), wanted, settings.Places()).data()
 
 
+def node(at=None, dry_run=False, force=False):
+    """
+    Restore what a run of this node saved, on a board that took its place: folders of `backup.paths` outside /etc, then
+    all volumes. What is there as it was saved stays; what differs is kept as NAME.before-restore-DATE. A failure of one
+    does not keep the others from being restored.
+
+    :param at: take the newest run up to then (2026-11-28, '2026-11-28 14:00', or seconds since 1970); default: the
+        newest of the card before, or of this one if there was none
+    :param dry_run: return what would be done, write nothing
+    :param force: also volumes that containers use: they are paused for the exchange, then restarted
+    :return: dict: what, run (its ID), snapshot, time, files, bytes, actions (a line for each step), kept, seconds and
+        left (list of name, why, cure, failed); the exit code is 1 if one failed
+    :raises CommandExecutionError: there is no run; the repository cannot be read
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local backup_restore.node dry_run=True
+    """
+    with _errors():
+        own = settings.load()
+        try:
+            client, problem = engine.connect(own.docker_url, timeout=300), ""
+        except engine.EngineError as error:
+            client, problem = None, error.cause
+        try:
+            wanted = restore.Wanted(at, bool(dry_run), bool(force))
+            work = restore_node.Restore(restic.own(), client, own.node, wanted, settings.Places(), problem)
+            report = work.run()
+        finally:
+            if client is not None:
+                client.close()
+    if any(one["failed"] for one in report["left"]):
+        __context__["retcode"] = 1
+    return report
+
+
 def finish():
     """
     Complete or undo the restores of volumes that were interrupted. The unit of `rpiomega restore` calls it at its end.
@@ -127,8 +165,8 @@ def request(name):
     gives paths whatever their characters, a command line of Salt does not.
 
     :param name: of the request, below /run/rpiomega/backup/requests
-    :return: dict: as of `file` or `volume`
-    :raises CommandExecutionError: as of `file` and `volume`; there is no such request
+    :return: dict: as of `file`, `volume` or `node`
+    :raises CommandExecutionError: as of these; there is no such request
 
     CLI Example:
 
@@ -140,7 +178,7 @@ def request(name):
         asked = requests.read(settings.Places(), str(name))
     try:
         what = asked.pop("what")
-        result = {"ok": True, **(file(**asked) if what == "file" else volume(**asked))}
+        result = {"ok": True, **{"file": file, "volume": volume, "node": node}[what](**asked)}
     except CommandExecutionError as error:
         cause = error.__cause__
         plain = isinstance(cause, Failure)

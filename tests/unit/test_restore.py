@@ -245,3 +245,18 @@ def test_both_sides_read_a_time_alike():
     now = 1_800_000_000.0
     for text in ("2026-11-28", "2026-11-28 14:30", "2026-11-28T14:30:00Z", "2026-11-28T14:30:00+02:00"):
         assert restore.moment(text, now) == pytest.approx(pick.moment(text, now), abs=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces are made by root")
+def test_a_node_is_restored_and_what_is_not_is_listed(run, node):
+    notes = node.data / NAME
+    notes.write_text("changed since")
+    shown = run("node", "pi-1", "--dry-run")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert notes.read_text() == "changed since"
+    done = run("node", "pi-1", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pi-1: node pi-1: snapshot " in done.stdout
+    assert notes.read_text() == "as it was saved"
+    again = json.loads(run("node", "pi-1", "--yes", "--json").stdout)["result"]
+    assert [line.split()[0] for line in again["actions"]] == ["leave"]

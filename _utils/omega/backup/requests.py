@@ -12,7 +12,7 @@ from omega.backup.pick import RestoreError
 from omega.backup.settings import Places
 from omega.core import files
 
-KEYS = {"file": {"path", "to"}, "volume": {"name"}}
+KEYS: dict[str, set[str]] = {"file": {"path", "to"}, "volume": {"name"}, "node": set()}
 COMMON = {"what", "at", "dry_run", "force"}
 
 
@@ -27,7 +27,7 @@ def path(places: Places, name: str) -> str:
 
 
 def read(places: Places, name: str) -> dict[str, Any]:
-    """Return a request, and remove it: `what` (file or volume) and the arguments of that function.
+    """Return a request, and remove it: `what` (file, volume or node) and the arguments of that function.
 
     :raises RestoreError: bad_request: there is no such request, or it is none
     """

@@ -126,7 +126,7 @@ def journal(places: Places, name: str) -> str:
 
 
 def _find(repository: Repository, client: Any, name: str, at: float | None) -> Found:
-    volume = _inspect(client, name)
+    volume = inspect(client, name)
     data = volume_path(volume) if volume else ""
     rows = restic.snapshots(repository, [TAG])
 
@@ -257,13 +257,14 @@ def _create(client: Any, name: str, volume: Volume | None) -> str:
     wanted = volume or Volume(name)
     with asking(f"volume {name} cannot be created"):
         client.api.create_volume(name, wanted.driver, wanted.options or None, wanted.labels or None)
-    made = _inspect(client, name)
+    made = inspect(client, name)
     if made is None:
         raise RestoreError("not_restored", "it is gone after it was created", "see `docker volume ls`", name)
     return volume_path(made)
 
 
-def _inspect(client: Any, name: str) -> Volume | None:
+def inspect(client: Any, name: str) -> Volume | None:
+    """Return a volume of this node, None if there is none of that name."""
     import docker
 
     with asking(f"volume {name} cannot be inspected"):

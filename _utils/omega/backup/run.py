@@ -140,6 +140,7 @@ def _all(
         first.close()
     context.progress.at("clock")
     _right_time(synchronised, clock_bound)
+    state.first(places.report, time.time())
     context.progress.at("repository")
     restic.version(context.repository.program)
     restic.unlock(context.repository)

@@ -20,7 +20,8 @@ CODES = {
     10: ("there is no repository", "apply the state `backup` on the master: it makes the repositories"),
     12: ("the recovery phrase does not open it", "apply the state `backup` on the master, then make a new kit"),
 }
-SCRIPT = r"""
+# Reads phrase and key from standard input into files that only this process' user can read.
+OPEN = r"""
 umask 077
 folder=$(mktemp -d /dev/shm/rpiomega-kit.XXXXXX 2>/dev/null || mktemp -d) || exit 93
 trap 'rm -rf "$folder"' EXIT
@@ -28,6 +29,8 @@ trap 'exit 129' HUP INT TERM
 IFS= read -r line && printf '%s\n' "$line" >"$folder/password" && cat >"$folder/aws" || exit 93
 export RESTIC_PASSWORD_FILE="$folder/password" AWS_SHARED_CREDENTIALS_FILE="$folder/aws"
 export RESTIC_CACHE_DIR="$folder/cache" GOGC=20 GOMAXPROCS=1
+"""
+LOOP = r"""
 for node in "$@"; do
   nice -n 19 "$RESTIC" -r "$BASE/$node" --no-lock --json snapshots >"$folder/out" 2>"$folder/err" </dev/null
   printf '%s %s %s %s\n' "$node" $? "$(grep -o '"short_id"' "$folder/out" | wc -l)" "$(tail -n 1 "$folder/err")"
@@ -60,10 +63,10 @@ def local_restic() -> str:
 
 def here(kit: dict, program: str) -> list[Opened]:
     """Open the repositories of a kit from this machine with its restic."""
-    script, given = _script(kit, program), _given(kit)
+    script, secrets = _script(kit, program), given(kit)
     line = ["sh", "-c", script, "sh", *kit["nodes"]]
     try:
-        done = subprocess.run(line, input=given, capture_output=True, timeout=BOUND, check=False)
+        done = subprocess.run(line, input=secrets, capture_output=True, timeout=BOUND, check=False)
     except subprocess.TimeoutExpired:
         raise NodeError(f"the repositories did not open within {BOUND:.0f} s", "check this machine's network") from None
     return _read(kit, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
@@ -72,17 +75,23 @@ def here(kit: dict, program: str) -> list[Opened]:
 def there(kit: dict, remote: Remote) -> list[Opened]:
     """Open the repositories of a kit from the master with its restic; the kit's content goes over standard input."""
     script = f"set -- {shell(*kit['nodes'])}\n{_script(kit, 'restic')}"
-    done = remote.run(remote.as_root(script), stdin=_given(kit), timeout=BOUND)
+    done = remote.run(remote.as_root(script), stdin=given(kit), timeout=BOUND)
     return _read(kit, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 
 def _script(kit: dict, program: str) -> str:
+    return opened(kit, program) + LOOP
+
+
+def opened(kit: dict, program: str) -> str:
+    """Return the begin of a script for a kit: `given` is its standard input; then $RESTIC reads $BASE/NODE."""
     base = f"s3:{kit['endpoint'].rstrip('/')}/{kit['bucket']}/hosts"
     values = {"RESTIC": program, "BASE": base, "AWS_DEFAULT_REGION": kit["region"]}
-    return "export " + " ".join(f"{name}={shell(value)}" for name, value in values.items()) + SCRIPT
+    return "export " + " ".join(f"{name}={shell(value)}" for name, value in values.items()) + OPEN
 
 
-def _given(kit: dict) -> bytes:
+def given(kit: dict) -> bytes:
+    """Return what a script of `opened` reads: the secrets of a kit."""
     aws = f"[default]\naws_access_key_id = {kit['key_id']}\naws_secret_access_key = {kit['key']}\n"
     return f"{kit['recovery']}\n{aws}".encode()
 
@@ -97,12 +106,15 @@ def _read(kit: dict, output: str, stderr: str) -> list[Opened]:
 
 def _one(node: str, line: str) -> Opened:
     code, count, said = [*line.split(" ", 2), "", ""][:3]
-    if code == "0":
-        return Opened(node, int(count))
+    return Opened(node, int(count)) if code == "0" else judged(node, int(code), said)
+
+
+def judged(node: str, code: int, said: str) -> Opened:
+    """Return why a repository did not open, from restic's exit code and the last line it wrote to stderr."""
     # A key that was deleted looks like a repository that is not there: the answer to HEAD has no text.
-    if int(code) in CODES and "Access Denied" not in said:
-        return Opened(node, 0, *CODES[int(code)])
-    if code == "127":
+    if code in CODES and "Access Denied" not in said:
+        return Opened(node, 0, *CODES[code])
+    if code == 127:
         return Opened(node, 0, "there is no restic", "apply the state `backup` on the master, or install restic here")
     text = re.sub(r'^\{.*"message":"(.*?)".*\}$', r"\1", said.strip()) or f"restic ended with code {code}"
     return Opened(node, 0, text, _cure(text))

@@ -28,7 +28,9 @@ class BadInput(NodeError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """`what`: ``file`` or ``volume``; `path`: of the file, or the volume's name; `at`: seconds since 1970, 0: now."""
+    """`what`: ``file``, ``volume`` or ``node``; `path`: of the file, or the volume's name; `at`: seconds since 1970, 0:
+    now.
+    """
 
     what: str
     path: str
@@ -122,7 +124,16 @@ def lines(node: str, result: dict) -> list[str]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(result["time"]))
     head = f"{node}: {result['what']}: snapshot {result['snapshot'][:8]} of {when}"
     many = f"{count(result['files'], 'file')}, {size(result['bytes'])}"
-    return [printable(f"{head}, {many}"), *(f"  {printable(action)}" for action in result["actions"])]
+    done = [printable(f"{head}, {many}"), *(f"  {printable(action)}" for action in result["actions"])]
+    for one in result.get("left") or ():
+        done.append(printable(f"  not restored: {one['name']}: {one['why']}"))
+        done += [printable(f"    next: {one['cure']}")] * bool(one["cure"])
+    return done
+
+
+def failures(result: dict) -> list[str]:
+    """Return the names of what a restore of a node wanted to restore and could not."""
+    return [one["name"] for one in result.get("left") or () if one["failed"]]
 
 
 def printable(text: str) -> str:

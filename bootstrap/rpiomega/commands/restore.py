@@ -1,4 +1,4 @@
-"""`rpiomega restore file` and `rpiomega restore volume`."""
+"""`rpiomega restore file`, `volume` and `node`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rpiomega.backup import restore as restores
 from rpiomega.backup.restore import BadInput, Wanted
 from rpiomega.bulk import Bulk, Row
 from rpiomega.commands.options import connection, exit_code, ready
+from rpiomega.commands.restore_master import restore_master
 from rpiomega.node import job_steps
 from rpiomega.site import Site
 from rpiomega.ssh import Pool
@@ -21,7 +22,10 @@ from rpiomega.ssh import Pool
 
 @click.group()
 def restore() -> None:
-    """Restore files and volumes from the nodes' backups. What is in their place is kept."""
+    """Restore files, volumes or a whole node from the backups. What is in their place is kept."""
+
+
+restore.add_command(restore_master)
 
 
 def _options(command: Callable) -> Callable:
@@ -71,6 +75,24 @@ def volume(name, site_file, ssh_config, log_dir, jobs, wait, at, dry_run, yes, a
     site, pool, bulk = _ready(site_file, nodes, ssh_config, log_dir, jobs, yes or dry_run, as_json)
     if not node:
         bulk = _where(site, pool, bulk, name, wait)
+    _run(site, pool, bulk, wanted, wait, yes, as_json)
+
+
+@restore.command()
+@click.argument("name", metavar="NODE")
+@_options
+@click.option("--force", is_flag=True, help="Also volumes that containers use: they are paused, then restarted.")
+def node(name, site_file, ssh_config, log_dir, jobs, wait, at, dry_run, yes, as_json, force) -> None:
+    """Restore the folders and volumes that NODE's last run saved, on the board that took its place.
+
+    Without --at it is the last run of the card before. Folders below /etc are not restored, and are listed with
+    whatever else is not. What is there and differs is kept as NAME.before-restore-DATE. Exit codes: 0 done, 1 it
+    failed, or one of them did, 2 bad input, 130 interrupted.
+    """
+    wanted = Wanted("node", "", "", _time(at), dry_run, force)
+    site, pool, bulk = _ready(site_file, (name,), ssh_config, log_dir, jobs, yes or dry_run, as_json)
+    if len(bulk.rows) != 1:
+        raise click.UsageError(f"{name} stands for {len(bulk.rows)} nodes: name one")
     _run(site, pool, bulk, wanted, wait, yes, as_json)
 
 
@@ -152,7 +174,8 @@ def _end(bulk: Bulk, node: str, finished: bool, result: dict, as_json: bool) -> 
     if not finished:
         click.echo(f"a restore that has begun goes on, on {node}: systemctl list-units 'rpiomega-restore-*'", err=True)
     report.failures(bulk, None)
-    sys.exit(2 if isinstance(row.error, BadInput) else exit_code(bulk, not finished, None))
+    failed = restores.failures(result) if finished and not row.error else []
+    sys.exit(2 if isinstance(row.error, BadInput) else exit_code(bulk, not finished, None) or int(bool(failed)))
 
 
 def _time(at: str | None) -> float:

@@ -381,9 +381,30 @@ class BackupKit(JobStep, step="backup_kit"):
 
 
 @dataclass(frozen=True)
+class MasterFile:
+    """A file or folder of a master's backup. `content`: Base64; `target`: of a link; owners by name."""
+
+    path: str
+    kind: str  # file, folder, link
+    mode: int = 0
+    user: str = "root"
+    group: str = "root"
+    content: str = field(default="", repr=False)
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class MasterRestore(JobStep, step="master_restore"):
+    """`files`: what a new master gets; `force`: also over files with other content, which are kept."""
+
+    files: list[MasterFile] = field(default_factory=list, repr=False)
+    force: bool = False
+
+
+@dataclass(frozen=True)
 class RestoreStart(JobStep, step="restore_start"):
-    """`name`: of this request, new for each; `what`: ``file`` or ``volume``; `path`: of the file, or the volume's name;
-    `to`: a folder for the file, or empty; `at`: seconds since 1970, 0 for the newest snapshot.
+    """`name`: of this request, new for each; `what`: ``file``, ``volume`` or ``node``; `path`: of the file, or the
+    volume's name, or empty; `to`: a folder for the file, or empty; `at`: seconds since 1970, 0 for the newest snapshot.
     """
 
     name: str

@@ -14,6 +14,7 @@ from rpiomega.node.steps.keys import Accept, Answering, Finger, Keys, Synced
 from rpiomega.node.steps.locale import Locale
 from rpiomega.node.steps.machineid import Identity, MachineId
 from rpiomega.node.steps.master import Master
+from rpiomega.node.steps.master_restore import MasterRestore
 from rpiomega.node.steps.minion import Minion
 from rpiomega.node.steps.modules import Modules
 from rpiomega.node.steps.network import Confirm, Network, Status
@@ -36,4 +37,4 @@ STEPS |= {step.name: step for step in (Listen, Examine, Hold, Connect, Modules)}
 STEPS |= {step.name: step for step in (Identity, MachineId, Rootfs, Swap, Timezone, Locale, Sshd)}
 STEPS |= {step.name: step for step in (BackupState, BackupStart, BackupFollow, BackupList, RestoreStart, RestoreFollow)}
 STEPS |= {step.name: step for step in (ClusterStatus, SiteFile, Answering, Synced, Standing)}
-STEPS |= {step.name: step for step in (BackupSecrets, BackupKit)}
+STEPS |= {step.name: step for step in (BackupSecrets, BackupKit, MasterRestore)}

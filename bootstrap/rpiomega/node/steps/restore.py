@@ -12,6 +12,7 @@ from rpiomega.node.board import Board
 from rpiomega.node.step import Diff, Step, StepError
 
 REQUESTS = "/run/rpiomega/backup/requests"
+KEYS = {"file": "path", "volume": "name", "node": ""}  # what is restored -> the argument that says which
 SALT = ["salt-call", "--local", "--log-level=warning", "--retcode-passthrough"]
 
 
@@ -27,7 +28,7 @@ class RestoreStart(Step):
     args: job_steps.RestoreStart
 
     def check(self) -> Diff:
-        if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", self.args.name) or self.args.what not in ("file", "volume"):
+        if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", self.args.name) or self.args.what not in KEYS:
             raise StepError(f"{self.args.name} {self.args.what} is no restore", "see this node's log")
         backup.refuse_unconfigured(self.board)
         diff = Diff()
@@ -48,7 +49,8 @@ class RestoreStart(Step):
     def request(self) -> dict:
         """Return the request, as the formula's omega.backup.requests reads it."""
         found: dict = {"what": self.args.what, "dry_run": self.args.preview, "force": self.args.force}
-        found["path" if self.args.what == "file" else "name"] = self.args.path
+        if KEYS[self.args.what]:
+            found[KEYS[self.args.what]] = self.args.path
         if self.args.to:
             found["to"] = self.args.to
         if self.args.at:
