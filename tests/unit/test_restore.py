@@ -245,3 +245,16 @@ def test_both_sides_read_a_time_alike():
     now = 1_800_000_000.0
     for text in ("2026-11-28", "2026-11-28 14:30", "2026-11-28T14:30:00Z", "2026-11-28T14:30:00+02:00"):
         assert restore.moment(text, now) == pytest.approx(pick.moment(text, now), abs=1)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "yesterday", "2026-13-01", "\x1b[2J", "2026-11-28T25:00", "1764345600"])
+def test_what_is_no_time_is_named_by_each_command_with_exit_code_2(tmp_path, text):
+    for line in (
+        ["backup", "list"],
+        ["restore", "file", "pi1:/etc"],
+        ["backup", "past", "pi1", "--into", str(tmp_path)],
+    ):
+        done = CliRunner().invoke(cli.main, [*line, "--at", text])
+        assert done.exit_code == 2, (line, done.output, done.exception)
+        assert "is no time: write 2026-11-28 or" in done.output, done.output
+        assert "\x1b" not in done.output
