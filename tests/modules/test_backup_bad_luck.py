@@ -5,7 +5,7 @@ import json
 import pytest
 from backup_site import Node
 
-from omega.backup import progress, save, state
+from omega.backup import dump, progress, save, state
 from omega.backup import run as backup_run
 
 
@@ -98,3 +98,23 @@ def test_a_success_in_another_bucket_is_none_in_this_one(tmp_path):
     assert state.read(path)["success"] == 5
     state.begin(path, "three", "s3:https://a/second/hosts/pi1")
     assert (state.read(path)["success"], state.read(path)["proven"], state.read(path)["files"]) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b"", ""),
+        (b"first\nlast\n", ": last"),
+        (b"cannot reach postgres://app:hunter@2@db/x", ": cannot reach postgres://app:***@db/x"),
+        (b"FATAL: password=hunter2 of user app", ": FATAL: password=*** of user app"),
+        (b"PGPASSWORD: 'hunter 2'", ": PGPASSWORD: ***"),
+        (b'password authentication failed for user "app"', ': password authentication failed for user "app"'),
+        (b"\x1b[2J\x07\xff", ": [2J  \ufffd".replace(": [", ":  [")),
+        (b"x" * 5000, ": " + "x" * 300),
+    ],
+)
+def test_what_a_command_of_the_owner_prints_is_one_line_without_a_password(said, shown):
+    found = dump.because(said)
+    assert "hunter" not in found
+    assert found.isprintable()
+    assert shown is None or found.replace("  ", " ") == shown.replace("  ", " ")

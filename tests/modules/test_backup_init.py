@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import resource
 import threading
 
 import backup_master
@@ -308,6 +309,7 @@ def test_without_an_answer_init_names_the_option_and_an_interruption_ends_with_1
     monkeypatch.setattr(Init, "run", interrupted)
     done = command(service, board, tmp_path, monkeypatch, "init", f"{service.key_id}\n{service.key}\n")
     assert (done.exit_code, done.output.strip().splitlines()[-1]) == (130, "interrupted")
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0  # the key is in the memory of the process
 
 
 def test_the_key_of_a_node_cannot_widen_itself(service, board):

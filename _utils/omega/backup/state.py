@@ -76,7 +76,9 @@ def begin(path: str, run: str, repository: str = "") -> None:
     :param repository: its address; a success and a proof of another repository are none of this one
     """
     known = read(path).get("repository")
-    other = {"success": None, "proven": None, "drill": None, "files": {}} if known not in (None, repository) else {}
+    other: dict[str, Any] = (
+        {"success": None, "proven": None, "drill": None, "files": {}} if known not in (None, repository) else {}
+    )
     update(path, current={"id": run, "started": int(time.time())}, repository=repository, **other)
 
 

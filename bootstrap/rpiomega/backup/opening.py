@@ -23,6 +23,7 @@ CODES = {
 }
 SCRIPT = r"""
 umask 077
+ulimit -c 0
 # What the caller has of these would be used in the place of the kit: the key of a shell's profile, another password.
 for name in $(env | sed -n 's/^\(\(AWS\|RESTIC\)_[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done
 folder=$(mktemp -d /dev/shm/rpiomega-kit.XXXXXX 2>/dev/null || mktemp -d) || exit 93
