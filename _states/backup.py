@@ -127,8 +127,8 @@ def unconfigured(name=FOLDER):
 def repositories_present(name=FOLDER, program="restic"):
     """Have a repository for each node of the site, which the recovery passphrase opens, too; on the master.
 
-    A repository that is there is never overwritten, and none of its keys removed. A node's problem does not stop the
-    others.
+    A repository that is there is never overwritten, and none of its keys removed. One that was there and is gone is
+    not made again. A node's problem does not stop the others.
 
     :param name: the folder that `configured` wrote
     :param program: restic
@@ -150,12 +150,15 @@ def repositories_present(name=FOLDER, program="restic"):
             # The run that this one predicts installs restic and writes the files first.
             return _would(ret, f"would make what is missing once restic and its files are there ({error})")
         return _failed(ret, error)
-    problems = []
+    problems, there, before = [], [], repositories.seen(name)
     for node, repository in known.items():
         try:
             found = repositories.look(repository, recovery)
+            if not found.there and repository.url in before:
+                raise repositories.lost(repository, name)
             if found.missing and not __opts__["test"]:
                 repositories.make(repository, recovery, found)
+            there.append(repository.url)
         except restic.ResticError as error:
             problems.append(f"{node}: {error}")
             if error.transient or error.kind == "killed":
@@ -163,6 +166,8 @@ def repositories_present(name=FOLDER, program="restic"):
             continue
         if found.missing:
             ret["changes"][node] = found.missing
+    if not __opts__["test"]:
+        repositories.note(name, there)
     if problems:
         return _failed(ret, "\n".join(problems), {} if __opts__["test"] else ret["changes"])
     if not ret["changes"]:

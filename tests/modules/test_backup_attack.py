@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import functools
 import hashlib
+import json
 import os
 import pathlib
 import subprocess
@@ -146,10 +147,20 @@ def test_restic_prunes_with_the_masters_key_and_frees_no_version(service, cluste
     assert "Access Denied" in refused.stderr
 
 
+def on_path(cluster, folder, monkeypatch):
+    """Put the tests' restic on the PATH by its name; the one that was unpacked has another."""
+    (folder / "bin").mkdir()
+    (folder / "bin/restic").symlink_to(cluster.program)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+
+
 def test_a_kit_is_checked_with_its_content_alone(cluster, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{pathlib.Path(cluster.program).parent}:{os.environ['PATH']}")
+    on_path(cluster, tmp_path, monkeypatch)
     file = tmp_path / "kit.txt"
     assert cluster.command(monkeypatch, "kit", "--out", str(file)).exit_code == 0
+    # what the owner's shell has: restic would take it before the files that are made of the kit
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "RESTIC_PASSWORD", "RESTIC_KEY_HINT"):
+        monkeypatch.setenv(name, "another")
     checked = cluster.command(monkeypatch, "kit", "--check", str(file))
     assert checked.exit_code == 0, checked.output
     assert "pi1: opens" in checked.output
@@ -167,7 +178,7 @@ def test_a_kit_is_checked_with_its_content_alone(cluster, tmp_path, monkeypatch)
 
 
 def test_a_kit_from_before_a_rotation_is_refused(service, cluster, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{pathlib.Path(cluster.program).parent}:{os.environ['PATH']}")
+    on_path(cluster, tmp_path, monkeypatch)
     file = tmp_path / "kit.txt"
     cluster.command(monkeypatch, "kit", "--out", str(file))
     init(service, cluster.board, rotate=True)
@@ -210,6 +221,9 @@ def test_a_kit_is_read_back_from_page_and_code():
         (lambda page, made: page.replace("bucket:", "bukcet:"), "no line `bucket:`"),
         (lambda page, made: page.replace("pi1 pi2", "pi1 -rf"), "cannot be the name of a node"),
         (lambda page, made: "{" + page, "not the text of a kit's QR code"),
+        (lambda page, made: json.dumps({**made, "nodes": "pi1"}), "not the text of a kit's QR code"),
+        (lambda page, made: json.dumps({**made, "recovery": 7}), "not the text of a kit's QR code"),
+        (lambda page, made: json.dumps({**made, "nodes": [["pi1"]]}), "not the text of a kit's QR code"),
     ],
 )
 def test_a_mistake_in_a_typed_kit_is_named(change, said):

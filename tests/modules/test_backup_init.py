@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import resource
 import threading
 
 import backup_master
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 from omega.b2.client import B2Error
 from rpiomega import agent, cli
+from rpiomega.backup.init import Init
 from rpiomega.commands import backup_keys
 from rpiomega.errors import NodeError
 from rpiomega.lab.b2 import server
@@ -283,6 +285,31 @@ def command(service, board, tmp_path, monkeypatch, name, typed, *arguments):
 
     monkeypatch.setattr(backup_keys, "_master", master)
     return CliRunner().invoke(cli.main, ["backup", name, "--site", str(file), *arguments], input=typed)
+
+
+@pytest.mark.parametrize(("name", "text"), [("reader", "key_id: 1"), ("bucket.json", "{"), ("bucket.json", "[]")])
+def test_damaged_secrets_end_the_making_of_a_kit_in_one_line(service, board, tmp_path, monkeypatch, name, text):
+    init(service, board)
+    (board.folder / name).write_text(text)
+    shown = command(service, board, tmp_path, monkeypatch, "kit", "", "--out", str(tmp_path / "kit.txt"))
+    assert (shown.exit_code, len(shown.output.splitlines())) == (1, 2), shown.output
+    assert "is damaged" in shown.output
+    assert not (tmp_path / "kit.txt").exists()
+
+
+def test_without_an_answer_init_names_the_option_and_an_interruption_ends_with_130(
+    service, board, tmp_path, monkeypatch
+):
+    done = command(service, board, tmp_path, monkeypatch, "init", "")
+    assert (done.exit_code, "give --admin-key-file FILE" in done.output) == (2, True), done.output
+
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Init, "run", interrupted)
+    done = command(service, board, tmp_path, monkeypatch, "init", f"{service.key_id}\n{service.key}\n")
+    assert (done.exit_code, done.output.strip().splitlines()[-1]) == (130, "interrupted")
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0  # the key is in the memory of the process
 
 
 def test_the_key_of_a_node_cannot_widen_itself(service, board):

@@ -233,6 +233,25 @@ def _locks(node):
     return os.listdir(os.path.join(node.repository.url, "locks"))
 
 
+def test_release_unpauses_what_a_killed_run_paused_while_a_drill_has_the_lock(node):
+    volume = node.volume()
+    (node.path(volume) / "data").write_bytes(os.urandom(5_000_000))
+    container = node.container(volumes=[volume])
+    process = node.start_run()
+    try:
+        wait_for(lambda: node.status(container) == "paused")
+    finally:
+        process.kill()
+        process.wait()
+    with open(node.places.lock, "a", encoding="utf-8") as drill:
+        fcntl.flock(drill, fcntl.LOCK_EX)
+        assert node.release()["unpaused"] == [container.name]
+        assert node.status(container) == "running"
+        with pytest.raises(ResticError):  # nothing is left to do beside the drill
+            node.release()
+    assert node.release()["interrupted"]
+
+
 def test_release_is_refused_while_a_run_works(node):
     volume = node.volume()
     container = node.container(volumes=[volume])

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -210,6 +211,20 @@ def test_a_repository_of_another_cluster_is_named_and_left_as_it_is(present, sit
     assert answer["changes"] == {"pi1": "recovery key added"}  # the others are done
     assert sorted(path for path in (site / "store/pi2").rglob("*")) == before
     assert restic(site / "store/pi2", "of another cluster", "cat", "config").returncode == 0
+
+
+def test_a_repository_that_was_there_and_is_gone_is_not_made_again_unasked(present, site):
+    present()
+    shutil.rmtree(site / "store/pi2")
+    for test in (True, False):
+        answer = present(test=test)
+        assert (answer["result"], answer["changes"]) == (False, {})
+        (line,) = answer["comment"].splitlines()
+        assert "store/pi2 was there and is gone" in line
+        assert "rpiomega backup past pi2 --at TIME" in line
+    assert not (site / "store/pi2").exists()
+    (site / "etc/repositories.json").unlink()
+    assert present()["changes"] == {"pi2": "repository made, recovery key added"}
 
 
 def test_a_store_that_does_not_answer_is_asked_once_and_is_no_missing_repository(present, site, monkeypatch):

@@ -4,6 +4,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -250,3 +251,59 @@ def test_ages_are_short(seconds, text):
 @pytest.mark.parametrize(("number", "text"), [(12, "12 B"), (1500, "1.5 kB"), (120e6, "120 MB"), (2e15, "2000 TB")])
 def test_sizes_are_short(number, text):
     assert size(number) == text
+
+
+# -- bad luck and hostile text ------------------------------------------------------------------------------
+
+HOSTILE = "a\x1b]0;title\x07\x1b[2Jb\n[bold]c[/bold]\u202e"
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"success": "yesterday"}, "success"),
+        ({"proven": True}, "proven"),
+        ({"last": "none"}, "last"),
+        ({"last": {"groups": ["files"]}}, "last"),
+        ({"last": {"groups": [{"ok": True}]}}, "last"),
+        ({"drill": {"checks": {"a": 1}}}, "drill"),
+        ({"drill": 7}, "drill"),
+    ],
+)
+def test_a_state_whose_values_have_other_types_is_damaged_and_breaks_nothing(board, changes, key):
+    put(board, backup.STATE, {"version": 1, "last": GOOD, "success": NOW, **changes})
+    assert f"`{key}` has another type" in found(board)["backup"].what
+    facts = {"w": backup.read(board, {})}
+    assert json.loads(render.as_json(["w"], facts, []))
+    render.status(Console(file=io.StringIO()), ["w"], facts, [])
+
+
+def test_the_state_of_a_newer_release_is_read(board):
+    put(board, backup.STATE, {"version": 2, "last": {**GOOD, "new": 1}, "success": NOW, "proven": NOW, "more": [1]})
+    assert found(board) == {}
+
+
+def test_a_backup_and_a_proof_of_the_future_are_errors(board):
+    state(board, saved=-DAY, proven=-DAY)
+    seen = found(board)
+    assert {one.severity for one in seen.values()} == {"error"}
+    assert "dated in the future" in seen["backup-age"].what
+    assert "dated in the future" in seen["drill-age"].what
+    assert render.cells(backup.read(board, {})) == ("in the future", "in the future")
+
+
+def test_no_text_of_a_node_or_of_a_bucket_reaches_the_terminal_as_code(board):
+    broken = {"name": f"volume:{HOSTILE}", "ok": False, "cause": HOSTILE, "cure": HOSTILE}
+    last = {**GOOD, "ok": False, "groups": [broken], "skipped": [{"name": HOSTILE, "why": HOSTILE}]}
+    state(board, last, saved=None, drill={"ok": False, "cause": HOSTILE})
+    facts, out = {"w": backup.read(board, {})}, io.StringIO()
+    console = Console(file=out, width=4000, force_terminal=True, color_system=None)
+    render.status(console, ["w"], facts, list(found(board).values()))
+    rows = [{"id": HOSTILE, "time": "2026-11-28T14:30:00Z", "group": HOSTILE, "mode": HOSTILE, "run": HOSTILE}]
+    render.snapshots(console, {"w": snapshots.chosen(rows)})
+    shown = out.getvalue()
+    # What is left are rich's own attributes of text (bold, reset).
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert all(char.isprintable() or char == "\n" for char in plain)
+    assert "[bold]c[/bold]" in plain
+    assert json.loads(render.as_json(["w"], facts, []))["nodes"]["w"]["last"]["groups"][0]["cause"] == HOSTILE

@@ -74,6 +74,14 @@ def test_a_mistake_in_a_label_is_reported_and_the_volume_is_saved():
     assert "rpiomega.backup=Pauze of container a" in group.problem
 
 
+def test_a_mistake_in_a_label_is_reported_in_one_line_also_beside_a_dump():
+    labels = [{"": "dump", "dump": "pg_dumpall"}, {"": "du\x1b[31m\nmp" + "x" * 500}]
+    users = [container(name, "db", labels=given) for name, given in zip("ab", labels)]
+    group = named(plan(facts([volume("db")], users), Settings("pi1")))["volume:db"]
+    assert (group.mode, group.problem.isprintable(), len(group.problem) < 200) == ("dump", True, True)
+    assert "of container b is none of" in group.problem
+
+
 def test_volumes_of_containers_that_share_some_are_one_group():
     volumes = [volume(name) for name in ("a", "b", "c", "d")]
     users = [container("x", "a", "b"), container("y", "b", "c"), container("z", "d")]
@@ -252,10 +260,17 @@ def test_what_fails_again_and_again_has_a_bound(why, patient, tired, kind):
         ("/home/**/cache", "/home/a/b/cache", True),
         ("a\\*b", "/home/a*b", True),
         ("a\\*b", "/home/axb", False),
+        ("[z-a]", "/home/z", False),
+        ("[", "/home/[", True),
     ],
 )
 def test_patterns_mean_for_the_sample_what_they_mean_for_restic(pattern, path, out):
     assert manifest.excluder([pattern])(path) is out
+
+
+def test_a_pattern_takes_back_what_those_before_it_leave_out():
+    out = manifest.excluder(["*.txt", "!keep.txt", "/home/x"])
+    assert [out(f"/home/{name}") for name in ("a.txt", "keep.txt", "x/keep.txt", "b")] == [True, False, True, False]
 
 
 def test_the_sample_is_bounded_and_counts_everything(tmp_path):

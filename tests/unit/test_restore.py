@@ -260,3 +260,16 @@ def test_a_node_is_restored_and_what_is_not_is_listed(run, node):
     assert notes.read_text() == "as it was saved"
     again = json.loads(run("node", "pi-1", "--yes", "--json").stdout)["result"]
     assert [line.split()[0] for line in again["actions"]] == ["leave"]
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "yesterday", "2026-13-01", "\x1b[2J", "2026-11-28T25:00", "1764345600"])
+def test_what_is_no_time_is_named_by_each_command_with_exit_code_2(tmp_path, text):
+    for line in (
+        ["backup", "list"],
+        ["restore", "file", "pi1:/etc"],
+        ["backup", "past", "pi1", "--into", str(tmp_path)],
+    ):
+        done = CliRunner().invoke(cli.main, [*line, "--at", text])
+        assert done.exit_code == 2, (line, done.output, done.exception)
+        assert "is no time: write 2026-11-28 or" in done.output, done.output
+        assert "\x1b" not in done.output

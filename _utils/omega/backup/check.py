@@ -76,12 +76,12 @@ def run(client: Any, service: Service, manifest: dict, root: str) -> None:
         try:
             made.start()
             code = _wait(made, what)
-            said = made.logs(tail=5).decode(errors="replace").strip().splitlines()
+            said = made.logs(tail=5)
         finally:
             made.remove(force=True, v=True)
     if code:
-        why = f": {said[-1][:300]}" if said else ""
-        raise RestoreError("not_restored", f"its command ended with code {code}{why}", "", what)
+        cause = f"its command ended with code {code}{dump.because(said)}"
+        raise RestoreError("not_restored", cause, "", what)
 
 
 def clear(client: Any) -> None:

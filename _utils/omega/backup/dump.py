@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import time
 from typing import Any
 
@@ -66,8 +67,7 @@ def _write(client: Any, container: Any, command: str, path: str, seconds: float)
                 if time.monotonic() > end:
                     raise ResticError("dump_failed", f"the dump of {container.name} took over {seconds:g} s", cure)
         code = client.api.exec_inspect(made["Id"])["ExitCode"]
-    lines = said.decode(errors="replace").strip().splitlines()
-    why = f": {lines[-1][:300]}" if lines else ""
+    why = because(said)
     if code != 0:
         cause = f"the dump command of container {container.name} ended with code {code}{why}"
         raise ResticError("dump_failed", cause, cure)
@@ -75,6 +75,20 @@ def _write(client: Any, container: Any, command: str, path: str, seconds: float)
         cause = f"the dump command of container {container.name} wrote nothing to its standard output{why}"
         raise ResticError("dump_failed", cause, cure)
     return {"path": path, "size": size, "sha256": digest.hexdigest(), "command": command}
+
+
+def because(said: bytes) -> str:
+    """Return ": " and the last line of what a command of the owner's printed, for an error; "" if it printed nothing.
+
+    It goes into state.json, the journal and the owner's terminal: without control codes, and without what looks like a
+    password (`scheme://user:secret@host`, `password=secret`).
+    """
+    lines = said.decode(errors="replace").strip().splitlines()
+    if not lines:
+        return ""
+    text = re.sub(r"(://[^/\s:@]*:)[^/\s]+@", r"\1***@", lines[-1])
+    text = re.sub(r"(?i)\b(\w*(?:passw(?:or)?d|pwd|secret|token)\w*\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)", r"\1***", text)
+    return ": " + "".join(char if char.isprintable() else " " for char in text)[:300]
 
 
 def _room(file: Any, size: int, name: str) -> None:

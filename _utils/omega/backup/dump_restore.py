@@ -83,8 +83,7 @@ def _feed(client: Any, item: Container, command: str, path: str) -> None:
             stream.close()
         code = _code(client, made["Id"])
     if code:
-        lines = b"".join(said).decode(errors="replace").strip().splitlines()
-        why = f": {lines[-1][:300]}" if lines else ""
+        why = dump.because(b"".join(said))
         cure = f"run it by hand: `docker exec -i {item.name} ...`"
         raise RestoreError("not_restored", f"{what} ended with code {code}{why}", cure)
 

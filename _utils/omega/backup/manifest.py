@@ -90,10 +90,29 @@ def write(target: str, head: dict[str, Any], sample: list[dict], counts: dict[st
 
 
 def excluder(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return whether restic leaves a path out: a pattern that begins with / matches from the top, another anywhere."""
-    found = "|".join(f"({_expression(pattern)})" for pattern in patterns if pattern.strip("/"))
-    compiled = re.compile(found) if found else None
-    return lambda path: bool(compiled and compiled.search(path))
+    """Return whether restic leaves a path out: a pattern that begins with / matches from the top, another anywhere.
+
+    One that begins with ! takes back what those before it leave out (restic's manual, "Excluding Files").
+    """
+    found = [(pattern.startswith("!"), _compiled(pattern.lstrip("!"))) for pattern in patterns]
+
+    def excluded(path: str) -> bool:
+        out = False
+        for back, compiled in found:
+            if out == back and compiled and compiled.search(path):
+                out = not back
+        return out
+
+    return excluded
+
+
+def _compiled(pattern: str) -> re.Pattern | None:
+    if not pattern.strip("/"):
+        return None
+    try:
+        return re.compile(_expression(pattern))
+    except re.error:
+        return None  # [z-a] matches nothing; what is no pattern at all is refused by restic
 
 
 def _expression(pattern: str) -> str:

@@ -281,7 +281,7 @@ def mode_of(volume: Volume, users: Iterable[Container], settings: Settings) -> t
         asked = [(item.labels[LABEL], f"container {item.name}") for item in users if LABEL in item.labels]
     known = [mode for mode, _ in asked if mode in (*MODES, "no")]
     problem = "; ".join(
-        f"{LABEL}={mode} of {who} is none of hot, pause, dump, stop, no: saved in mode {DEFAULT}"
+        f"{LABEL}={ascii(mode)[1:-1][:40]} of {who} is none of hot, pause, dump, stop, no: saved in mode {DEFAULT}"
         for mode, who in asked
         if mode not in (*MODES, "no")
     )
@@ -346,5 +346,13 @@ def _group(
         draft.failed.append(Failed(name, mode, cause, "start it, or set `pause` for the volume in the site file"))
     else:
         draft.groups.append(
-            Group(name, mode, (), tuple(members), containers=(running[0],), dump=running[0].labels[f"{LABEL}.dump"])
+            Group(
+                name,
+                mode,
+                (),
+                tuple(members),
+                containers=(running[0],),
+                dump=running[0].labels[f"{LABEL}.dump"],
+                problem=problem,
+            )
         )

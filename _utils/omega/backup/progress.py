@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -43,7 +44,8 @@ class Progress:
         now = time.monotonic()
         if force or now - self._written >= _PAUSE:
             self._written = now
-            files.write(self.path, json.dumps(self.content), 0o600)
+            with contextlib.suppress(OSError):  # a picture for others: a run does not fail for a /run that is full
+                files.write(self.path, json.dumps(self.content), 0o600)
 
     def close(self) -> None:
         """Remove the file."""

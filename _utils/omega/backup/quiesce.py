@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,29 @@ def release(client: Any, journal: str) -> tuple[list[str], list[str]]:
     return done, problems
 
 
+def orphaned(journal: str) -> bool:
+    """Return whether the journal has containers, and the process that paused them has ended."""
+    try:
+        noted = json.loads(files.read(journal) or "null") or {}
+        return bool(noted.get("containers")) and not _lives(noted.get("pid", 0), noted.get("began", ""))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _lives(pid: int, began: str) -> bool:
+    return bool(began) and began == _began(pid)
+
+
+def _began(pid: int) -> str:
+    """Return when a process was started (proc_pid_stat(5), field 22), "" if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            state, *rest = file.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else rest[18]
+
+
 def pending(journal: str) -> list[str]:
     """Return the names of the containers that the journal has."""
     return [item["name"] for item in _read(journal)]
@@ -116,7 +140,8 @@ def _read(journal: str) -> list[dict]:
 def _write(journal: str, run: str, containers: Sequence[Container]) -> None:
     """Write the journal so that it is there after `kill -9`: whole, synchronised, in one rename."""
     noted = [{"id": item.id, "name": item.name} for item in containers]
-    files.write(journal, json.dumps({"version": 1, "run": run, "containers": noted}), 0o600)
+    whose = {"pid": os.getpid(), "began": _began(os.getpid())}
+    files.write(journal, json.dumps({"version": 1, "run": run, **whose, "containers": noted}), 0o600)
 
 
 def _state(client: Any, container: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from omega.backup.configured import MAINTENANCE
 from omega.backup.restic import Repository, ResticError
 from omega.core import files
 
+RECORD = "repositories.json"  # addresses of the repositories that are there, in the folder of `configured`
 SECONDS = 120  # for one call of restic, which goes on for 15 minutes where the store does not answer
 RECOVERY = ("rpiomega", "recovery")  # user and host of the recovery key, as `restic key list` shows them
 
@@ -74,6 +76,34 @@ def text(path: str) -> str:
     if found is None:
         raise ResticError("bad_request", f"there is no file {path}", "apply the state `backup` on this node")
     return found
+
+
+def seen(folder: str) -> list[str]:
+    """Return the addresses of the repositories that were there at an earlier time."""
+    try:
+        found = json.loads(files.read(os.path.join(folder, RECORD)) or "[]")
+    except ValueError:
+        return []
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+
+
+def note(folder: str, urls: Iterable[str]) -> None:
+    """Record that repositories are there."""
+    before = seen(folder)
+    now = sorted({*before, *urls})
+    if now != before:
+        files.write(os.path.join(folder, RECORD), json.dumps(now, indent=1) + "\n", 0o600)
+
+
+def lost(repository: Repository, folder: str) -> ResticError:
+    """Return the error for a repository that was there once: a new one in its place would hide the loss."""
+    node = os.path.basename(repository.url)
+    cause = f"{repository.url} was there and is gone: somebody deleted or hid it, and no new one is made in its place"
+    cure = (
+        f"`rpiomega backup past {node} --at TIME --into FOLDER` on the workstation copies it as it was; for a new, "
+        f"empty one delete its line in {os.path.join(folder, RECORD)}"
+    )
+    return ResticError("no_repository", cause, cure)
 
 
 def look(repository: Repository, recovery: str) -> Found:

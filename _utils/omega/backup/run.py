@@ -50,7 +50,7 @@ def run(
     with locked(places):
         state.interrupted(places.report)
         name = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(3)
-        state.begin(places.report, name)
+        state.begin(places.report, name, repository.url)
         _ping(settings, "/start")
         report: dict[str, Any] = {"id": name, "started": int(time.time()), "ok": False, "cause": "", "cure": ""}
         report.update(groups=[], skipped=[])
@@ -66,6 +66,10 @@ def run(
             )
         except (Failure, OSError) as error:
             _fail(report, error)
+        except BaseException as error:  # a signal, or a defect: what was saved before is no whole run
+            report["cause"] = f"interrupted: the run was ended by {type(error).__name__}"
+            report["cure"] = "see `journalctl -u rpiomega-backup`; the next run begins afresh"
+            raise
         finally:
             report["ended"] = int(time.time())
             failed = [item for item in report["groups"] if not item["ok"]]
@@ -102,19 +106,33 @@ def release(places: Places, settings: Settings) -> dict[str, Any]:
     :raises omega.docker.engine.EngineError: containers are paused, and no engine answers
     """
     places.make()
-    with locked(places):
-        names: list[str] = []
-        problems: list[str] = []
-        if quiesce.pending(places.quiesced):
-            client = engine.connect(settings.docker_url)
-            try:
-                names, problems = quiesce.release(client, places.quiesced)
-            finally:
-                client.close()
-        shutil.rmtree(os.path.join(places.state, "dumps"), ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(places.progress)
-        return {"unpaused": names, "problems": problems, "interrupted": state.interrupted(places.report)}
+    try:
+        with locked(places):
+            return _released(places, settings)
+    except ResticError:
+        # A drill that waited for this run has the lock now, for hours: what the run paused is resumed all the same.
+        if not quiesce.orphaned(places.quiesced):
+            raise
+        names, problems = _unpaused(places, settings)
+        return {"unpaused": names, "problems": problems, "interrupted": False}
+
+
+def _unpaused(places: Places, settings: Settings) -> tuple[list[str], list[str]]:
+    if not quiesce.pending(places.quiesced):
+        return [], []
+    client = engine.connect(settings.docker_url)
+    try:
+        return quiesce.release(client, places.quiesced)
+    finally:
+        client.close()
+
+
+def _released(places: Places, settings: Settings) -> dict[str, Any]:
+    names, problems = _unpaused(places, settings)
+    shutil.rmtree(os.path.join(places.state, "dumps"), ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(places.progress)
+    return {"unpaused": names, "problems": problems, "interrupted": state.interrupted(places.report)}
 
 
 def look(places: Places, settings: Settings) -> tuple[plan.Plan, Any]:

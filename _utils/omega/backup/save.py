@@ -62,7 +62,8 @@ def _files(context: Context, item: Group, paths: tuple[str, ...]) -> dict[str, A
     survey = manifest.survey(paths, _seconds(parent), item.exclude)
     if not item.containers or item.mode != "pause":
         sha = _manifest(context, item, survey["sample"], survey["counts"])
-        return _entry(item, _backup(context, item, paths, parent, survey["counts"]["bytes"]), sha)
+        problem = _nothing(context, item, paths, survey["counts"])
+        return _entry(item, _backup(context, item, paths, parent, survey["counts"]["bytes"]), sha, problem=problem)
     warm = None
     if survey["changed"] > WARM_BYTES:
         context.progress.at("prepare", item.name, survey["counts"]["bytes"])
@@ -76,6 +77,27 @@ def _files(context: Context, item: Group, paths: tuple[str, ...]) -> dict[str, A
         with contextlib.suppress(ResticError):
             restic.run(context.repository, ["forget", warm["id"]], seconds=300)
     return _entry(item, summary, sha, rest.seconds, rest.problem)
+
+
+def _nothing(context: Context, item: Group, paths: tuple[str, ...], counts: dict[str, int]) -> str:
+    """Return why the owner's patterns leave too little to save, "" if they do not."""
+    patterns = context.settings.exclude if item.name == "files" else ()
+    out = manifest.excluder(patterns)
+    if patterns and any(map(out, _parts(manifest.path(context.places.run, item.name)))):
+        return "backup.exclude leaves out the manifest of the snapshot, without which no drill can prove it"
+    lost = [path for path in paths if any(map(out, _parts(path))) or not (counts["files"] or _bare(path))]
+    return f"backup.exclude leaves out everything of {', '.join(lost)}" if patterns and lost else ""
+
+
+def _parts(path: str) -> list[str]:
+    """Return a path and the folders it is in; restic leaves out what is in a folder that it leaves out."""
+    parts = path.strip("/").split("/")
+    return ["/" + "/".join(parts[: number + 1]) for number in range(len(parts))]
+
+
+def _bare(path: str) -> bool:
+    """Return whether a folder has no file at all."""
+    return not any(names for _, _, names in os.walk(path)) and not os.path.isfile(path)
 
 
 def _dump(context: Context, item: Group) -> dict[str, Any]:

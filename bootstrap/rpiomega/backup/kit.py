@@ -49,25 +49,23 @@ If an attacker deleted or overwrote backups, read the bucket as it was before (d
 
 def fields(remote: Remote) -> dict:
     """Return the kit's fields (backup_kit.FIELDS) from the master's files. They are in no job, event or log."""
-    script = (
-        f"cd {backup_kit.FOLDER} && cat bucket.json && echo && cat reader && echo && cat recovery && ls -d nodes/*/key"
-    )
+    files = " && ".join(f"cat {name} && printf '\\0'" for name in ("bucket.json", "reader", "recovery"))
+    script = f"cd {backup_kit.FOLDER} && {files} && ls -d nodes/*/key"
     done = remote.run(remote.as_root(script))
     if done.returncode:
         said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
         raise NodeError(f"the master's secrets for backups cannot be read ({said})", backup_kit.INIT)
-    bucket, reader, recovery = done.stdout.decode().split("\n\n", 2)
-    key = backup_kit.key_file(reader)
-    first, *keys = recovery.split("\n")
-    nodes = [path.split("/")[1] for path in keys if path]
-    known = json.loads(bucket)
-    found = {name: known[name] for name in ("cluster", "bucket", "endpoint", "region")}
-    return found | {
-        "key_id": key["key_id"],
-        "key": key["key"],
-        "recovery": first.strip(),
-        "nodes": sorted(nodes),
-    }
+    try:
+        bucket, reader, recovery, paths = done.stdout.decode().split("\0")
+        key = backup_kit.key_file(reader)
+        known = json.loads(bucket)
+        found = {name: known[name] for name in ("cluster", "bucket", "endpoint", "region")}
+        found |= {"key_id": key["key_id"], "key": key["key"], "recovery": phrase.read(recovery)}
+    except (ValueError, KeyError, TypeError):  # no traceback: its text could quote a secret
+        cause = f"bucket.json or reader in {backup_kit.FOLDER} of the master is damaged"
+        raise NodeError(cause, f"move the damaged file away, then {backup_kit.INIT}") from None
+    nodes = [path.split("/")[1] for path in paths.split("\n") if path]
+    return found | {"nodes": sorted(nodes)}
 
 
 def page(found: dict, now: float) -> str:
@@ -116,9 +114,15 @@ def _json(text: str) -> dict:
     try:
         found = json.loads(text)
         kept = {name: found[name] for name in backup_kit.FIELDS}
-    except (ValueError, KeyError, TypeError):
+        if not isinstance(kept["nodes"], list) or not all(isinstance(one, str) for one in _texts(kept)):
+            raise TypeError
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Failure("this is not the text of a kit's QR code", "scan it again, or type the page's lines") from None
-    return kept | {"check": found.get("check", "")}
+    return kept | {"check": str(found.get("check") or "")}
+
+
+def _texts(kept: dict) -> list:
+    return [part for value in kept.values() for part in (value if isinstance(value, list) else [value])]
 
 
 def _lines(text: str) -> dict:

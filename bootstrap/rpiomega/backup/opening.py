@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 
 from rpiomega.errors import NodeError
+from rpiomega.report import printable
 from rpiomega.ssh import Remote, shell
 
 BOUND = 900.0
@@ -23,11 +24,14 @@ CODES = {
 # Reads phrase and key from standard input into files that only this process' user can read.
 OPEN = r"""
 umask 077
+ulimit -c 0
+# What the caller has of these would be used in the place of the kit: the key of a shell's profile, another password.
+for name in $(env | sed -n 's/^\(\(AWS\|RESTIC\)_[A-Z0-9_]*\)=.*/\1/p'); do unset "$name"; done
 folder=$(mktemp -d /dev/shm/rpiomega-kit.XXXXXX 2>/dev/null || mktemp -d) || exit 93
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 129' HUP INT TERM
 IFS= read -r line && printf '%s\n' "$line" >"$folder/password" && cat >"$folder/aws" || exit 93
-export RESTIC_PASSWORD_FILE="$folder/password" AWS_SHARED_CREDENTIALS_FILE="$folder/aws"
+export RESTIC_PASSWORD_FILE="$folder/password" AWS_SHARED_CREDENTIALS_FILE="$folder/aws" AWS_DEFAULT_REGION="$REGION"
 export RESTIC_CACHE_DIR="$folder/cache" GOGC=20 GOMAXPROCS=1
 """
 LOOP = r"""
@@ -86,8 +90,8 @@ def _script(kit: dict, program: str) -> str:
 def opened(kit: dict, program: str) -> str:
     """Return the begin of a script for a kit: `given` is its standard input; then $RESTIC reads $BASE/NODE."""
     base = f"s3:{kit['endpoint'].rstrip('/')}/{kit['bucket']}/hosts"
-    values = {"RESTIC": program, "BASE": base, "AWS_DEFAULT_REGION": kit["region"]}
-    return "export " + " ".join(f"{name}={shell(value)}" for name, value in values.items()) + OPEN
+    values = {"RESTIC": program, "BASE": base, "REGION": kit["region"]}
+    return " ".join(f"{name}={shell(value)}" for name, value in values.items()) + OPEN
 
 
 def given(kit: dict) -> bytes:
@@ -117,7 +121,7 @@ def judged(node: str, code: int, said: str) -> Opened:
     if code == 127:
         return Opened(node, 0, "there is no restic", "apply the state `backup` on the master, or install restic here")
     text = re.sub(r'^\{.*"message":"(.*?)".*\}$', r"\1", said.strip()) or f"restic ended with code {code}"
-    return Opened(node, 0, text, _cure(text))
+    return Opened(node, 0, printable(text), _cure(text))
 
 
 def _cure(text: str) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rpiomega.doctor.finding import Finding
 from rpiomega.doctor.report import STYLES
-from rpiomega.report import age, count, size
+from rpiomega.report import age, count, printable, size
 
+AHEAD = 3600  # seconds that clocks may differ
 BACKUP = "rpiomega-backup.timer"
 
 
@@ -22,8 +24,7 @@ def cells(facts: dict | None) -> tuple[str, str]:
         return "", ""
     state, now = facts["state"], facts["now"]
     success, proven = state.get("success"), state.get("proven")
-    saved = age(now - success) if success else "never"
-    proof = age(now - proven) if proven else "never"
+    saved, proof = _age(success, now), _age(proven, now)
     if facts["running"] == "backup":
         saved += ", running"
     elif state.get("last") and not state["last"].get("ok"):
@@ -33,6 +34,12 @@ def cells(facts: dict | None) -> tuple[str, str]:
     elif state.get("drill") and not state["drill"].get("ok"):
         proof += ", failed"
     return saved, proof
+
+
+def _age(at: float | None, now: float) -> str:
+    if not at:
+        return "never"
+    return "in the future" if at - now > AHEAD else age(now - at)
 
 
 def node(facts: dict | None) -> dict[str, Any]:
@@ -76,8 +83,8 @@ def status(out: Console, names: list[str], facts: dict[str, dict], findings: lis
     for found_one in findings:
         style = STYLES[found_one.severity]
         out.print(f"[{style}]{found_one.severity}[/] [bold]{found_one.node}[/]: ", end="", highlight=False)
-        out.print(f"{found_one.what}; {found_one.why}", markup=False, highlight=False, soft_wrap=True)
-        out.print(f"  cure: {found_one.cure}", markup=False, highlight=False, soft_wrap=True)
+        out.print(printable(f"{found_one.what}; {found_one.why}"), markup=False, highlight=False, soft_wrap=True)
+        out.print(printable(f"  cure: {found_one.cure}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def lines(last: dict) -> list[str]:
@@ -94,7 +101,7 @@ def lines(last: dict) -> list[str]:
         files = count(group.get("files") or 0, "file")
         found.append(f"{group['name']} ({group.get('mode', '')}): {added} added, {total} in {files}{rest}")
     found += [f"{one['name']} is not saved: {one['why']}" for one in last.get("skipped") or []]
-    return found
+    return [printable(line) for line in found]
 
 
 def ended(what: str, result: dict) -> str:
@@ -127,7 +134,10 @@ def snapshots(out: Console, found: dict[str, list[dict]]) -> None:
         table.add_column(column)
     for name, listed in found.items():
         for one in sorted(listed, key=lambda snapshot: snapshot["time"]):
-            table.add_row(name, _local(one["time"]), one["group"], one["mode"], one["id"][:8], one["run"])
+            # Whoever has a node's key writes tags of any text: no markup of rich, no control codes of a terminal.
+            tags = [Text(printable(str(one[key]))) for key in ("group", "mode")]
+            last = [Text(printable(str(text))) for text in (one["id"][:8], one["run"])]
+            table.add_row(name, _local(one["time"]), *tags, *last)
     out.print(table)
     if not any(found.values()):
         out.print("no snapshots", highlight=False)

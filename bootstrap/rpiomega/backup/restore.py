@@ -15,7 +15,7 @@ from rpiomega import agent, reach
 from rpiomega.bulk import Row
 from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
-from rpiomega.report import count, size
+from rpiomega.report import count, printable, size
 from rpiomega.site import Site
 from rpiomega.ssh import Pool, SshError
 
@@ -58,13 +58,15 @@ def moment(text: str, now: float | None = None) -> float:
     now = now or time.time()
     try:
         found = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
-    except ValueError:
-        raise ValueError(f"{text} is no time: write 2026-11-28 or '2026-11-28 14:30'") from None
-    if found.timestamp() > now:
+        seconds = found.timestamp()
+        last = found.replace(hour=23, minute=59, second=59).timestamp()
+    except (ValueError, OverflowError):  # also a year that the clock of this machine cannot have
+        raise ValueError(f"{printable(text)} is no time: write 2026-11-28 or '2026-11-28 14:30'") from None
+    if seconds > now:
         raise ValueError(f"{text} is in the future")
     if re.fullmatch(r"\d{4}-?\d\d-?\d\d", text.strip()):
-        return min(found.replace(hour=23, minute=59, second=59).timestamp(), now)
-    return found.timestamp()
+        return min(last, now)
+    return seconds
 
 
 def run(pool: Pool, site: Site, row: Row, wanted: Wanted, wait: float) -> dict:
@@ -134,13 +136,6 @@ def lines(node: str, result: dict) -> list[str]:
 def failures(result: dict) -> list[str]:
     """Return the names of what a restore of a node wanted to restore and could not."""
     return [one["name"] for one in result.get("left") or () if one["failed"]]
-
-
-def printable(text: str) -> str:
-    """Return a text in one line that any terminal prints: a file's name may have bytes that are no text."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
-    )
 
 
 def node_of(volume: str, states: dict[str, dict]) -> str:

@@ -11,6 +11,7 @@ from rpiomega.bulk import Row
 from rpiomega.doctor.backup import failure, next_step
 from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
+from rpiomega.report import printable
 from rpiomega.site import Site
 from rpiomega.ssh import Pool, SshError
 
@@ -73,9 +74,9 @@ def judge(name: str, what: str, data: dict) -> None:
     if result is None:
         said = data["journal"] or "its journal is empty"
         ended = data["unit"].get("result") or "unknown"
-        raise NodeError(f"{unit} ended ({ended}) without a result: {said}", look, what)
+        raise NodeError(printable(f"{unit} ended ({ended}) without a result: {said}"), look, what)
     if not result.get("ok"):
-        raise NodeError(why(what, result), next_step(result) or _cure(name, what, look), what)
+        raise NodeError(printable(why(what, result)), printable(next_step(result)) or _cure(name, what, look), what)
 
 
 def why(what: str, result: dict) -> str:

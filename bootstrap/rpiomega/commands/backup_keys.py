@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
+import shlex
 import sys
 import time
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,11 +18,13 @@ from omega.core.errors import Failure
 from rpiomega import agent, reach
 from rpiomega.backup import kit as kits
 from rpiomega.backup import opening
+from rpiomega.backup import restore as restores
 from rpiomega.backup.account import Account, from_file
 from rpiomega.backup.init import Init, Options
 from rpiomega.commands.options import over_master, read_site, ready
 from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
+from rpiomega.report import printable
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PAGE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -41,7 +45,8 @@ def init(site_file, ssh_config, log_dir, wait, admin_key_file, rotate, change_bu
     """Make the bucket and the keys of the site's backups at Backblaze B2, and bring them to the master.
 
     A second run changes nothing; a run that was cut short is resumed by the same command. A node that is new in the
-    site file gets its key. Exit codes: 0 done, 1 refused or failed, 2 bad input.
+    site file gets its key. Exit codes: 0 done, 1 refused or failed, 2 bad input,
+    130 interrupted.
     """
     site = read_site(site_file)
     if not site.backup.bucket:
@@ -69,7 +74,8 @@ def kit(site_file, ssh_config, log_dir, wait, out, overwrite, check) -> None:
     """Write the recovery kit: one page that opens every backup when master and workstation are gone.
 
     With --check, a kit is read back and every repository opened with its content and nothing else: by this machine's
-    restic if it has 0.17 or newer, else by the master's. Exit codes: 0 done, 1 refused or failed, 2 bad input.
+    restic if it has 0.17 or newer, else by the master's. Exit codes: 0 done, 1 refused or failed, 2 bad input,
+    130 interrupted.
     """
     if check and (out or overwrite):
         raise click.UsageError("--check reads a kit; --out and --overwrite write one")
@@ -148,7 +154,7 @@ def _record(site, remote, found: dict) -> str:
 
 @click.command()
 @click.argument("node")
-@click.option("--at", required=True, help="The moment, as '2026-05-01 03:00' in this machine's time zone.")
+@click.option("--at", required=True, help="The moment: 2026-11-28 (its end), or '2026-11-28 14:30'.")
 @click.option("--into", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the copy.")
 @click.option("--kit", "source", type=_KIT, help="A recovery kit (`-`: standard input) instead of the master's files.")
 @over_master
@@ -156,14 +162,15 @@ def past(site_file, ssh_config, log_dir, wait, node, at, into, source) -> None:
     """Copy NODE's repository as it was at a moment into a folder, from versions that were hidden or overwritten since.
 
     For a repository that an attacker, or a mistake, deleted or overwrote. Nothing at B2 is changed. The folder is a
-    repository of restic; its password is the recovery phrase. Exit codes: 0 done, 1 failed, 2 bad input.
+    repository of restic; its password is the recovery phrase. Exit codes: 0 done, 1 failed,
+    2 bad input, 130 interrupted.
     """
     try:
-        moment = datetime.fromisoformat(at).timestamp()
-    except ValueError:
-        raise click.UsageError(f"--at {at!r} is no time: write it as '2026-05-01 03:00'") from None
-    if moment > time.time():
-        raise click.UsageError(f"--at {at} is in the future")
+        moment = restores.moment(at)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from None
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", node):
+        raise click.UsageError(f"{printable(node)} cannot be the name of a node")
     with _reported():
         if source:
             found = kits.read(_text(source))
@@ -182,7 +189,7 @@ def past(site_file, ssh_config, log_dir, wait, node, at, into, source) -> None:
             raise NodeError(f"the bucket had nothing of {node} at {at}", "choose a later moment, or another node")
         mark.unlink()
     click.echo(f"{done['files']} files, {done['bytes']} bytes; {done['later']} versions are younger and were left out")
-    click.echo(f"next: restic -r {into} --no-lock snapshots   # the password is the recovery phrase")
+    click.echo(f"next: restic -r {shlex.quote(str(into))} --no-lock snapshots   # the password is the recovery phrase")
 
 
 def _text(source: Path) -> str:
@@ -204,7 +211,12 @@ def _begun(into: Path, what: dict) -> Path:
 
 def _asked() -> tuple[str, str]:
     click.echo("The account's admin key (Backblaze's web console, Application Keys); it stays in this run's memory.")
-    return click.prompt("key ID"), click.prompt("key", hide_input=True)
+    try:
+        return click.prompt("key ID"), click.prompt("key", hide_input=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody can be asked for the admin key here: give --admin-key-file FILE") from None
 
 
 def _command(name: str, site_file: Path) -> str:
@@ -214,15 +226,17 @@ def _command(name: str, site_file: Path) -> str:
 
 @contextmanager
 def _reported():
-    """End the command with one line and the next step for whatever went wrong."""
+    """End the command with one line and the next step for whatever went wrong. A crash writes no secret to a core."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         yield
     except OSError as error:
-        click.echo(f"{error.filename}: {error.strerror}\n  next: check the path and the disk", err=True)
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"{where}{error.strerror or error}\n  next: check the path and the disk", err=True)
         sys.exit(1)
     except Failure as error:
         where = f"{error.subject}: " if error.subject else ""
-        click.echo(f"{where}{error.cause}\n  next: {error.cure}", err=True)
+        click.echo(f"{where}{error.cause}" + f"\n  next: {error.cure}" * bool(error.cure), err=True)
         sys.exit(1)
 
 

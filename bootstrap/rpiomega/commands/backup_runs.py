@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
 
 import click
 from click.core import ParameterSource
 
 from rpiomega import agent, reach, report
 from rpiomega.backup import render, runs, snapshots
+from rpiomega.backup import restore as restores
 from rpiomega.bulk import Bulk, Row
 from rpiomega.commands.options import exit_code, over_ssh, ready
 from rpiomega.doctor import backup
@@ -169,11 +169,8 @@ def _unreached(bulk: Bulk) -> list[Finding]:
 
 
 def _time(text: str) -> float:
-    """Return a time of the workstation's zone as seconds since 1970; a day alone is its end."""
+    """Return a time of the workstation's zone as seconds since 1970, as `rpiomega restore --at` reads it."""
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        cause = f"{text} is no time: write 2026-11-28 or '2026-11-28 14:30'"
-        raise click.BadParameter(cause, param_hint="--at") from None
-    day = len(text) == len("2026-11-28")
-    return found.replace(hour=23, minute=59, second=59).timestamp() if day else found.timestamp()
+        return restores.moment(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from None

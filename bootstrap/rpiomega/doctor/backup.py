@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rpiomega.doctor.finding import Finding
-from rpiomega.report import age
+from rpiomega.report import age, printable
 from rpiomega.site import Site
 
 HOUR, DAY = 3600, 86400
@@ -20,10 +22,15 @@ TIMERS = {
 
 
 def check(name: str, facts: dict, site: Site) -> Iterator[Finding]:
-    """Yield what is wrong with the backups of a node.
+    """Yield what is wrong with the backups of a node, in lines that any terminal can print.
 
     :param facts: see rpiomega.node.backup.read; empty if the node was not asked
     """
+    for one in _all(name, facts, site):
+        yield replace(one, what=printable(one.what), cure=printable(one.cure))
+
+
+def _all(name: str, facts: dict, site: Site) -> Iterator[Finding]:
     if not site.backup.bucket or not facts:
         return
     problem = facts.get("error") or facts["problem"]
@@ -62,6 +69,9 @@ def _saved(name: str, facts: dict, site: Site) -> Iterator[Finding]:
     cause = failure(last)
     cure = f"{next_step(last)}; then {again}" if failed and next_step(last) else again
     seconds = facts["now"] - success if success else 0
+    if seconds < -HOUR:
+        yield _future(name, "backup-age", "the newest backup", success, again)
+        return
     late = bool(success) and seconds > site.backup.max_age * HOUR
     if success and not late:
         if failed:
@@ -78,6 +88,14 @@ def _saved(name: str, facts: dict, site: Site) -> Iterator[Finding]:
     why = why if success else "all that is on it is lost with its card"
     what = f"{what}; the last run failed: {cause}" if failed else what
     yield Finding(name, "backup-age" if success else "backup-never", "error", what, why, cure)
+
+
+def _future(name: str, check: str, what: str, seconds: float, again: str) -> Finding:
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    why = "the node's clock was or is wrong, and until then nothing would be reported as too old"
+    return Finding(
+        name, check, "error", f"{what} is dated in the future ({date})", why, f"rpiomega doctor {name}, then {again}"
+    )
 
 
 def failure(last: dict) -> str:
@@ -107,6 +125,8 @@ def _proven(name: str, facts: dict, site: Site) -> Iterator[Finding]:
         why = "a restore from these backups may fail too"
         cure = f"rpiomega backup now {name}, then {again}; if it fails again: docs/backup.md, When a drill fails"
         yield Finding(name, "drill-failed", "error", f"the last drill failed: {said}", why, cure)
+    elif proven and facts["now"] - proven < -HOUR:
+        yield _future(name, "drill-age", "the last proof", proven, again)
     elif state.get("success") and days and not proven:
         why = "a backup that was never restored is a hope"
         yield Finding(name, "drill-never", "warning", "never proven by a drill", why, again)

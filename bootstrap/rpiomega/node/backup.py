@@ -38,6 +38,9 @@ def read(board: Board, _args: dict) -> dict:
     for name, path in (("state", STATE), ("progress", PROGRESS)):
         facts[name], problem = document(board, path)
         facts["problem"] = facts["problem"] or problem
+    wrong = misshapen(facts["state"])
+    if wrong:
+        facts["state"], facts["problem"] = {}, facts["problem"] or f"{STATE} is damaged: `{wrong}` has another type"
     facts["units"] = {f"{unit}.{kind}": show(board, f"{unit}.{kind}") for unit in UNITS.values() for kind in KINDS}
     facts["running"] = running(board, facts["units"], facts["progress"])
     facts["kit"] = kit(board)
@@ -51,9 +54,23 @@ def document(board: Board, path: str) -> tuple[dict, str]:
         return {}, ""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return {}, f"{path} is damaged: {error}"
     return (found, "") if isinstance(found, dict) else ({}, f"{path} is damaged: it is not an object")
+
+
+def misshapen(state: dict) -> str:
+    """Return the key of state.json that no reader can use, because its value has another type; "" if there is none."""
+    for key in ("success", "proven"):
+        value = state.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            return key
+    for key, inner in (("last", "groups"), ("drill", "checks")):
+        found = state.get(key) or {}
+        rows = found.get(inner) or [] if isinstance(found, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and "name" in row for row in rows):
+            return key
+    return ""
 
 
 def show(board: Board, name: str) -> dict:
