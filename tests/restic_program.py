@@ -31,8 +31,10 @@ def path():
     found = shutil.which("restic")
     if found and _fits(found):
         return found
-    cached = _cache() / f"restic-{_RELEASE}-{_architecture()}"
+    # By this name it can be put on PATH.
+    cached = _cache() / f"{_RELEASE}-{_architecture()}" / "restic"
     if not _fits(cached):
+        cached.parent.mkdir(exist_ok=True)
         _unpack(cached)
     return str(cached)
 

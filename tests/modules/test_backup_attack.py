@@ -91,7 +91,7 @@ def digests(folder):
     }
 
 
-@pytest.mark.parametrize("stolen", ["nodes/pi1/key", "maintenance"])
+@pytest.mark.parametrize("stolen", [pytest.param("nodes/pi1/key", marks=pytest.mark.long), "maintenance"])
 def test_what_a_thief_hides_and_overwrites_is_restored(service, cluster, tmp_path, monkeypatch, stolen):
     """A4, A5: all of the repository hidden and overwritten with a key of the cluster; read as it was before."""
     source = tmp_path / "source"

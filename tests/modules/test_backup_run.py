@@ -194,7 +194,9 @@ def wait_for(condition, bound=30.0):
     return until(condition, bound, pause=0.02)
 
 
-@pytest.mark.parametrize("moment", ["journal", "paused", "restic", "everything"])
+@pytest.mark.parametrize(
+    "moment", [*(pytest.param(name, marks=pytest.mark.long) for name in ("journal", "paused", "restic")), "everything"]
+)
 def test_after_kill_9_release_unpauses_what_the_run_had_paused(node, moment):
     volume = node.volume()
     (node.path(volume) / "data").write_bytes(os.urandom(5_000_000))
