@@ -24,6 +24,8 @@ from rpiomega.commands import backup_keys
 from rpiomega.lab.b2 import server
 from rpiomega.node import backup_kit
 
+pytestmark = pytest.mark.long
+
 BUCKET = "omega-backup"
 
 

@@ -18,7 +18,7 @@ from omega.backup.settings import Places
 from omega.core import recovery_kit
 from omega.docker import engine as docker_engine
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners are set by root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="owners are set by root")]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from rpiomega.lab.b2 import server
 from rpiomega.node import backup_kit, job_steps
 from rpiomega.ssh import SshError
 
+pytestmark = pytest.mark.long
+
 WRITES = ("b2_create", "b2_update", "b2_delete", "b2_hide", "upload")
 
 

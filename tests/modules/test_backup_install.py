@@ -12,6 +12,8 @@ import restic_program
 
 from omega.backup import install, restic
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="session")
 def archive():

@@ -10,6 +10,8 @@ from dockerds import Dockerds, Unsupported, missing
 from omega.backup import drill, plan
 from omega.consul import snapshot
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def node(tmp_path):

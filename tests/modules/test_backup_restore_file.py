@@ -13,7 +13,7 @@ from omega.backup.restic_errors import ResticError
 from omega.backup.restore import Wanted
 from omega.backup.settings import Places
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners are set by root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="owners are set by root")]
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from rpiomega.errors import NodeError
 from rpiomega.lab.b2 import server
 from rpiomega.node import job_steps
 
+pytestmark = pytest.mark.long
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEYS = "etc/salt/pki/master"
 FILES = {

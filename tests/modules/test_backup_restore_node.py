@@ -13,6 +13,8 @@ from omega.backup import restore_node
 from omega.backup.pick import RestoreError
 from omega.backup.restore import Wanted
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def daemon():

@@ -77,7 +77,7 @@ def test_a_drill_can_be_monthly_or_off(render):
         chunk = render("pi2", **backup)["rpiomega-backup-drill.timer", "file"]
         return chunk["context"]["calendar"] if chunk["fun"] == "managed" else None
 
-    assert calendar() == "Sun *-*-* 04:00:00"
+    assert calendar() == "Sun *-*-* 02:30:00"
     assert calendar(drill={"every": "monthly"}, schedule="23:30") == "*-*-01 01:30:00"
     assert calendar(drill={"every": "off"}) is None
 

@@ -19,6 +19,8 @@ from omega.backup import restic as restic_module
 from omega.backup import restic_errors
 from omega.core import polling
 
+pytestmark = pytest.mark.long
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

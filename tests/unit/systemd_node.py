@@ -5,6 +5,7 @@ systemd runs as a user instance, which needs no machine of its own; `systemctl` 
 both units (`RUN`) does what a test's `play` says, and stands for the formula's backup, which is tested elsewhere.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -195,14 +196,16 @@ class SystemdNode:
     def kill_run(self):
         """Kill the program of the run, as the kernel does when memory is short."""
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            if str(self.folder / "run.py") in child.cmdline():
-                child.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if str(self.folder / "run.py") in child.cmdline():
+                    child.send_signal(signal.SIGKILL)
 
     def cut(self):
         """Kill the server's end of every login, as a lost network does to a session."""
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            if "@notty" in " ".join(child.cmdline()) or "[priv]" in " ".join(child.cmdline()):
-                child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # its other end may have gone first
+                if any(mark in " ".join(child.cmdline()) for mark in ("@notty", "[priv]")):
+                    child.kill()
 
     def stop(self):
         """End everything that was started."""

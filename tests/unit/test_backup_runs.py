@@ -9,6 +9,8 @@ import time
 import pytest
 from systemd_node import BOUND, SystemdNode
 
+pytestmark = pytest.mark.long
+
 GROUP = {"name": "files", "mode": "hot", "snapshot": "1a2b3c4d", "bytes_added": 2_500_000, "bytes_total": 120_000_000}
 GOOD = {"ok": True, "groups": [{**GROUP, "files": 12, "paused_seconds": 0, "ok": True}], "skipped": []}
 BAD = {

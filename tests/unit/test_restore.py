@@ -22,6 +22,8 @@ from rpiomega.node.board import Board
 from rpiomega.node.step import StepError
 from rpiomega.node.steps.restore import RestoreStart
 
+pytestmark = pytest.mark.long
+
 NAME = "no\nte: {x} \udcff"  # a line break, what YAML reads as a mapping, and a byte that is no text
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SITE = """

@@ -86,7 +86,7 @@ def first(path: str, now: float) -> None:
     """Note when this card's first run began to save, once its clock is right: what is older was saved by another."""
     found = read(path)
     if "first" not in found:
-        update(path, first=0 if found.get("files") else int(now))  # 0: runs of this card were not noted yet
+        update(path, first=0 if found.get("files") else now)  # 0: runs of this card were not noted yet
 
 
 def end(path: str, report: dict[str, Any], whole: bool = True) -> dict[str, Any]:
