@@ -103,3 +103,24 @@ def leave_clock():
     if removed:
         __salt__["service.systemctl_reload"]()
     return removed
+
+
+def leave_backup():
+    """
+    Let this node save no more: its timers of backups off, units and key removed. Its repository stays in the bucket.
+
+    :return: list of the files that were removed
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt rpiomega-4 rpiomega.leave_backup
+    """
+    for name in removal_node.backup_timers():
+        __salt__["service.stop"](name)
+        __salt__["service.disable"](name)
+    removed = removal_node.leave_backup()
+    if removed:
+        __salt__["service.systemctl_reload"]()
+    return removed

@@ -60,6 +60,9 @@ def ext_pillar(minion_id, pillar, secrets="/etc/rpiomega/secrets", masters_site=
     account = store.b2_for(site, minion_id)
     if account:
         found["b2"] = account
+    backup = store.backup_for(site, minion_id)
+    if backup:
+        found["backup"] = backup
     if site_nodes.master(site) == minion_id:
         found.update(store.consul_management(site))
     roots = (__opts__.get("file_roots") or {}).get("base") or []

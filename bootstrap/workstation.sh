@@ -32,6 +32,9 @@ missing_packages() {
         have mkfs.xfs || echo xfsprogs
         have netplan || echo netplan.io
         have dockerd || echo docker.io
+        # For a systemd of the tests' own, which need not be this machine's first process.
+        [ -x /usr/lib/systemd/systemd ] || [ -x /lib/systemd/systemd ] || echo systemd
+        have sqlite3 || echo sqlite3
         have gcc || echo gcc libc6-dev
         python3 -c 'import sysconfig, os, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
             echo python3-dev

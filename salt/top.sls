@@ -17,6 +17,7 @@ base:
     {% if omega.swarm.enabled %}
     - swarm
     {% endif %}
+    - backup
     {% if 'master' in roles and not opts.get('rpiomega_masterless') %}
     - repo
     {% endif %}

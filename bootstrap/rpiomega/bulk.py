@@ -28,6 +28,7 @@ class Row:
         self.name = name
         self.tell = tell
         self.step = ""
+        self.detail = ""  # how far the step is
         self.state = "waiting"
         self.error: NodeError | None = None
         self.changed: list[str] = []
@@ -35,6 +36,7 @@ class Row:
         self.diffs: dict[str, list[str]] = {}
         self.began = self.ended = 0.0
         self.log_file = log_file
+        self._group = ""
         self._say = say
         log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._log = os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
@@ -46,7 +48,7 @@ class Row:
 
     def start(self, step: str) -> None:
         """Say that a step begins."""
-        self.step = step
+        self.step, self.detail = step, ""
         self.log(f"== {step}")
 
     def event(self, event: dict) -> None:
@@ -57,6 +59,8 @@ class Row:
             self.log(event["text"])
         elif kind == "start":
             self.start(step)
+        elif kind == "progress":
+            self._progress(event)
         elif kind == "done":
             self._done(step, event)
         elif kind in ("failed", "cancelled"):
@@ -73,6 +77,16 @@ class Row:
         for note in event["notes"]:
             if note not in self.notes:
                 self.notes.append(note)
+
+    def _progress(self, event: dict) -> None:
+        """Take how far a step is: the live table shows all of it, lines one for each group."""
+        group = " ".join(str(event[key]) for key in ("what", "group") if event.get(key))
+        if group != self._group:
+            self._group = group
+            self.log(f"{event.get('step', '')}: {group}")
+            self._say(f"{self.name}: {group}")
+        percent = event.get("percent")
+        self.detail = f"{group} {percent:.0f} %" if percent else group
 
     def close(self) -> None:
         """Close the log."""
@@ -199,7 +213,8 @@ class Bulk:
         table = Table("node", "step", "state", "changed", "s", box=None)
         for row in self.rows.values():
             state = f"[{STYLES[row.state]}]{row.state}[/]" if row.state in STYLES else row.state
-            table.add_row(row.name, row.step, state, " ".join(row.changed), f"{row.seconds:.0f}")
+            step = f"{row.step} {row.detail}".strip()
+            table.add_row(row.name, step, state, " ".join(row.changed), f"{row.seconds:.0f}")
         return table
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from rpiomega import version
 from rpiomega.commands import (
     accept,
     address,
+    backup,
     bootstrap,
     check,
     doctor,
     firstboot,
     remove,
+    restore,
     roster,
     scan,
     status,
@@ -26,7 +30,19 @@ def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) 
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands, of which one that is interrupted ends with exit code 130, also at a question."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(context)
+        except (KeyboardInterrupt, EOFError, click.Abort):
+            click.echo("\ninterrupted", err=True)
+            context.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def main() -> None:
     """Turn Raspberry Pis into one cluster. Exit codes: 0 done, 1 a node failed, 2 bad input, 130 interrupted."""
@@ -49,6 +65,20 @@ def _add_lab() -> None:
         main.add_command(lab)
 
 
-for _module in (accept, address, bootstrap, check, doctor, firstboot, remove, roster, scan, status, verify):
+for _module in (
+    accept,
+    address,
+    backup,
+    bootstrap,
+    check,
+    doctor,
+    firstboot,
+    remove,
+    restore,
+    roster,
+    scan,
+    status,
+    verify,
+):
     main.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))
 _add_lab()

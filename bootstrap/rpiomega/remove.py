@@ -232,6 +232,8 @@ class Removal:
         self.say(str(said) or "has no Consul agent any more")
         removed = self.master.do(self.name, "rpiomega.leave_clock")
         self.say(f"removed {', '.join(removed)}" if removed else "waits for no clock any more")
+        if self.master.do(self.name, "rpiomega.leave_backup"):
+            self.say("saves no more: its timers of backups are off, its key is removed; its repository stays")
         self.master.do(self.name, "service.disable", "salt-minion")
         self.master.root("salt", "--async", "-L", self.name, "service.stop", "salt-minion", "no_block=True")
         self.say("salt-minion switched off")

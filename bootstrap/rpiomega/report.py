@@ -89,3 +89,26 @@ def diffs(bulk: Bulk) -> None:
 
 def _plain(out: Console, text: str) -> None:
     out.file.write(text + "\n")  # as it is: rich would turn a diff's tabs into spaces
+
+
+def age(seconds: float) -> str:
+    """Return a time span for people: ``5 min``, ``7 h``, ``3 d``."""
+    seconds = max(seconds, 0)
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes for people, in powers of ten: ``12 B``, ``3.4 MB``, ``120 GB``."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while number >= 1000 and len(units) > 1:
+        number, units = number / 1000, units[1:]
+    return f"{number:.0f} {units[0]}" if units[0] == "B" or number >= 100 else f"{number:.1f} {units[0]}"
+
+
+def printable(text: str) -> str:
+    """Return a text in one line that any terminal prints: a file's name may have bytes that are no text."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )

@@ -27,13 +27,16 @@ def docker():
 
 @pytest.fixture(scope="module")
 def make_lab(docker):
-    """Bring a lab up from nothing: `make_lab(name, nodes)`. They go as the file ends, and must leave nothing."""
+    """Bring a lab up from nothing: `make_lab(name, nodes)`, with more of `state.Lab` by its name.
+
+    They go as the file ends, and must leave nothing.
+    """
     made = []
 
-    def make(name, nodes):
+    def make(name, nodes, **more):
         lifecycle.down(docker, name)
         made.append(name)
-        return lifecycle.up(docker, state.Lab(name, os.environ.get("RPIOMEGA_RELEASE", "trixie"), nodes), print)
+        return lifecycle.up(docker, state.Lab(name, os.environ.get("RPIOMEGA_RELEASE", "trixie"), nodes, **more), print)
 
     yield make
     for name in [] if os.environ.get("RPIOMEGA_KEEP_LAB") else made:
@@ -128,8 +131,17 @@ def wait():
 
 @pytest.fixture(scope="module")
 def make_cluster(make_lab):
-    """`make_cluster(name, nodes)`: that many virtual Pis after `rpiomega bootstrap`."""
-    return lambda name, nodes: Cluster(make_lab(name, nodes))
+    """`make_cluster(name, nodes)`: that many virtual Pis after `rpiomega bootstrap`.
+
+    `prepare(lab)` is called before that, to change the lab's site file; `more`: as of `make_lab`.
+    """
+
+    def make(name, nodes, prepare=lambda lab: None, **more):
+        lab = make_lab(name, nodes, **more)
+        prepare(lab)
+        return Cluster(lab)
+
+    return make
 
 
 @pytest.fixture(scope="module")

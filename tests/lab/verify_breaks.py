@@ -23,6 +23,7 @@ UPDATES, LATER = "/etc/apt/apt.conf.d/60rpiomega-upgrades", "/etc/apt/apt.conf.d
 PERIODIC = "APT::Periodic::Unattended-Upgrade"
 DROP_IN = "/etc/systemd/system/docker.service.d"
 GIVEN = {"b2": {"credentials": {"*": "one"}}}
+SAVED = {"backup": {"bucket": "omega-backup"}}
 OWNERS_ACCOUNT = (
     'runuser -u pi -- python3 -c \'import os, sqlite3; path = os.path.expanduser("~pi/.b2_account_info");'
     ' made = sqlite3.connect(path); made.execute("CREATE TABLE account (account_id_or_app_key_id TEXT)");'
@@ -265,6 +266,17 @@ BREAKS = {
         "rm ~pi/.b2_account_info",
         site=GIVEN,
     ),
+    "no restic": Break(["restic_is_new_enough"], site=SAVED),
+    "secrets of backups left": Break(
+        ["the_secrets_of_backups_are_roots_and_only_where_the_site_has_a_bucket"],
+        "mkdir -p /etc/rpiomega/backup; touch /etc/rpiomega/backup/password",
+        "rm -r /etc/rpiomega/backup",
+    ),
+    "secrets of backups missing": Break(
+        ["the_secrets_of_backups_are_roots_and_only_where_the_site_has_a_bucket"], site=SAVED
+    ),
+    "no timers of backups": Break(["the_timers_of_backups_run_at_the_sites_times"], site=SAVED),
+    "never saved": Break(["the_newest_backup_is_not_overdue"], site=SAVED),
     "agent stopped": Break(
         [
             "the_agent_runs_and_comes_back_after_a_reboot",

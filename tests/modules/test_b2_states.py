@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 
-import b2_server
 import pytest
 import salt.config
 import salt.loader
@@ -16,6 +15,7 @@ import salt.template
 from salt.exceptions import CommandExecutionError
 
 from omega.b2 import files
+from rpiomega.lab.b2 import server as b2_server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = [{"fileNamePrefix": "", "daysFromHidingToDeleting": 7}]

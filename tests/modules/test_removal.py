@@ -62,6 +62,15 @@ def test_f30_a_dead_server_goes_and_one_that_the_quorum_needs_stays(cluster, tmp
     assert node.tokens(client, other.name)
     until(lambda: node.state(client, dead.name) == "absent", 60, f"{dead.name} to be forgotten")
     assert node.forget(client, dead.name, tmp_path) == []
+    password = tmp_path / f"backup/nodes/{dead.name}/password"
+    password.parent.mkdir(parents=True)
+    password.write_text("opens-it")
+    (stays,) = node.forget(client, dead.name, tmp_path)
+    assert (
+        stays
+        == f"its backups stay in the bucket, below hosts/{dead.name}, and {password} on the master, which opens them"
+    )
+    assert password.read_text() == "opens-it"
     assert not any(node.look(client, {}, dead.name, tmp_path)[key] for key in ("token", "policy", "secrets"))
 
 
@@ -144,6 +153,24 @@ def test_a_removed_node_waits_for_no_clock_and_without_a_bound_for_none(tmp_path
     assert node.leave_clock(str(tmp_path)) == ([str(path) for path in ours], ["chrony-wait"])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [owners]
     assert node.leave_clock(str(tmp_path)) == ([], [])
+
+
+def test_a_removed_node_saves_no_more_and_keeps_no_key(tmp_path):
+    units, folder = tmp_path / "units", tmp_path / "etc"
+    ours = [units / f"rpiomega-backup{part}" for part in (".timer", ".service", "-drill.timer", "-drill.service")]
+    secrets = [folder / name for name in ("password", "aws", "maintenance/nodes/pi4/password")]
+    owners = [units / "backup-of-mine.timer", folder / "notes"]
+    for path in [*ours, *secrets, *owners]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    assert node.backup_timers(str(units)) == ["rpiomega-backup.timer", "rpiomega-backup-drill.timer"]
+    removed = node.leave_backup(str(units), str(folder))
+    assert sorted(path for path in removed if path != str(folder)) == sorted(map(str, [*ours, *secrets]))
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(owners)
+    node.leave_backup(str(units), str(folder))
+    (folder / "notes").unlink()
+    node.leave_backup(str(units), str(folder))
+    assert node.leave_backup(str(units), str(folder)) == []
 
 
 def test_every_function_of_the_module_is_documented(load_modules):

@@ -4,6 +4,7 @@ Salt's own renderer and compiler, with the pillar as the master gives it. Only s
 of the tests' own.
 """
 
+import fcntl
 import os
 import pathlib
 import re
@@ -259,14 +260,16 @@ def test_docker_and_salt_are_held_out_whoever_upgrades(updates, upgrades):
 def can_reboot(tmp_path):
     """Call can-reboot with this program as the docker command; None: there is none."""
 
-    def call(program, bound=20):
+    def call(program, bound=20, lock="/none"):
         probe = tmp_path / "can-reboot"
         text = (ROOT / "salt/upgrades/files/can-reboot").read_text()
         assert "\nbound=60 " in text
+        assert "\nbackup=/run/rpiomega/backup/lock\n" in text
+        text = text.replace("\nbackup=/run/rpiomega/backup/lock\n", f"\nbackup={lock}\n")
         probe.write_text(text.replace("\nbound=60 ", f"\nbound={bound} "))
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
-        for name in ("sh", "grep", "timeout", "cat", "sleep"):
+        for name in ("sh", "grep", "timeout", "cat", "sleep", "stat"):
             (folder / name).unlink(missing_ok=True)
             (folder / name).symlink_to(shutil.which(name))
         (folder / "docker").unlink(missing_ok=True)
@@ -277,6 +280,17 @@ def can_reboot(tmp_path):
         return subprocess.run(["sh", probe], env=environment, capture_output=True, text=True, check=False, timeout=60)
 
     return call
+
+
+def test_no_node_reboots_while_its_backup_runs(can_reboot, short_folder):
+    lock = short_folder / "lock"
+    with lock.open("w") as handle:
+        assert can_reboot("echo active false", lock=lock).returncode == 0
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        done = can_reboot("echo active false", lock=lock)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "no reboot: a backup, a drill or a restore of this node runs" in done.stderr
+    assert can_reboot("echo active false", lock=lock).returncode == 0
 
 
 # What `docker info --format` prints, and its exit code, where the engine answers and where it does not.

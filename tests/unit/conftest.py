@@ -79,19 +79,33 @@ class Server:
 @pytest.fixture
 def sshd(tmp_path):
     """Give a server, not started yet."""
+    server = server_in(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def module_sshd(tmp_path_factory):
+    """Give a server that a module's tests share, not started yet."""
+    server = server_in(tmp_path_factory.mktemp("sshd"))
+    yield server
+    server.stop()
+
+
+def server_in(folder):
+    """Return a server with keys and configuration in a folder."""
     if not Path(SSHD).exists() or not shutil.which("ssh"):
         pytest.fail("these tests need a real sshd: install openssh-server (its service need not run)")
-    server = Server(tmp_path, claims.free_port())
+    server = Server(folder, claims.free_port())
     server.new_host_key()
     server.new_host_key("key")
-    (tmp_path / "sshd_config").write_text(
-        f"Port {server.port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nPidFile none\nUsePAM no\n"
-        f"AuthorizedKeysFile {tmp_path}/key.pub\nStrictModes no\nPasswordAuthentication no\n"
+    (folder / "sshd_config").write_text(
+        f"Port {server.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nUsePAM no\n"
+        f"AuthorizedKeysFile {folder}/key.pub\nStrictModes no\nPasswordAuthentication no\n"
         f"KbdInteractiveAuthentication no\nPermitRootLogin yes\n",
         encoding="utf-8",
     )
-    yield server
-    server.stop()
+    return server
 
 
 # What a machine of its own has besides its sshd: a boot of its own, and its own /etc/rpiomega.

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from rpiomega.cli import main
@@ -85,8 +86,12 @@ def test_rpiomegas_own_commands():
                 problems.append((path, f"rpiomega has no command {name}"))
             continue
         command, rest, seen = known[name], words[1:], seen + 1
-        if name == "lab" and rest and rest[0] in lab.commands:
-            command, rest = lab.commands[rest[0]], rest[1:]
+        if isinstance(command, click.Group) and rest:
+            sub = rest[0].rstrip(",.:;)")
+            if sub in command.commands:
+                command, rest = command.commands[sub], rest[1:]
+            elif re.fullmatch(r"[a-z]+", sub) and name == "backup":
+                problems.append((path, f"rpiomega {name} has no command {sub}"))
         taken = {opt for parameter in command.params for opt in [*parameter.opts, *parameter.secondary_opts]}
         problems += [
             (path, f"rpiomega {name} takes no {opt}") for opt in options(rest) if opt not in taken | {"--help"}

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from rpiomega.errors import NodeError
+from rpiomega.site.backup import Backup
 from rpiomega.site.schema import Site
 from rpiomega.status import judge, picture, render
 
@@ -333,3 +334,17 @@ def test_voters_that_all_answer_and_have_no_leader_are_not_to_be_brought_back(si
         fact["consul"]["leader"] = ""
     _, found = look(site, facts)
     assert found["m", "consul-quorum"].cure.startswith("wait a minute for the election")
+
+
+def test_backups_have_columns_and_findings_only_where_the_site_has_a_bucket(site, facts):
+    never = {"now": 1e9, "problem": "", "configured": True, "state": {}, "units": {}, "running": "", "kit": None}
+    for fact in facts.values():
+        fact["backup"] = never
+    plain, found = look(site, facts)
+    assert (found, "backup" in render.rows(plain)[0]) == ({}, False)
+    seen, found = look(site.model_copy(update={"backup": Backup(bucket="home-backup")}), facts)
+    assert set(found) == {(name, "backup-never") for name in NAMES}
+    assert [row["backup"] for row in render.rows(seen)] == ["never"] * 4
+    out = io.StringIO()
+    render.text(Console(file=out, width=200), seen, [])
+    assert out.getvalue().splitlines()[0].split()[-2:] == ["BACKUP", "PROVEN"]

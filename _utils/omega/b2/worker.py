@@ -20,7 +20,7 @@ KINDS = (  # the first that fits; names of b2sdk.v3.exception
     ("not_found", ("NonExistentBucket", "BucketIdNotFound", "FileOrBucketNotFound")),
     ("taken", ("DuplicateBucketName",)),
     ("conflict", ("Conflict",)),
-    ("capped", ("CapExceeded",)),
+    ("capped", ("CapExceeded", "StorageCapExceeded", "TransactionCapExceeded")),
     ("clock", ("ClockSkew",)),
     ("unreachable", ("B2ConnectionError", "UnknownHost", "B2RequestTimeout", "ServiceError", "ConnectionReset")),
     ("unreachable", ("TooManyRequests", "InvalidJsonResponse", "BrokenPipe")),
@@ -29,19 +29,26 @@ KINDS = (  # the first that fits; names of b2sdk.v3.exception
 
 def main():
     """Answer the request on standard input."""
-    request = json.load(sys.stdin)
+    json.dump(respond(json.load(sys.stdin)), sys.stdout)
+
+
+def respond(request):
+    """Make one call and return the answer.
+
+    :param request: dict: account (key_id, key, endpoint), call (a name of CALLS), arguments, user (None: this one)
+    :return: ``{"result": ...}``, or ``{"error": {"kind", "message"}}`` with a kind of `omega.b2.client.NEXT`
+    """
     try:
         import b2sdk.v3
         import b2sdk.v3.exception  # makes b2sdk.v3.exception an attribute
 
         if request.get("user"):
             _become(request["user"])
-        answer = {"result": _answer(b2sdk.v3, request)}
+        return {"result": _answer(b2sdk.v3, request)}
     except ImportError as error:
-        answer = {"error": {"kind": "missing", "message": str(error)}}
+        return {"error": {"kind": "missing", "message": str(error)}}
     except Exception as error:  # noqa: BLE001 - whatever b2sdk raises becomes one line for the caller
-        answer = {"error": {"kind": _kind(error), "message": _text(error)}}
-    json.dump(answer, sys.stdout)
+        return {"error": {"kind": _kind(error), "message": _text(error)}}
 
 
 def _become(user):
@@ -56,6 +63,8 @@ def _become(user):
 
 
 def _answer(sdk, request):
+    # At level DEBUG, b2sdk writes the secret of each key that it makes.
+    logging.getLogger("b2sdk").setLevel(logging.CRITICAL)
     logging.getLogger().addHandler(logging.NullHandler())
     call, arguments, account = request["call"], request.get("arguments") or {}, request["account"]
     if call in ("remembered", "remember", "forget"):
@@ -141,8 +150,21 @@ def _bucket_dict(bucket):
         "lifecycle_rules": [dict(rule) for rule in bucket.lifecycle_rules or []],
         "encryption": bucket.default_server_side_encryption.mode.value or "unknown",
         "file_lock": bucket.is_file_lock_enabled,
+        "retention": _retention(bucket.default_retention),
         "revision": bucket.revision,
     }
+
+
+def _retention(setting):
+    """Return ``{"mode", "days"}`` of a bucket's default retention; mode "none", or "unknown" to a key that may not ask.
+
+    One year counts as 365 days.
+    """
+    if setting is None:
+        return {"mode": "unknown", "days": 0}
+    period = setting.period
+    days = period.duration * (365 if period.unit == "years" else 1) if period else 0
+    return {"mode": setting.mode.value or "none", "days": days}
 
 
 def _buckets(sdk, api, name=None):
@@ -168,6 +190,10 @@ def _options(sdk, options):
         made["default_server_side_encryption"] = sdk.EncryptionSetting(
             mode=sdk.EncryptionMode(options["encryption"]), algorithm=sdk.EncryptionAlgorithm.AES256
         )
+    kept = options.get("retention")
+    if kept is not None:
+        period = sdk.RetentionPeriod(days=kept["days"]) if kept["days"] else None
+        made["default_retention"] = sdk.BucketRetentionSetting(sdk.RetentionMode(kept["mode"]), period)
     return made
 
 
@@ -200,6 +226,35 @@ def _delete_bucket(sdk, api, name, purge=False):
             deleted += 1
     api.delete_bucket(bucket)
     return deleted
+
+
+def _fetch_at(sdk, api, name, prefix, at, folder):
+    """Copy the files below `prefix` as they were at `at` (seconds since 1970) into a folder.
+
+    What was hidden or overwritten later is read from its older version: a key that may list and read is enough.
+    Files that are in the folder with the right size stay, so that a run that was cut short is resumed.
+    """
+    bucket = _find(sdk, api, name)
+    done = {"files": 0, "bytes": 0, "later": 0}
+    seen = set()
+    for version, _ in bucket.ls(prefix, latest_only=False, recursive=True):  # of each name the newest first
+        if version.upload_timestamp > at * 1000 or version.file_name in seen:
+            done["later"] += version.upload_timestamp > at * 1000
+            continue
+        seen.add(version.file_name)
+        if version.action != "upload":
+            continue
+        target = os.path.normpath(os.path.join(folder, version.file_name[len(prefix) :]))
+        if not target.startswith(os.path.join(os.path.normpath(folder), "")):
+            raise ValueError(f"the bucket has a file {version.file_name}, which would leave the folder {folder}")
+        if not (os.path.isfile(target) and os.path.getsize(target) == version.size):
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            # b2sdk compares the SHA-1 of what it received.
+            api.download_file_by_id(version.id_).save_to(f"{target}.part")
+            os.replace(f"{target}.part", target)
+        done["files"] += 1
+        done["bytes"] += version.size
+    return done
 
 
 def _keys(sdk, api, name=None):
@@ -236,6 +291,7 @@ CALLS: dict[str, Callable] = {
     "buckets": _buckets,
     "create_bucket": _create_bucket,
     "update_bucket": _update_bucket,
+    "fetch_at": _fetch_at,
     "is_empty": _is_empty,
     "delete_bucket": _delete_bucket,
     "keys": _keys,

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 
+from omega.backup import configured, restic
 from omega.consul import acl, policies, servers
 from omega.consul import client as consul_client
 from omega.consul.client import ConsulError
@@ -20,6 +21,7 @@ SECRETS = "/etc/rpiomega/secrets"
 AGENT_CONFIG = "/etc/rpiomega/consul/consul.json"
 STATES = {1: "alive", 2: "leaving", 3: "left", 4: "failed"}  # serf/serf.go: MemberStatus
 UNITS = "/etc/systemd/system"
+BACKUP_UNITS = ("rpiomega-backup", "rpiomega-backup-drill", "rpiomega-backup-forget")  # salt/backup
 CLOCK_WAITS = ("systemd-time-wait-sync", "chrony-wait")  # salt/time
 
 
@@ -106,7 +108,7 @@ def forget(client, name, secrets=SECRETS):
     """
     Take a node that does not answer out of Consul, revoke its token and delete its secrets on the master.
 
-    :return: what was done, one clause each; empty if nothing was left
+    :return: what was done, one clause each, and that its backups stay; empty if nothing was left
     :raises ConsulError: "conflict" if Consul sees it alive or needs it for its quorum, "bad_request" if `name` is no
         name of a node
     """
@@ -132,7 +134,16 @@ def forget(client, name, secrets=SECRETS):
     if os.path.isdir(folder(name, secrets)):
         shutil.rmtree(folder(name, secrets))
         done.append("its secrets on the master deleted")
-    return done
+    kept = backups_kept(name, secrets)
+    return [*done, kept] if kept else done
+
+
+def backups_kept(name, secrets=SECRETS):
+    """Return in one clause that the backups of node `name` stay, and what opens them; "" if it has none."""
+    opens = os.path.join(secrets, "backup", "nodes", _node(name), "password")
+    if not os.path.exists(opens):
+        return ""
+    return f"its backups stay in the bucket, below hosts/{name}, and {opens} on the master, which opens them"
 
 
 def _until_no_peer(client, name, bound=30.0):
@@ -173,6 +184,26 @@ def leave_clock(units=UNITS):
     for path in there:
         os.unlink(path)
     return there, [name for name, path in waits.items() if path in there]
+
+
+def backup_timers(units=UNITS):
+    """Return the names of this node's timers of backups."""
+    names = [f"{name}.timer" for name in BACKUP_UNITS]
+    return [name for name in names if os.path.lexists(os.path.join(units, name))]
+
+
+def leave_backup(units=UNITS, folder=restic.FOLDER):
+    """
+    Remove the units of this node's backups, whose timers must be off, and the files with its key; its repository and
+    what the node recorded of its runs stay. Returns the paths.
+    """
+    paths = [os.path.join(units, f"{name}.{kind}") for name in BACKUP_UNITS for kind in ("timer", "service")]
+    there = [path for path in paths if os.path.lexists(path)]
+    for path in there:
+        os.unlink(path)
+    secrets = configured.differences(folder, {}) if os.path.isdir(folder) else {}
+    configured.apply(folder, {}, secrets)
+    return [*there, *secrets]
 
 
 def _leave(client, agent, bound):

@@ -5,6 +5,7 @@ One folder, by default ``/etc/rpiomega/secrets``::
     consul/gossip.key  ca.pem  ca-key.pem  management.token
     consul/nodes/<name>/token  cert.pem  key.pem
     b2/<file>                  made by the owner, or by `b2.application_key_present`
+    backup/                    delivered by `rpiomega backup init`: omega.secrets.backup
 
 Whoever holds this folder holds the cluster: back it up with the site file.
 """
@@ -20,6 +21,7 @@ import uuid
 from omega.b2 import files
 from omega.core import files as core_files
 from omega.core import pki
+from omega.secrets import backup as backup_secrets
 from omega.site import nodes as site_nodes
 
 LOCK_BOUND = 60.0  # seconds; the longest work under the lock is to make a few keys
@@ -104,6 +106,20 @@ class Store:
             return files.read(self.root / "b2" / file)
         except files.KeyFileError as error:
             return {"problem": f"on the master, {error}"}
+
+    def backup_for(self, site, name):
+        """Return what node ``name`` needs for its backups; the master also gets what maintains all repositories.
+
+        :return: as `omega.secrets.backup.read`; ``{"problem": ...}`` if a file is missing or bad, so that only state
+            `backup` fails for it; None if the site has no ``backup.bucket``
+        """
+        if not (site.get("backup") or {}).get("bucket"):
+            return None
+        with self.locked():
+            try:
+                return backup_secrets.read(self.root, site, name, self._once)
+            except backup_secrets.BackupSecretsError as error:
+                return {"problem": str(error)}
 
     def _authority(self, cluster):
         """The cluster's CA. Another one in its place would part every node from all others."""

@@ -6,26 +6,8 @@ further behind refuses them. A Raspberry Pi has no battery: it starts with the t
 """
 
 import datetime
-import os
-import subprocess
 
 TOLERANCE = datetime.timedelta(minutes=30)  # well below the hour by which certificates are backdated
-BOUND = 10  # seconds; systemd may have to start timedated first
-
-
-def synchronised():
-    """
-    Return whether the system calls this clock synchronised, by any time client; None if nothing here can say that.
-    A container has its host's clock, which nothing in the container sets.
-    """
-    if os.path.exists("/run/systemd/container") or os.path.exists("/.dockerenv"):
-        return None
-    command = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return {"yes": True, "no": False}.get(done.stdout.strip())
 
 
 def behind(now, seen):

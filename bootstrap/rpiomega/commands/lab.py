@@ -25,6 +25,11 @@ SALT = click.option(
     type=click.Choice(["onedir", "pip"]),
     help="Where Salt comes from; default: as before, or pip; onedir: the lab's own repository in the place of Salt's.",
 )
+B2 = click.option(
+    "--b2/--no-b2",
+    default=None,
+    help="A stand-in for Backblaze B2 that the nodes reach; default: as before, or none. Its key: .lab/NAME/b2-admin.",
+)
 # Options end at NODE: what follows is a command with options of its own.
 OWN_FIRST = {"allow_interspersed_args": False}
 NAME = click.option("--name", default="demo", show_default=True, help="Which lab.")
@@ -72,10 +77,11 @@ def lab() -> None:
 @click.option("--stack", type=click.Choice(image.STACKS), help="What owns eth0; default: as before, or NetworkManager.")
 @DOCKER
 @SALT
+@B2
 @_errors
-def up(name: str, nodes: int | None, release: str | None, stack: str | None, **sources: str | None) -> None:
+def up(name: str, nodes: int | None, release: str | None, stack: str | None, b2: bool | None, **sources) -> None:
     """Bring a lab up: make what is missing, start what is off."""
-    made = lifecycle.bring_up(_report, name, nodes, release, stack, **sources)
+    made = lifecycle.bring_up(_report, name, nodes, release, stack, b2=b2, **sources)
     for what, meaning in sorted(made.limits.items()):
         click.echo(f"limit {what}: {meaning}")
     click.echo(f"lab {name}: {made.nodes} nodes; rpiomega lab ssh --name {name} {made.node_names()[0]}")
@@ -88,12 +94,13 @@ def up(name: str, nodes: int | None, release: str | None, stack: str | None, **s
 @click.option("--release", type=click.Choice(image.RELEASES), help="Debian's; default: as before, or trixie.")
 @DOCKER
 @SALT
+@B2
 @_errors
-def demo(name: str, nodes: int | None, release: str | None, **sources: str | None) -> None:
+def demo(name: str, nodes: int | None, release: str | None, b2: bool | None, **sources: str | None) -> None:
     """Turn virtual Pis into a verified cluster, with the commands a person would type."""
     phases = Phases()
     try:
-        made = run_demo(lambda: lifecycle.bring_up(_report, name, nodes, release, **sources), phases)
+        made = run_demo(lambda: lifecycle.bring_up(_report, name, nodes, release, b2=b2, **sources), phases)
     finally:
         click.echo(f"\n{phases.summary()}")
     option = "" if name == "demo" else f" --name {name}"

@@ -40,14 +40,22 @@ def read_site(path: Path) -> Site:
 
 def over_ssh(command: Callable) -> Callable:
     """Add the arguments and options of all commands that go to the nodes: those that `ready` takes, and `--wait`."""
-    command = click.argument("nodes", nargs=-1, metavar="[NODE]...")(command)
+    return connection(click.argument("nodes", nargs=-1, metavar="[NODE]...")(command))
+
+
+def connection(command: Callable) -> Callable:
+    """Add the options of all commands that go to the nodes, for one that takes its nodes in another form."""
+    jobs = click.option("--jobs", "-j", type=click.IntRange(1), default=16, show_default=True, help="Nodes at once.")
+    return jobs(over_master(command))
+
+
+def over_master(command: Callable) -> Callable:
+    """Add the options of the commands that go to the master alone: those of `over_ssh` without nodes and `--jobs`."""
     command = SITE(command)
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
     command = click.option("--ssh-config", type=file, help="ssh_config to use instead of yours.")(command)
     logs = click.Path(path_type=Path, file_okay=False)
     command = click.option("--log-dir", type=logs, envvar="RPIOMEGA_LOGS", help="Folder of the nodes' logs.")(command)
-    jobs = click.option("--jobs", "-j", type=click.IntRange(1), default=16, show_default=True, help="Nodes at once.")
-    command = jobs(command)
     seconds = click.FloatRange(0)
     wait = click.option("--wait", type=seconds, default=60, show_default=True, help="Seconds to wait for SSH.")
     return wait(command)

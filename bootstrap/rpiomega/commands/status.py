@@ -53,7 +53,8 @@ def gather(pool: Pool, bulk: Bulk, site: Site, facts: dict[str, dict], wait: flo
         row.start("ssh")
         remote = reach.board(pool, site, site.nodes[row.name], row.log)
         remote.connect(wait)
-        done = agent.run(remote, [job_steps.ClusterStatus()], row.event)
-        facts[row.name] = done["cluster_status"]["data"]
+        saved = [job_steps.BackupState()] if site.backup.bucket else []
+        done = agent.run(remote, [job_steps.ClusterStatus(), *saved], row.event)
+        facts[row.name] = done["cluster_status"]["data"] | ({"backup": done["backup_state"]["data"]} if saved else {})
 
     return bulk.run(ask, pool.cancel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rpiomega.doctor import cluster, network, power, software, system
+from rpiomega.doctor import backup, cluster, network, power, software, system
 from rpiomega.doctor.finding import Finding
 from rpiomega.site import Node, Site
 
@@ -50,3 +50,4 @@ def one(node: Node, facts: dict, site: Site) -> Iterator[Finding]:
     yield from software.docker(name, facts, swarm)
     yield from software.salt(node, facts, site)
     yield from software.leftovers(node, facts, site)
+    yield from backup.check(name, facts.get("backup", {}), site)

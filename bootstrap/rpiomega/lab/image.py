@@ -64,6 +64,11 @@ def ensure_vendor(client: docker.DockerClient, release: str, report: Report, sal
     return _ensure(client, kind, release, names, report, {"PARTS": parts, "RELEASE": release}, "provision-vendor.sh")
 
 
+def ensure_b2(client: docker.DockerClient, release: str, report: Report) -> str:
+    """Return the tag of the image for the stand-in for Backblaze B2."""
+    return _ensure(client, "b2", release, [], report)
+
+
 def ensure_base(client: docker.DockerClient, release: str, report: Report) -> str:
     """Return the tag of a Debian base image: the registry's where one answers, else made with mmdebstrap."""
     tag = f"{REPOSITORY}:base-{release}"

@@ -11,7 +11,20 @@ import docker
 import docker.errors
 from docker.models.volumes import Volume
 
-from rpiomega.lab import archives, cache, engine, folders, image, limits, network, pi, sitefile, state, vendor
+from rpiomega.lab import (
+    archives,
+    b2_container,
+    cache,
+    engine,
+    folders,
+    image,
+    limits,
+    network,
+    pi,
+    sitefile,
+    state,
+    vendor,
+)
 from rpiomega.lab.engine import LabError
 from rpiomega.lab.state import Lab
 
@@ -46,6 +59,7 @@ def bring_up(
     stack: str | None = None,
     docker: str | None = None,
     salt: str | None = None,
+    b2: bool | None = None,
 ) -> Lab:
     """Return the lab of that name, up; what is not given stays as it is there."""
     known = state.load(name) or Lab(name)
@@ -62,6 +76,7 @@ def bring_up(
     for part, chosen, ours in (("docker", docker, "vendor"), ("salt", salt, "onedir")):
         served = served | {part} if chosen == ours else served - {part} if chosen else served
     known.vendor = " ".join(sorted(served))
+    known.b2 = known.b2 if b2 is None else b2
     return up(engine.connect(), known, report)
 
 
@@ -72,6 +87,7 @@ def _prepare(client, lab: Lab, report: Report) -> tuple[str, list[archives.Archi
         makers = (image.ensure_cache, archives.consul, archives.smoke)
         jobs: list[Future] = [pool.submit(make, client, lab.release, report) for make in makers]
         vendors = lab.vendor and pool.submit(image.ensure_vendor, client, lab.release, report, "salt" in lab.vendor)
+        b2_image = lab.b2 and pool.submit(image.ensure_b2, client, lab.release, report)
         node_image = image.ensure_pi(client, lab.release, report, lab.stack)
         helper_image, *archived = [job.result() for job in jobs]
     network.ensure(client, lab)
@@ -81,6 +97,9 @@ def _prepare(client, lab: Lab, report: Report) -> tuple[str, list[archives.Archi
     cache.ensure(client, lab, helper_image)
     if vendors:
         vendor.ensure(client, lab, vendors.result())
+    if b2_image:
+        report(f"stand-in for B2 at {b2_container.endpoint(lab)}")
+        b2_container.ensure(client, lab, b2_image.result())
     return node_image, archived
 
 

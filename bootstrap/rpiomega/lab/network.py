@@ -15,6 +15,7 @@ import docker.errors
 
 from rpiomega.lab import engine
 from rpiomega.lab.engine import LabError
+from rpiomega.lab.image import archive
 from rpiomega.lab.state import FIRST_HOST, Lab
 
 SLOTS = 40
@@ -68,8 +69,12 @@ def ensure_router(client: docker.DockerClient, lab: Lab, image: str) -> None:
     start_service(client, lab, name, image, command, lab.address(2), cap_add=["NET_ADMIN", "NET_RAW"])
 
 
-def start_service(client, lab: Lab, name: str, image: str, command, address: str, **options) -> None:
-    """Create or start a helper container of the lab, on its network at `address`."""
+def start_service(
+    client, lab: Lab, name: str, image: str, command, address: str, files: dict[str, bytes] | None = None, **options
+) -> None:
+    """Create or start a helper container of the lab, on its network at `address`; `files`: path -> content, put into
+    a new one.
+    """
     with engine.explained(f"cannot start {name}"):
         try:
             container = client.containers.get(name)
@@ -83,6 +88,8 @@ def start_service(client, lab: Lab, name: str, image: str, command, address: str
                 image, command, name=name, network=lab.network, networking_config=config["EndpointsConfig"],
                 labels={engine.LABEL: lab.name}, restart_policy={"Name": "unless-stopped"}, init=True, **options,
             )  # fmt: skip
+            if files:
+                container.put_archive("/", archive(files))
         container.start()
 
 

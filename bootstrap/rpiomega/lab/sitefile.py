@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from rpiomega.lab import cache
+from rpiomega.lab import b2_container, cache
 from rpiomega.lab.state import Lab
 
 MANAGERS = 3
@@ -46,6 +46,8 @@ def write(lab: Lab, consul: dict[str, str] | None = None, repositories: dict[str
     }
     for part, repository in repositories.items():
         content[part]["repository"] = repository
+    if lab.b2:
+        content["b2"] = {"endpoint": b2_container.endpoint(lab)}
     if consul:
         content["consul"] = consul
     head = f"# Site file of lab `{lab.name}`, written by `rpiomega lab up`.\n"

@@ -24,6 +24,7 @@ class Lab:
     """One lab. `subnet` is empty until the network exists; `limits` is what this host cannot give its Pis.
 
     `vendor`: whose repositories are served: "docker", "docker salt", or "" for none (the distribution's Docker then).
+    `b2`: whether a stand-in for Backblaze B2 runs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Lab:
     subnet: str = ""
     stack: str = "networkmanager"
     vendor: str = "docker"
+    b2: bool = False
     limits: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -74,7 +76,9 @@ class Lab:
         return ["rpiomega-master", *(f"rpiomega-{number}" for number in range(2, self.nodes + 1))]
 
     def address(self, number: int) -> str:
-        """Return an address of the lab's network: 1 is this machine, 2 DHCP and DNS, 3 the cache, 4 the vendors."""
+        """Return an address of the lab's network: 1 is this machine, 2 DHCP and DNS, 3 the cache, 4 the vendors,
+        5 the stand-in for B2.
+        """
         return self.subnet.split("/")[0].rpartition(".")[0] + f".{number}"
 
     def leased_address(self, name: str) -> str:

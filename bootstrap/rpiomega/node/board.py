@@ -22,10 +22,16 @@ class Board:
     """A board, or a folder that looks like one (`root`): then nothing but files below it is touched."""
 
     def __init__(
-        self, root: str = "/", log: Callable[[str], object] | None = None, cancelled: threading.Event | None = None
+        self,
+        root: str = "/",
+        log: Callable[[str], object] | None = None,
+        cancelled: threading.Event | None = None,
+        tell: Callable[..., object] | None = None,
     ):
+        """`log` takes lines for the node's log, `tell` an event (its name, then values) for the workstation."""
         self.root = root
         self.log = log or (lambda line: None)
+        self.tell = tell or (lambda event, **values: None)
         self.cancelled = cancelled or threading.Event()
         self.shell = Shell(self.log, self.cancelled)
         self.shared: dict = {}  # what one step of a job leaves for the next

@@ -48,7 +48,7 @@ def main() -> int:
         return 1
     cancelled = threading.Event()
     threading.Thread(target=_watch, args=(cancelled,), daemon=True).start()
-    board = Board(job.get("root", "/"), log=lambda text: emit("log", text=text), cancelled=cancelled)
+    board = Board(job.get("root", "/"), log=lambda text: emit("log", text=text), cancelled=cancelled, tell=emit)
     board.shared["began"] = received
     emit("facts", **board.facts())
     try:

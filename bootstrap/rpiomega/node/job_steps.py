@@ -336,6 +336,93 @@ class Modules(JobStep, step="modules"):
     """The kernel modules of overlay networks."""
 
 
+# -- backups --------------------------------------------------------------------------------------------------
+
+
+class BackupState(JobStep, step="backup_state"):
+    """What a node knows of its backups."""
+
+
+@dataclass(frozen=True)
+class BackupStart(JobStep, step="backup_start"):
+    """`what`: ``backup`` or ``drill``."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class BackupFollow(JobStep, step="backup_follow"):
+    """`what`: ``backup`` or ``drill``; `before`: the marker of the result before it, from step `backup_start`."""
+
+    what: str
+    before: str = ""
+
+
+class BackupList(JobStep, step="backup_list"):
+    """The snapshots of a node's repository."""
+
+
+@dataclass(frozen=True)
+class BackupSecrets(JobStep, step="backup_secrets"):
+    """`files`: path below the master's secrets/backup -> content; `replace`: path -> ID of the key there that the new
+    content may replace.
+    """
+
+    files: dict[str, str] = field(default_factory=dict, repr=False)
+    replace: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackupKit(JobStep, step="backup_kit"):
+    """`hash`: of the recovery kit that was checked, at `checked` (seconds since 1970); empty: only look."""
+
+    hash: str = ""
+    checked: int = 0
+
+
+@dataclass(frozen=True)
+class MasterFile:
+    """A file or folder of a master's backup. `content`: Base64; `target`: of a link; owners by name."""
+
+    path: str
+    kind: str  # file, folder, link
+    mode: int = 0
+    user: str = "root"
+    group: str = "root"
+    content: str = field(default="", repr=False)
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class MasterRestore(JobStep, step="master_restore"):
+    """`files`: what a new master gets; `force`: also over files with other content, which are kept."""
+
+    files: list[MasterFile] = field(default_factory=list, repr=False)
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RestoreStart(JobStep, step="restore_start"):
+    """`name`: of this request, new for each; `what`: ``file``, ``volume`` or ``node``; `path`: of the file, or the
+    volume's name, or empty; `to`: a folder for the file, or empty; `at`: seconds since 1970, 0 for the newest snapshot.
+    """
+
+    name: str
+    what: str
+    path: str
+    to: str = ""
+    at: float = 0.0
+    preview: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RestoreFollow(JobStep, step="restore_follow"):
+    """`name`: of the request, as in `RestoreStart`."""
+
+    name: str
+
+
 def read(item: Any) -> JobStep:
     """Return a step of a job from its JSON. Raise ValueError that names the step and the argument that is wrong."""
     name = item.get("step") if isinstance(item, dict) else None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rpiomega.site import checks_backup
 from rpiomega.site.errors import Problem
 from rpiomega.site.schema import Site
 
@@ -22,6 +23,7 @@ def problems(site: Site, base: Path) -> Iterator[Problem]:
     yield from _addresses(site)
     yield from _files(site, base)
     yield from _upkeep(site)
+    yield from checks_backup.problems(site)
     if any("master" in node.roles for node in site.nodes.values()):
         yield from _b2(site)
         yield from _cache(site)
@@ -29,12 +31,15 @@ def problems(site: Site, base: Path) -> Iterator[Problem]:
 
 def warnings(site: Site) -> list[str]:
     """Return remarks on a valid site that will surprise its owner later."""
+    return [*_managers(site), *checks_backup.warnings(site)]
+
+
+def _managers(site: Site) -> Iterator[str]:
     count = len(site.managers)
     if site.swarm.enabled and count % 2 == 0:
-        return [f"{count} managers survive no more failures than {count - 1}: choose 3 or 5 (1 for two nodes)"]
-    if site.swarm.enabled and count > 7:
-        return [f"{count} managers slow every change down: 3 or 5 are enough, at most 7"]
-    return []
+        yield f"{count} managers survive no more failures than {count - 1}: choose 3 or 5 (1 for two nodes)"
+    elif site.swarm.enabled and count > 7:
+        yield f"{count} managers slow every change down: 3 or 5 are enough, at most 7"
 
 
 def _same(host: str) -> str:

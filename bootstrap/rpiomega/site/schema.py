@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from rpiomega.site.backup import Backup
 from rpiomega.site.board import Network, Node, System, Users
 from rpiomega.site.software import B2, Consul, Docker, Formula, Packages, Salt, Sources, Swarm
 from rpiomega.site.upkeep import Cache, Journal, Time, Upgrades
@@ -27,6 +28,7 @@ class Site(Section):
     docker: Docker = Docker()
     consul: Consul = Consul()
     b2: B2 = B2()
+    backup: Backup = Backup()
     packages: Packages = Packages()
     formula: Formula = Formula()
     swarm: Swarm = Swarm()

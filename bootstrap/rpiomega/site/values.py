@@ -178,3 +178,28 @@ SaltFile = _text(
 # docs.docker.com/reference/cli/docker/stack/deploy: a name that is a DNS label, too, reaches its services by it.
 StackName = _text(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", "a stack's name", "small letters, digits, - and _")
 Subnet = _text(rf"({_BYTE}\.){{3}}{_BYTE}/([89]|1\d|2\d)", "a subnet", "write 10.20.0.0/16")
+# B2's rules (BucketName), and S3's: restic refuses a name with a hyphen at an end.
+BackupBucket = _text(
+    r"|(?!b2-)[A-Za-z0-9][A-Za-z0-9-]{4,61}[A-Za-z0-9]",
+    "a bucket name",
+    "6 to 63 letters, digits and hyphens, none at an end, not b2- at the beginning",
+)
+VolumeName = _text(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "a volume's name", "write it as `docker volume ls` does")
+BackupMode = _text(
+    r"hot|pause|dump|no",
+    "how a volume can be saved",
+    'write hot, pause, dump or "no"; stop (the service at 0 replicas meanwhile) is not there yet: take pause',
+)
+# Parts . and .. would be another folder's name; restic expands no wildcards in what it saves.
+SavedPath = _text(
+    r"(/(?!\.{1,2}(/|$))[^/\0\r\n*?\[\]]+)+",
+    "a whole path",
+    "begin with a slash, end without one; wildcards go into backup.exclude",
+)
+Pattern = _text(
+    r"(?=\S)[^\0\r\n]*\S", "a pattern of restic", "one line without a space at an end, as *.iso or /home/*/.cache"
+)
+Sha256 = _text(r"[0-9a-f]{64}", "a SHA-256", "write its 64 hexadecimal digits in small letters")
+ResticVersion = _text(
+    r"(0\.(1[7-9]|[2-9]\d)|[1-9]\d*\.\d+)\.\d+", "a release of restic from 0.17.0 on", 'write "0.19.1"'
+)

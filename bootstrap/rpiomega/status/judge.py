@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rpiomega.doctor import system
+from rpiomega.doctor import backup, system
 from rpiomega.doctor.finding import Finding, ordered
 from rpiomega.status.picture import Picture
 
@@ -23,6 +23,7 @@ def judge(picture: Picture) -> list[Finding]:
     for name in picture.facts:
         found += [*_services(picture, name), *_swarm_role(picture, name), *_consul_member(picture, name)]
         found += _card(picture, name)
+        found += backup.check(name, picture.facts[name].get("backup", {}), picture.site)
     return ordered(found)
 
 

@@ -7,13 +7,17 @@ import json
 from rich.console import Console
 from rich.table import Table
 
+from rpiomega.backup import render as backup
 from rpiomega.doctor.finding import Finding
 from rpiomega.doctor.report import STYLES
 from rpiomega.status.picture import Picture, Quorum
 
 
 def rows(picture: Picture) -> list[dict]:
-    """Return one dict per node of the site: name, address, roles, swarm, consul, docker, b2, containers."""
+    """Return one dict per node of the site: name, address, roles, swarm, consul, docker, b2, containers.
+
+    With `backup` and `proven` where the site has backups.
+    """
     found = []
     for name, node in picture.site.nodes.items():
         fact = picture.facts.get(name)
@@ -28,9 +32,16 @@ def rows(picture: Picture) -> list[dict]:
                 "docker": swarm.get("version", ""),
                 "b2": fact.get("b2", "") if fact else "",
                 "containers": swarm.get("running", 0),
+                **_backup(picture, fact),
             }
         )
     return found
+
+
+def _backup(picture: Picture, fact: dict | None) -> dict[str, str]:
+    if not picture.site.backup.bucket:
+        return {}
+    return dict(zip(("backup", "proven"), backup.cells((fact or {}).get("backup")), strict=True))
 
 
 def _swarm(picture: Picture, name: str, swarm: dict) -> str:
@@ -57,7 +68,8 @@ def _consul(picture: Picture, name: str) -> str:
 def text(out: Console, picture: Picture, findings: list[Finding]) -> None:
     """Print the table, the two quorums, and each finding with its cure."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("NODE", "ADDRESS", "ROLES", "SWARM", "CONSUL", "DOCKER", "B2", "CONTAINERS"):
+    saved = ("BACKUP", "PROVEN") if picture.site.backup.bucket else ()
+    for column in ("NODE", "ADDRESS", "ROLES", "SWARM", "CONSUL", "DOCKER", "B2", "CONTAINERS", *saved):
         table.add_column(column)
     for row in rows(picture):
         table.add_row(
@@ -69,6 +81,7 @@ def text(out: Console, picture: Picture, findings: list[Finding]) -> None:
             row["docker"],
             row["b2"],
             str(row["containers"] or ""),
+            *(row[column.lower()] for column in saved),
         )
     out.print(table)
     swarm = f"swarm {picture.cluster_id}".strip()

@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
+from omega.core import clock as core_clock
 from omega.site import nodes as site_nodes
-from omega.swarm import check, clock
+from omega.swarm import check
 from omega.swarm.api import MANAGER, WORKER, SwarmError
 from omega.swarm.nodes.labels import KEEP
 from omega.swarm.waits import Failed
@@ -92,7 +93,7 @@ class Run:
     keyring: Any = None  # omega.swarm.settings.key.Keyring with the unlock key, if there may be one
     # Called with this node's name, restarts its engine; returns what went wrong in words, or None.
     restart: Callable = lambda node: "this run has no way to restart it"
-    synchronised: Callable = clock.synchronised
+    synchronised: Callable = core_clock.synchronised
 
     # What it returns.
     changes: dict = field(default_factory=dict)

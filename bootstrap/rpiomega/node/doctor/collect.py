@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from rpiomega.node import backup
 from rpiomega.node.board import Board
 from rpiomega.node.doctor import boot, engine, identity, kernel, leftovers, reach, storage
 from rpiomega.node.step import StepError
@@ -21,6 +22,7 @@ READERS = {
     "kernel": kernel.read,
     "docker": engine.read,
     "leftovers": leftovers.read,
+    "backup": backup.read,
 }
 
 

@@ -131,7 +131,8 @@ class Master(Step):
         if user != "root":
             # Salt's packages run the master as an unprivileged user, and that is who makes the secrets.
             cure = f"check that the user {user} exists, whom Salt's option `user` names"
-            self.board.shell.must(["chown", f"{user}:", SECRETS], cure)
+            # All of them: those of a backup were written before Salt brought that user.
+            self.board.shell.must(["chown", "-R", f"{user}:", SECRETS], cure)
 
     def verify(self) -> None:
         super().verify()
