@@ -7,11 +7,12 @@ import subprocess
 
 import pytest
 
+from rpiomega.node import job_steps, service
 from rpiomega.node.board import Board
 from rpiomega.node.network import concealed, device, dhcpcd, guard, ifupdown, links, wifi
 from rpiomega.node.network.stack import Wanted, Wifi, family, gives_way
 from rpiomega.node.step import StepError
-from rpiomega.node.steps import network
+from rpiomega.node.steps import minion, network
 
 WIRED = Wanted("eth0", "192.168.1.10", 24, "192.168.1.1", ("192.168.1.1",))
 PLAIN = {"kind": "", "devtype": "", "arphrd": 1, "master": "", "ports": [], "lower": ""}
@@ -251,3 +252,18 @@ def test_copies_of_profiles_go_where_networkmanager_does_not_look(tmp_path):
     copy.apply(board)
     assert stat.S_IMODE((tmp_path / copy.path.lstrip("/")).stat().st_mode) == 0o600
     assert concealed.kept(board, "/etc/NetworkManager/system-connections/x", concealed.PROFILES) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "settled", "restarts"),
+    [(["192.168.1.9"], True, True), (["192.168.1.10"], True, False), (["192.168.1.9"], False, False)],
+)
+def test_a_minion_that_gets_another_address_is_restarted_by_the_bootstrap(tmp_path, before, settled, restarts):
+    board = Board(str(tmp_path))
+    if settled:
+        (tmp_path / minion.CONF[1:]).parent.mkdir(parents=True)
+        (tmp_path / minion.CONF[1:]).touch()
+    step = network.Network(board, job_steps.Network(WIRED.address, 24))
+    step.wanted, step.data["before"] = WIRED, before
+    step._reconnect_minion()
+    assert (tmp_path / service.PENDING.format(minion.UNIT)[1:]).exists() == restarts

@@ -13,7 +13,7 @@ import re
 import time
 
 from omega.core.polling import until_clear
-from rpiomega.node import job_steps
+from rpiomega.node import job_steps, service
 from rpiomega.node.board import Board
 from rpiomega.node.files import File, apply_all
 from rpiomega.node.network import arp, device, ifupdown, links, rollback
@@ -23,6 +23,7 @@ from rpiomega.node.network.networkd import Networkd
 from rpiomega.node.network.networkmanager import NetworkManager
 from rpiomega.node.network.stack import MARK, Stack, Wanted
 from rpiomega.node.step import Diff, Step, StepError
+from rpiomega.node.steps import minion
 
 STACKS = (NetworkManager, Netplan, Networkd, Dhcpcd)
 # cloud-init merges these by name, the last one counts.
@@ -218,11 +219,18 @@ class Network(Step):
         low, high = RANGE
         bound = min(max(self.args.bound, low), high)
         files = [file for file in self._files() if file.diff(self.board)]
+        self._reconnect_minion()
         self.armed = time.monotonic()
         self.data["pending"] = rollback.arm(self.board, self.stack, self.wanted, files, bound)
         self.data.update(go=rollback.go_command(), bound=bound)
         apply_all(self.board, files)
         os.sync()
+
+    def _reconnect_minion(self) -> None:
+        """Have the step `minion` restart a minion that gets another address."""
+        # Its connections from the old one stay open, and silent, until the kernel gives them up minutes later.
+        if self.wanted.address not in self.data["before"] and self.board.exists(minion.CONF):
+            service.restart_later(self.board, minion.UNIT)
 
     def verify(self) -> None:
         """Nothing is effective before the workstation sets it off: see that the way back stands."""
