@@ -15,6 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rpiomega.lab import b2_container
 from rpiomega.lab.b2 import server
 
+pytestmark = pytest.mark.long
+
 BUCKET = "omega-backup"
 DAY = 86400
 

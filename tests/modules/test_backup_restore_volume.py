@@ -19,7 +19,7 @@ from omega.backup.settings import Places
 from omega.core.polling import until
 from omega.docker import engine as docker_engine
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="volumes are of root")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="volumes are of root")]
 HERE = pathlib.Path(__file__).parent
 
 

@@ -19,7 +19,7 @@ from omega.backup import restic
 from omega.backup import run as backup_run
 from omega.backup.restic_errors import ResticError
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing())]
 
 
 @pytest.fixture(scope="module")
