@@ -11,7 +11,7 @@ from salt.exceptions import CommandExecutionError
 
 from omega.backup import drill as drills
 from omega.backup import requests, restic, restore, restore_node, restore_volume, settings
-from omega.core.errors import Failure
+from omega.core.errors import Failure, line
 from omega.docker import engine
 
 __virtualname__ = "backup_restore"
@@ -184,7 +184,7 @@ def request(name):
         plain = isinstance(cause, Failure)
         result = {
             "ok": False,
-            "cause": f"{cause.subject}: " * bool(cause.subject) + cause.cause if plain else str(error),
+            "cause": line(cause.cause, subject=cause.subject) if plain else str(error),
         }
         result.update(cure=cause.cure if plain else "", kind=getattr(cause, "kind", ""))
         __context__["retcode"] = 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from omega.core import rfc3339
 from rpiomega.backup import render, snapshots
 from rpiomega.doctor import backup as findings
 from rpiomega.node import backup, backup_kit
@@ -237,7 +238,7 @@ LISTED = [
     ],
 )
 def test_snapshots_are_chosen_by_volume_and_time(volume, until, ids):
-    chosen = snapshots.chosen(LISTED, volume, snapshots.when(until) if until else None)
+    chosen = snapshots.chosen(LISTED, volume, rfc3339.seconds(until) if until else None)
     assert "".join(one["id"] for one in chosen) == ids
 
 

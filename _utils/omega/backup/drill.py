@@ -25,10 +25,10 @@ from omega.backup.pick import RestoreError
 from omega.backup.progress import Progress
 from omega.backup.restic import Repository
 from omega.backup.restic_errors import ResticError
-from omega.backup.restore import TAG, alone
+from omega.backup.restore import alone
 from omega.backup.settings import Places
 from omega.core import files, recovery_kit
-from omega.core.errors import Failure
+from omega.core.errors import Failure, line
 
 WAIT = 4 * 3600.0  # seconds until a backup that runs has ended; the next drill is a week later
 PARTS = 8  # weeks in which `restic check` has read the whole repository
@@ -86,7 +86,7 @@ class Drill:
         try:
             work(notes)
         except Failure as error:
-            cause = f"{error.subject}: " * bool(error.subject and error.subject != name) + error.cause
+            cause = line(error.cause, subject=error.subject if error.subject != name else "")
         except OSError as error:
             cause = f"{error.strerror or error} {error.filename or ''}".strip()
         seconds = round(time.monotonic() - began, 1)
@@ -95,7 +95,7 @@ class Drill:
     def _rows(self, notes: dict) -> list[dict]:
         """Return the snapshots. Each group that the last run saved must have the one that it made."""
         restic.unlock(self.repository)
-        rows = restic.snapshots(self.repository, [TAG])
+        rows = restic.snapshots(self.repository, [pick.TAG])
         notes["snapshots"] = len(rows)
         if not rows:
             raise RestoreError("not_found", "the repository has no snapshot", _CURE)

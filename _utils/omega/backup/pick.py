@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 
+from omega.core import rfc3339
 from omega.core.errors import KindOfFailure
 
-PREFIX = "group="
+TAG = "rpiomega"  # of each snapshot that this project made, beside group=, run= and mode=
 
 
 class RestoreError(KindOfFailure):
@@ -50,9 +51,7 @@ def moment(value: str | float | None, now: float | None = None) -> float | None:
 
 def taken(row: dict) -> float:
     """Return when a snapshot was taken, seconds since 1970."""
-    # restic writes nanoseconds; Python before 3.11 reads at most microseconds, and no Z.
-    text = re.sub(r"(\.\d{1,6})\d*", lambda found: found[1].ljust(7, "0"), str(row["time"]))
-    return datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).timestamp()
+    return rfc3339.seconds(str(row["time"]))
 
 
 def shown(seconds: float) -> str:
@@ -67,12 +66,17 @@ def stamp(seconds: float) -> str:
 
 def group_of(row: dict) -> str:
     """Return the group that a snapshot is of, "" if it has no such tag."""
-    return next((tag[len(PREFIX) :] for tag in row.get("tags") or () if tag.startswith(PREFIX)), "")
+    return tag(row, "group")
 
 
 def mode_of(row: dict) -> str:
     """Return the quiesce mode of a snapshot, "" if it has no such tag."""
-    return next((tag[5:] for tag in row.get("tags") or () if tag.startswith("mode=")), "")
+    return tag(row, "mode")
+
+
+def tag(row: dict, name: str) -> str:
+    """Return the value of a snapshot's tag NAME=VALUE, "" if it has none."""
+    return next((each[len(name) + 1 :] for each in row.get("tags") or () if each.startswith(f"{name}=")), "")
 
 
 def covers(row: dict, path: str) -> bool:

@@ -270,9 +270,8 @@ def _end(process: subprocess.Popen) -> None:
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGINT)
-    end = time.monotonic() + _GRACE
-    while process.poll() is None and time.monotonic() < end:
-        time.sleep(0.1)
-    if process.poll() is None:
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

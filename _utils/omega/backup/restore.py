@@ -16,7 +16,6 @@ from omega.backup.restic import Repository
 from omega.backup.settings import Places
 from omega.core import files
 
-TAG = "rpiomega"
 OLDER = 10  # snapshots that are searched for a path which the newest does not have
 LOCK_BOUND = 60.0
 
@@ -92,7 +91,7 @@ def restore_file(
 
 def _found(repository: Repository, path: str, at: float | None) -> tuple[dict, str, dict[str, int]]:
     """Return the snapshot, the path as it has it, and the size there."""
-    rows = restic.snapshots(repository, [TAG])
+    rows = restic.snapshots(repository, [pick.TAG])
     real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     names = list(dict.fromkeys((path, real)))  # a snapshot has no path that goes through a symbolic link
     older = pick.chosen(rows, lambda row: any(pick.covers(row, name) for name in names), path, at)

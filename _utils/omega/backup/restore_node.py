@@ -17,7 +17,7 @@ from omega.backup import fetch, pick, restic, restore, restore_volume, state
 from omega.backup.facts import volume_path
 from omega.backup.pick import RestoreError
 from omega.backup.restic import Repository
-from omega.backup.restore import TAG, Report, Wanted
+from omega.backup.restore import Report, Wanted
 from omega.backup.settings import Places
 from omega.core import files
 from omega.core.errors import Failure
@@ -39,7 +39,7 @@ def newest_run(rows: list[dict], at: float | None, first: float | None) -> tuple
     """
     runs: dict[str, dict[str, dict]] = {}
     for row in sorted(rows, key=pick.taken):
-        name, group = _tag(row, "run="), pick.group_of(row)
+        name, group = pick.tag(row, "run"), pick.group_of(row)
         if name and group:
             runs.setdefault(name, {})[group] = row
     if not runs:
@@ -89,7 +89,7 @@ class Restore:
         :raises RestoreError, ResticError: there is no run, or the repository cannot be read
         """
         began = time.monotonic()
-        rows = restic.snapshots(self.repository, [TAG])
+        rows = restic.snapshots(self.repository, [pick.TAG])
         first = state.read(self.places.report).get("first")
         name, groups = newest_run(rows, pick.moment(self.wanted.at), first)
         any_row = groups.get("files") or next(iter(groups.values()))
@@ -258,10 +258,6 @@ def keep_logins(kept: str, place: str) -> int:
         files.write(path, text, 0o600)
         os.chown(path, found.st_uid, found.st_gid)
     return len(missing)
-
-
-def _tag(row: dict, prefix: str) -> str:
-    return next((tag[len(prefix) :] for tag in row.get("tags") or () if tag.startswith(prefix)), "")
 
 
 def _began(groups: dict[str, dict]) -> float:

@@ -20,7 +20,7 @@ from omega.backup import compare, dump_restore, fetch, pick, quiesce, restic, sw
 from omega.backup.facts import Container, Volume, volume_path
 from omega.backup.pick import RestoreError
 from omega.backup.restic import Repository
-from omega.backup.restore import TAG, Report, Wanted, alone, disk, progress
+from omega.backup.restore import Report, Wanted, alone, disk, progress
 from omega.backup.settings import Places
 from omega.core import files
 from omega.core.polling import until_clear
@@ -128,7 +128,7 @@ def journal(places: Places, name: str) -> str:
 def _find(repository: Repository, client: Any, name: str, at: float | None) -> Found:
     volume = inspect(client, name)
     data = volume_path(volume) if volume else ""
-    rows = restic.snapshots(repository, [TAG])
+    rows = restic.snapshots(repository, [pick.TAG])
 
     def fits(row: dict) -> bool:
         here = data and data in (row.get("paths") or ())

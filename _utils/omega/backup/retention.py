@@ -14,16 +14,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omega.backup import repositories, restic
+from omega.backup import pick, repositories, restic
+from omega.backup.pick import TAG
 from omega.backup.restic import Repository, ResticError
 from omega.backup.save import WARM
-from omega.core import files
+from omega.core import files, rfc3339
 from omega.core.errors import KindOfFailure
 
 AHEAD = 3600  # seconds that clocks may differ
-TAG = "rpiomega"
 WARM_AGE = 86400  # seconds after which no run needs the snapshot any more that it made before a pause
-GROUP = "group="
 RECORD = "/var/lib/rpiomega/backup/forget.json"
 
 
@@ -41,9 +40,9 @@ def plan(snapshots: Sequence[Mapping[str, Any]], keep: Mapping[str, int], now: f
     :param now: seconds since the epoch
     :raises RetentionError: "future": a snapshot is later than now and AHEAD; nothing may be forgotten
     """
-    late = [snapshot for snapshot in snapshots if moment(str(snapshot["time"])) > now + AHEAD]
+    late = [snapshot for snapshot in snapshots if rfc3339.seconds(str(snapshot["time"])) > now + AHEAD]
     if late:
-        newest = max(late, key=lambda snapshot: moment(str(snapshot["time"])))
+        newest = max(late, key=lambda snapshot: rfc3339.seconds(str(snapshot["time"])))
         clock = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
         name, more = str(newest["id"])[:8], f", with {len(late) - 1} more" if len(late) > 1 else ""
         cause = (
@@ -56,15 +55,15 @@ def plan(snapshots: Sequence[Mapping[str, Any]], keep: Mapping[str, int], now: f
     # restic's durations have no weeks.
     policy += ["--keep-within-weekly", f"{keep['weekly'] * 7}d"] if keep.get("weekly") else []
     policy += ["--keep-within-monthly", f"{keep['monthly']}m"] if keep.get("monthly") else []
-    calls = [["forget", "--tag", f"{TAG},{GROUP}{group}", "--group-by", "host", *policy] for group in groups(snapshots)]
+    calls = [["forget", "--tag", f"{TAG},group={group}", "--group-by", "host", *policy] for group in groups(snapshots)]
     left = leftovers(snapshots, now)
     return [*calls, ["forget", *left]] if left else calls
 
 
 def groups(snapshots: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of the groups that this project's snapshots are of; those of others are left alone."""
-    tags = [snapshot.get("tags") or [] for snapshot in snapshots]
-    return sorted({tag[len(GROUP) :] for each in tags if TAG in each for tag in each if tag.startswith(GROUP)})
+    ours = [pick.group_of(dict(snapshot)) for snapshot in snapshots if TAG in (snapshot.get("tags") or [])]
+    return sorted({group for group in ours if group})
 
 
 def leftovers(snapshots: Sequence[Mapping[str, Any]], now: float) -> list[str]:
@@ -72,14 +71,8 @@ def leftovers(snapshots: Sequence[Mapping[str, Any]], now: float) -> list[str]:
     return [
         str(snapshot["id"])
         for snapshot in snapshots
-        if WARM in (snapshot.get("tags") or []) and moment(str(snapshot["time"])) < now - WARM_AGE
+        if WARM in (snapshot.get("tags") or []) and rfc3339.seconds(str(snapshot["time"])) < now - WARM_AGE
     ]
-
-
-def moment(text: str) -> float:
-    """Return seconds since the epoch of a time as restic writes it (RFC 3339, nanoseconds, any zone)."""
-    head, zone = text[:19], text[19:].lstrip(".0123456789").replace("Z", "+00:00")
-    return datetime.datetime.fromisoformat(head + (zone or "+00:00")).timestamp()
 
 
 def forget(repository: Repository, keep: Mapping[str, int], now: float | None = None) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -15,12 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from omega.backup import facts as node_facts
-from omega.backup import plan, quiesce, restic, save, state
+from omega.backup import pick, plan, quiesce, restic, save, state
 from omega.backup.progress import Progress
 from omega.backup.restic_errors import ResticError
 from omega.backup.settings import Places, Settings
-from omega.core import clock, polling
-from omega.core.errors import Failure
+from omega.core import clock, files, polling
+from omega.core.errors import Failure, line
 from omega.docker import engine
 
 CLOCK_BOUND = 180  # seconds until the clock is synchronised: after a boot without a network it is years behind
@@ -89,12 +88,10 @@ def locked(places: Places) -> Iterator[None]:
 
     :raises ResticError: locked: another process has it
     """
+    cure = "wait for it: `salt-call --local backup.status` shows what it does"
+    held = ResticError("locked", "another backup, a restore or a drill of this node is running", cure)
     with open(places.lock, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            cure = "wait for it: `salt-call --local backup.status` shows what it does"
-            raise ResticError("locked", "another backup, a restore or a drill of this node is running", cure) from None
+        files.lock(file, 0, lambda late: held)
         yield
 
 
@@ -152,17 +149,14 @@ def _all(
     clock_bound: float,
 ) -> None:
     places, settings = context.places, context.settings
-    if quiesce.pending(places.quiesced):
-        first = engine.connect(settings.docker_url)
-        quiesce.release(first, places.quiesced)
-        first.close()
+    _unpaused(places, settings)
     context.progress.at("clock")
     _right_time(synchronised, clock_bound)
     state.first(places.report, time.time())
     context.progress.at("repository")
     restic.version(context.repository.program)
     restic.unlock(context.repository)
-    snapshots = tuple(restic.snapshots(context.repository, ["rpiomega"]))
+    snapshots = tuple(restic.snapshots(context.repository, [pick.TAG]))
     context.progress.at("plan")
     wanted, client = look(places, settings)
     try:
@@ -217,7 +211,7 @@ def _fail(report: dict[str, Any], error: Exception) -> None:
 
 def _words(error: Exception) -> tuple[str, str]:
     if isinstance(error, Failure):
-        return f"{error.subject}: " * bool(error.subject) + error.cause, error.cure
+        return line(error.cause, subject=error.subject), error.cure
     return (
         f"{getattr(error, 'filename', None) or 'this node'}: {getattr(error, 'strerror', None) or error}",
         "see `df -h`",

@@ -6,12 +6,11 @@ import contextlib
 import datetime
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from omega.backup import dump, manifest, quiesce, restic
+from omega.backup import dump, manifest, pick, quiesce, restic
 from omega.backup.plan import Group
 from omega.backup.progress import Progress
 from omega.backup.restic_errors import ResticError
@@ -52,14 +51,14 @@ def group(context: Context, item: Group) -> dict[str, Any]:
 
 def last(context: Context, name: str) -> dict[str, Any] | None:
     """Return the newest snapshot of a group, None if there is none."""
-    found = [one for one in context.snapshots if f"group={name}" in (one.get("tags") or [])]
+    found = [one for one in context.snapshots if pick.group_of(one) == name]
     return found[-1] if found else None
 
 
 def _files(context: Context, item: Group, paths: tuple[str, ...]) -> dict[str, Any]:
     parent = last(context, item.name)
     context.progress.at("survey", item.name)
-    survey = manifest.survey(paths, _seconds(parent), item.exclude)
+    survey = manifest.survey(paths, pick.taken(parent) if parent else 0.0, item.exclude)
     if not item.containers or item.mode != "pause":
         sha = _manifest(context, item, survey["sample"], survey["counts"])
         problem = _nothing(context, item, paths, survey["counts"])
@@ -174,7 +173,7 @@ def _backup(
     bound: float | None = None,
 ) -> dict[str, Any]:
     context.progress.at("save", item.name, total)
-    tags = ("rpiomega", f"group={item.name}", f"run={context.run}", f"mode={item.mode}")
+    tags = (pick.TAG, f"group={item.name}", f"run={context.run}", f"mode={item.mode}")
     marks = [part for tag in tags for part in ("--tag", tag)]
     everything = (*paths, manifest.path(context.places.run, item.name))
     command = ["backup", *marks, *_arguments(context, item, everything, parent)]
@@ -215,15 +214,3 @@ def _entry(item: Group, summary: dict[str, Any], sha: str, seconds: float = 0.0,
         "cause": "; ".join(causes),
         "canary": sha,
     }
-
-
-def _seconds(snapshot: dict[str, Any] | None) -> float:
-    """Return when a snapshot was made, in seconds of the epoch; 0 for None. restic prints nanoseconds."""
-    if not snapshot:
-        return 0.0
-    text = str(snapshot["time"])[:19] + "+0000"
-    try:
-        zone = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp()
-    except ValueError:
-        return 0.0
-    return min(zone, time.time()) - 14 * 3600  # whatever the zone that restic printed it in

@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from omega.core.rfc3339 import seconds
 from rpiomega.backup.reading import Reader
-from rpiomega.backup.snapshots import when
 from rpiomega.errors import NodeError
 from rpiomega.node.job_steps import MasterFile
 from rpiomega.site import Site, SiteError, load
@@ -52,7 +52,7 @@ class Found:
     @property
     def at(self) -> str:
         """When it was saved, in this machine's time zone."""
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when(self.row["time"])))
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds(self.row["time"])))
 
 
 def find(reader: Reader, name: str, at: float) -> Found:
@@ -69,8 +69,8 @@ def find(reader: Reader, name: str, at: float) -> Found:
         )
     candidates = []
     for node in [name] if name else kit["nodes"]:
-        rows = [row for row in reader.snapshots(node, "salt") if not at or when(row["time"]) <= at]
-        candidates += [(when(row["time"]), node, row) for row in rows[-1:]]
+        rows = [row for row in reader.snapshots(node, "salt") if not at or seconds(row["time"]) <= at]
+        candidates += [(seconds(row["time"]), node, row) for row in rows[-1:]]
     if not candidates:
         where = f"hosts/{name}" if name else "no repository of the kit"
         cause = f"{where} has {'no' if name else 'a'} snapshot of a master{' of then or before' * bool(at)}"

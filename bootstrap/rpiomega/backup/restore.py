@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rpiomega import agent, reach
+from rpiomega.backup.following import follow
 from rpiomega.bulk import Row
 from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
 from rpiomega.report import count, printable, size
 from rpiomega.site import Site
-from rpiomega.ssh import Pool, SshError
-
-LOSSES = 5  # connections that may be lost one after the other
+from rpiomega.ssh import Pool
 
 
 class BadInput(NodeError):
@@ -82,19 +81,7 @@ def run(pool: Pool, site: Site, row: Row, wanted: Wanted, wait: float) -> dict:
     name = uuid.uuid4().hex
     start = job_steps.RestoreStart(name, **vars(wanted))
     agent.run(remote, [start], row.event)
-    lost = 0
-    while True:
-        try:
-            # A dry run takes no lock of the board: a bootstrap or a status beside it goes on.
-            data = agent.run(remote, [job_steps.RestoreFollow(name)], row.event, dry_run=True)["restore_follow"]["data"]
-            return judged(row.name, name, data)
-        except SshError as error:
-            lost += 1
-            if not error.transient or lost > LOSSES:
-                raise
-            row.log(f"connection lost ({error.cause}): the restore goes on, connecting again")
-            remote.end_master()
-            remote.connect(wait)
+    return judged(row.name, name, follow(remote, job_steps.RestoreFollow(name), row, "restore", wait))
 
 
 def judged(node: str, name: str, data: dict) -> dict:

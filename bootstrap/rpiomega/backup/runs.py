@@ -7,17 +7,15 @@ command follows the same run.
 from __future__ import annotations
 
 from rpiomega import agent, reach
+from rpiomega.backup.following import follow
 from rpiomega.bulk import Row
 from rpiomega.doctor.backup import failure, next_step
 from rpiomega.errors import NodeError
 from rpiomega.node import job_steps
+from rpiomega.node.backup import UNITS
 from rpiomega.report import printable
 from rpiomega.site import Site
-from rpiomega.ssh import Pool, SshError
-
-# Connections that may be lost one after the other, none of which brought an event.
-LOSSES = 5
-UNITS = {"backup": "rpiomega-backup.service", "drill": "rpiomega-backup-drill.service"}
+from rpiomega.ssh import Pool
 
 
 def run(pool: Pool, site: Site, row: Row, what: str, wait: float) -> dict:
@@ -33,43 +31,14 @@ def run(pool: Pool, site: Site, row: Row, what: str, wait: float) -> dict:
     started = agent.run(remote, [job_steps.BackupStart(what)], row.event)["backup_start"]["data"]
     if started["attached"]:
         row.notes.append(f"a {what} was running already: this is its result")
-    follow, done = job_steps.BackupFollow(what, started["before"]), _Losses(row)
-    while True:
-        try:
-            # A dry run takes no lock of the board: a bootstrap or a status beside it goes on.
-            data = agent.run(remote, [follow], done.event, dry_run=True)["backup_follow"]["data"]
-            break
-        except SshError as error:
-            done.count(error)
-            remote.end_master()
-            remote.connect(wait)
+    data = follow(remote, job_steps.BackupFollow(what, started["before"]), row, "run", wait)
     judge(row.name, what, data)
     return data["result"]
 
 
-class _Losses:
-    """Counts lost connections since the last event of a run."""
-
-    def __init__(self, row: Row) -> None:
-        self._row, self._lost = row, 0
-
-    def event(self, event: dict) -> None:
-        """Pass an event of the board on."""
-        if event["event"] == "progress":
-            self._lost = 0
-        self._row.event(event)
-
-    def count(self, error: SshError) -> None:
-        """Take a lost connection; raise the error if it is another one, such as a refused login, or one too many."""
-        self._lost += 1
-        if not error.transient or self._lost > LOSSES:
-            raise error
-        self._row.log(f"connection lost ({error.cause}): the run goes on, connecting again")
-
-
 def judge(name: str, what: str, data: dict) -> None:
     """Raise NodeError if a run that was followed (see step `backup_follow`) did not end well."""
-    result, unit = data["result"], UNITS[what]
+    result, unit = data["result"], f"{UNITS[what]}.service"
     look = f"on {name}: sudo journalctl -u {unit} -n 50"
     if result is None:
         said = data["journal"] or "its journal is empty"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
+from omega.core.rfc3339 import seconds
 
 
 def chosen(listed: list[dict], volume: str = "", until: float | None = None) -> list[dict]:
@@ -23,15 +22,9 @@ def chosen(listed: list[dict], volume: str = "", until: float | None = None) -> 
 
 def _one(item: dict) -> dict:
     kept = {key: item.get(key) or "" for key in ("group", "mode", "run")}
-    return {"id": item["id"], "time": when(item["time"]), **kept, "paths": item.get("paths") or []}
+    return {"id": item["id"], "time": seconds(item["time"]), **kept, "paths": item.get("paths") or []}
 
 
 def _has(one: dict, volume: str) -> bool:
     """A group of several volumes has the name of the first one; the others are among its paths."""
     return one["group"] == f"volume:{volume}" or any(volume in path.split("/") for path in one["paths"])
-
-
-def when(text: str) -> float:
-    """Return restic's time (RFC 3339, up to nanoseconds) as seconds since 1970."""
-    # fromisoformat takes six digits at most.
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
