@@ -4,10 +4,13 @@ import os
 import pathlib
 import struct
 
+import pytest
 import restic_program
 import restic_repository
+import tiny_image
 
 from omega.backup import restic
+from omega.docker import engine as docker_engine
 
 # Version 2; then tag, permissions and id of each entry: user::rw-, user:1234:rwx, group::r--, mask::rwx, other::---
 ACL = struct.pack("<I", 2) + b"".join(
@@ -112,3 +115,22 @@ def picture(folder):
             kind.st_blocks * 512 < kind.st_size if regular else None,  # it has a hole
         )
     return found
+
+
+# A test file takes these fixtures by an assignment.
+
+
+@pytest.fixture(scope="module")
+def client():
+    """The SDK's client of this machine's engine."""
+    pytest.importorskip("docker")
+    made = docker_engine.connect(timeout=120)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def image(client):
+    """The tag of the tests' image on that engine."""
+    with tiny_image.on_host(client) as tag:
+        yield tag

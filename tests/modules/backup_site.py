@@ -9,9 +9,11 @@ import subprocess
 import sys
 import uuid
 
+import pytest
 import restic_program
 import restic_repository
 import tiny_image
+from dockerds import Dockerds, Unsupported
 
 from omega.backup import restic, settings
 from omega.backup import run as backup_run
@@ -141,3 +143,35 @@ class Node:
 def entry(report, name):
     """Return the entry of a group in a report."""
     return next(item for item in report["groups"] if item["name"] == name)
+
+
+# A test file takes these fixtures by an assignment.
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    """A Docker daemon of the file's own, with the tests' image."""
+    try:
+        with Dockerds(["pi1"]) as daemons:
+            client = daemons["pi1"].client()
+            tiny_image.build(client)
+            client.close()
+            yield daemons["pi1"]
+    except Unsupported as lack:
+        pytest.skip(str(lack))
+
+
+@pytest.fixture
+def node(daemon, tmp_path):
+    """A Node with an empty repository."""
+    made = Node(tmp_path, daemon).init()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A node without an engine."""
+    made = Node(tmp_path, None).init()
+    yield made
+    made.close()

@@ -11,28 +11,14 @@ import uuid
 
 import backup_repository
 import pytest
-import tiny_image
 
 from omega.backup import check, compare, drill, fetch, manifest, restic, state
 from omega.backup.settings import Places
 from omega.core import recovery_kit
-from omega.docker import engine as docker_engine
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="owners are set by root")]
 
-
-@pytest.fixture(scope="module")
-def client():
-    pytest.importorskip("docker")
-    made = docker_engine.connect(timeout=120)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def image(client):
-    with tiny_image.on_host(client) as tag:
-        yield tag
+client, image = backup_repository.client, backup_repository.image
 
 
 class Node:

@@ -3,11 +3,10 @@
 import os
 import shutil
 
+import backup_site
 import pytest
-import tiny_image
 from backup_repository import picture
-from backup_site import Node
-from dockerds import Dockerds, Unsupported, missing
+from dockerds import missing
 
 from omega.backup import restore_node
 from omega.backup.pick import RestoreError
@@ -15,31 +14,7 @@ from omega.backup.restore import Wanted
 
 pytestmark = pytest.mark.long
 
-
-@pytest.fixture(scope="module")
-def daemon():
-    try:
-        with Dockerds(["pi1"]) as daemons:
-            client = daemons["pi1"].client()
-            tiny_image.build(client)
-            client.close()
-            yield daemons["pi1"]
-    except Unsupported as lack:
-        pytest.skip(str(lack))
-
-
-@pytest.fixture
-def node(daemon, tmp_path):
-    made = Node(tmp_path, daemon).init()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def bare(tmp_path):
-    made = Node(tmp_path, None).init()
-    yield made
-    made.close()
+daemon, node, bare = backup_site.daemon, backup_site.node, backup_site.bare
 
 
 def restored(node, at=None, **options):

@@ -10,31 +10,17 @@ import uuid
 
 import backup_repository
 import pytest
-import tiny_image
 
 from omega.backup import compare, fetch, manifest, restore_volume, swap
 from omega.backup.pick import RestoreError
 from omega.backup.restore import Wanted
 from omega.backup.settings import Places
 from omega.core.polling import until
-from omega.docker import engine as docker_engine
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(os.geteuid() != 0, reason="volumes are of root")]
 HERE = pathlib.Path(__file__).parent
 
-
-@pytest.fixture(scope="module")
-def client():
-    pytest.importorskip("docker")
-    made = docker_engine.connect(timeout=120)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def image(client):
-    with tiny_image.on_host(client) as tag:
-        yield tag
+client, image = backup_repository.client, backup_repository.image
 
 
 class Box:

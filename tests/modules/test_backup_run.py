@@ -10,10 +10,11 @@ import shutil
 import signal
 import subprocess
 
+import backup_site
 import pytest
 import tiny_image
 from backup_site import Node, entry
-from dockerds import Dockerds, Unsupported, missing
+from dockerds import missing
 
 from omega.backup import restic
 from omega.backup import run as backup_run
@@ -21,32 +22,7 @@ from omega.backup.restic_errors import ResticError
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(missing()), reason=missing())]
 
-
-@pytest.fixture(scope="module")
-def daemon():
-    try:
-        with Dockerds(["pi1"]) as daemons:
-            client = daemons["pi1"].client()
-            tiny_image.build(client)
-            client.close()
-            yield daemons["pi1"]
-    except Unsupported as lack:
-        pytest.skip(str(lack))
-
-
-@pytest.fixture
-def node(daemon, tmp_path):
-    made = Node(tmp_path, daemon).init()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def bare(tmp_path):
-    """A node without an engine."""
-    made = Node(tmp_path, None).init()
-    yield made
-    made.close()
+daemon, node, bare = backup_site.daemon, backup_site.node, backup_site.bare
 
 
 # -- what is saved ------------------------------------------------------------------------------------------

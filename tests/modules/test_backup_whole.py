@@ -4,32 +4,12 @@ import os
 import sqlite3
 
 import backup_repository
-import pytest
-import tiny_image
-from backup_site import Node
-from dockerds import Dockerds, Unsupported
+import backup_site
 
 from omega.backup import drill, restore, restore_volume
 from omega.backup.restore import Wanted
 
-
-@pytest.fixture(scope="module")
-def daemon():
-    try:
-        with Dockerds(["pi1"]) as daemons:
-            client = daemons["pi1"].client()
-            tiny_image.build(client)
-            client.close()
-            yield daemons["pi1"]
-    except Unsupported as lack:
-        pytest.skip(str(lack))
-
-
-@pytest.fixture
-def node(daemon, tmp_path):
-    made = Node(tmp_path, daemon).init()
-    yield made
-    made.close()
+daemon, node = backup_site.daemon, backup_site.node
 
 
 def prove(node):

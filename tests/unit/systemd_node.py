@@ -98,6 +98,15 @@ write(state, known)
 sys.exit(0 if result["ok"] else 1)
 """
 BOUND = 120
+SITE = """
+rpiomega:
+  cluster: home
+  nodes:
+    pi-1: {{address: 127.0.0.1, roles: [master, manager]}}
+  network: {{prefix: 8, manage: false}}
+  users: {{admin: {user}, port: {port}, identity: {key}, known_hosts: {folder}/known_hosts}}
+  backup: {{bucket: {bucket}}}
+"""
 
 
 class SystemdNode:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from systemd_node import BOUND, SystemdNode
+from systemd_node import BOUND, SITE, SystemdNode
 
 pytestmark = pytest.mark.long
 
@@ -23,15 +23,6 @@ BAD = {
     ],
     "skipped": [],
 }
-SITE = """
-rpiomega:
-  cluster: home
-  nodes:
-    pi-1: {{address: 127.0.0.1, roles: [master, manager]}}
-  network: {{prefix: 8, manage: false}}
-  users: {{admin: {user}, port: {port}, identity: {key}, known_hosts: {folder}/known_hosts}}
-  backup: {{bucket: {bucket}}}
-"""
 
 
 @pytest.fixture(scope="module")

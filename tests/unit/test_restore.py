@@ -11,7 +11,7 @@ import sys
 import pytest
 import restic_program
 from click.testing import CliRunner
-from systemd_node import BOUND, SystemdNode
+from systemd_node import BOUND, SITE, SystemdNode
 
 from omega.backup import pick, requests
 from omega.backup.pick import RestoreError
@@ -26,15 +26,6 @@ pytestmark = pytest.mark.long
 
 NAME = "no\nte: {x} \udcff"  # a line break, what YAML reads as a mapping, and a byte that is no text
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SITE = """
-rpiomega:
-  cluster: home
-  nodes:
-    pi-1: {{address: 127.0.0.1, roles: [master, manager]}}
-  network: {{prefix: 8, manage: false}}
-  users: {{admin: {user}, port: {port}, identity: {key}, known_hosts: {folder}/known_hosts}}
-  backup: {{bucket: {bucket}}}
-"""
 MINION = """
 id: pi-1
 file_client: local
